@@ -1,0 +1,1 @@
+"""What Kubernetes objects mean, without I/O."""

@@ -1,0 +1,1 @@
+"""Our configuration file kinds."""

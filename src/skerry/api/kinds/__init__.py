@@ -1,0 +1,1 @@
+"""Rules per kind that a table cannot say."""

@@ -1,0 +1,1 @@
+"""What is changed or refused before a write."""

@@ -1,0 +1,1 @@
+"""Objects with revisions on SQLite."""

@@ -1,0 +1,1 @@
+"""Tasks, queues, clocks and delays for asyncio."""

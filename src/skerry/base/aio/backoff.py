@@ -1,0 +1,33 @@
+"""Delay sequences for retries."""
+
+from __future__ import annotations
+
+import random
+
+
+class Backoff:
+    """Fully jittered exponential back-off.
+
+    ``next_s()`` draws uniformly from (0, ceiling] where the ceiling doubles from ``first_s`` to ``cap_s``;
+    with ``jitter=False`` it returns the ceiling itself. ``reset()`` after a success.
+    """
+
+    def __init__(self, *, first_s: float, cap_s: float, jitter: bool = True, rng: random.Random | None = None) -> None:
+        self._first_s = first_s
+        self._cap_s = cap_s
+        self._jitter = jitter
+        self._rng = rng or random.Random()
+        self._ceiling_s = first_s
+        self.failures = 0
+
+    def next_s(self) -> float:
+        """The delay before the next try, in seconds."""
+        ceiling_s = self._ceiling_s
+        self._ceiling_s = min(self._cap_s, ceiling_s * 2)
+        self.failures += 1
+        return self._rng.uniform(0, ceiling_s) if self._jitter else ceiling_s
+
+    def reset(self) -> None:
+        """Start over after a success."""
+        self._ceiling_s = self._first_s
+        self.failures = 0

@@ -1,0 +1,90 @@
+"""Files that survive a power cut: atomic writes, private modes, a lock per directory."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from skerry.base.errors import ConfigError
+
+SECRET_MODE = 0o600
+SECRET_DIR_MODE = 0o700
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace ``path`` with ``data`` in one step: a reader, or a power cut, sees the old file or the new one.
+
+    Args:
+        path: target; its directory must exist.
+        data: whole content.
+        mode: permission bits of the new file, set before any byte is written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    try:
+        os.fchmod(fd, mode)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """``write_atomic`` with mode 0600."""
+    write_atomic(path, data, mode=SECRET_MODE)
+
+
+def make_private_dir(path: Path) -> Path:
+    """Create ``path`` (and parents) readable by its owner only."""
+    path.mkdir(parents=True, exist_ok=True, mode=SECRET_DIR_MODE)
+    path.chmod(SECRET_DIR_MODE)
+    return path
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and removals in ``path`` durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class DirectoryLock:
+    """One process per data directory. A lock left by a dead process frees itself.
+
+    Raises (on enter):
+        ConfigError: another process holds the lock; names its pid.
+    """
+
+    def __init__(self, directory: Path, *, name: str = "lock") -> None:
+        self._path = directory / name
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._fd)
+            raise ConfigError(
+                f"{self._path.parent} is in use by another Skerry process (pid {holder})",
+                hint="stop that process or choose another directory with --data",
+            ) from exc
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        os.close(self._fd)

@@ -1,0 +1,1 @@
+"""Doors to HTTP and WebSocket libraries."""

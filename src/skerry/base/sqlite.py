@@ -1,0 +1,241 @@
+"""SQLite from asyncio: one writer thread with group commit, short reads inline, migrations.
+
+``write(fn)`` queues ``fn(connection)`` for the writer thread. The thread takes everything that waits (at most
+``batch`` functions, waiting ``gather_s`` for company), runs each inside a savepoint of one transaction, commits
+once, and only then resolves the futures: a result that you have seen is on the disk.
+Queue: bounded by back-pressure of awaiting callers. Reads run on the loop through a read-only connection; keep each
+statement indexed and short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from skerry.base.errors import StoreError
+
+R = TypeVar("R")
+
+Write = Callable[[sqlite3.Connection], R]
+
+
+class Database:
+    """One SQLite file.
+
+    Args:
+        path: the file; created with mode 0600.
+        migrations: SQL scripts; number i brings ``user_version`` from i to i+1. Never edit one that shipped.
+        synchronous: FULL (a commit survives a power cut) or NORMAL (it survives a crash of the process).
+        cache_kib: page cache of each connection.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        migrations: Sequence[str],
+        synchronous: str = "FULL",
+        cache_kib: int = 1024,
+        mmap_bytes: int = 0,
+        batch: int = 64,
+        gather_s: float = 0.0,
+    ) -> None:
+        self.path = path
+        self._synchronous = synchronous
+        self._cache_kib = cache_kib
+        self._mmap_bytes = mmap_bytes
+        self._batch = batch
+        self._gather_s = gather_s
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        try:
+            path.touch(mode=0o600, exist_ok=True)
+            self._writer = self._connect(read_only=False)
+            _check(self._writer, path)
+            _migrate(self._writer, migrations, path)
+            self._reader = self._connect(read_only=True)
+        except (sqlite3.Error, OSError) as exc:
+            raise StoreError(
+                f"cannot open database {path}: {exc}",
+                hint="check that the disk is not full and the file not damaged",
+            ) from exc
+        self._thread = threading.Thread(target=self._work, name=f"sqlite-{path.name}", daemon=True)
+        self._thread.start()
+        self._closed = False
+
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run one short query on the loop; sees every commit whose ``write`` has returned."""
+        try:
+            return self._reader.execute(sql, parameters).fetchall()
+        except sqlite3.Error as exc:
+            raise StoreError(f"cannot read database {self.path}: {exc}") from exc
+
+    async def write(self, fn: Write[R]) -> R:
+        """Run ``fn`` in the writer's transaction and return its result after the commit.
+
+        An exception of ``fn`` undoes only what ``fn`` did, and is raised here.
+
+        Raises:
+            StoreError: the database refused (disk full, damaged); nothing of this batch was kept.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        self._put(_Job(fn, loop, future))
+        return await asyncio.shield(future)
+
+    def write_blocking(self, fn: Write[R]) -> R:
+        """As ``write``, for code that runs before or without an event loop."""
+        done = threading.Event()
+        job = _Job(fn, None, None, done)
+        self._put(job)
+        done.wait()
+        if job.error is not None:
+            raise job.error
+        return job.result  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Finish what is queued and close. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+        self._reader.close()
+        self._writer.close()
+
+    def _put(self, job: _Job) -> None:
+        if self._closed:
+            raise StoreError(f"database {self.path} is closed")
+        self._queue.put(job)
+
+    def _connect(self, *, read_only: bool) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"file:{_uri(self.path)}?mode={'ro' if read_only else 'rwc'}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=5.0,
+            cached_statements=64,
+        )
+        if not read_only:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA synchronous={self._synchronous}")
+            connection.execute("PRAGMA journal_size_limit=4194304")
+        connection.execute(f"PRAGMA cache_size=-{self._cache_kib}")
+        connection.execute("PRAGMA temp_store=MEMORY")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA mmap_size={self._mmap_bytes}")
+        return connection
+
+    def _work(self) -> None:
+        ended = False
+        while not ended:
+            jobs, ended = self._take()
+            if jobs:
+                self._commit(jobs)
+
+    def _take(self) -> tuple[list[_Job], bool]:
+        first = self._queue.get()
+        if first is None:
+            return [], True
+        jobs = [first]
+        while len(jobs) < self._batch:
+            try:
+                job = self._queue.get(timeout=self._gather_s) if self._gather_s else self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                return jobs, True
+            jobs.append(job)
+        return jobs, False
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                self._run(job)
+            self._writer.execute("COMMIT")
+        except sqlite3.Error as exc:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            failure = StoreError(
+                f"cannot write database {self.path}: {exc}",
+                hint="check free disk space and the disk's health",
+            )
+            failure.__cause__ = exc
+            for job in jobs:
+                job.error = job.error or failure
+        for job in jobs:
+            job.settle()
+
+    def _run(self, job: _Job) -> None:
+        self._writer.execute("SAVEPOINT job")
+        try:
+            job.result = job.fn(self._writer)
+        except sqlite3.OperationalError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - handed to the caller of write()
+            self._writer.execute("ROLLBACK TO job")
+            job.error = exc
+        self._writer.execute("RELEASE job")
+
+
+class _Job:
+    __slots__ = ("done", "error", "fn", "future", "loop", "result")
+
+    def __init__(
+        self,
+        fn: Write[Any],
+        loop: asyncio.AbstractEventLoop | None,
+        future: asyncio.Future[Any] | None,
+        done: threading.Event | None = None,
+    ) -> None:
+        self.fn = fn
+        self.loop = loop
+        self.future = future
+        self.done = done
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    def settle(self) -> None:
+        if self.done is not None:
+            self.done.set()
+        elif self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._resolve)
+
+    def _resolve(self) -> None:
+        if self.future is None or self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+def _uri(path: Path) -> str:
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found is None or found[0] != "ok":
+        raise StoreError(
+            f"database {path} is damaged: {found[0] if found else 'no answer'}",
+            hint="restore it from a backup, or move it aside to start anew",
+        )
+
+
+def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(migrations):
+        raise StoreError(
+            f"database {path} has format {version}, this program knows formats up to {len(migrations)}",
+            hint="use the program version that wrote it, or a newer one",
+        )
+    for number in range(version, len(migrations)):
+        connection.executescript(f"BEGIN IMMEDIATE;\n{migrations[number]}\n;PRAGMA user_version={number + 1};COMMIT;")

@@ -1,0 +1,1 @@
+"""The cloud side of the cloud-edge link."""

@@ -1,0 +1,1 @@
+"""Devices down to nodes, readings up to the cluster."""

@@ -1,0 +1,1 @@
+"""Objects down to nodes, reports up to the cluster."""

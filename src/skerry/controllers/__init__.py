@@ -1,0 +1,1 @@
+"""Kubernetes control loops for the embedded control plane."""

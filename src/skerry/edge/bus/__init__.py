@@ -1,0 +1,1 @@
+"""The MQTT bus of the node."""

@@ -1,0 +1,1 @@
+"""Devices, their twins and mappers."""

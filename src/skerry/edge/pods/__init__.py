@@ -1,0 +1,1 @@
+"""Desired pods to running ones."""

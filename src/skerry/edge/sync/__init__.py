@@ -1,0 +1,1 @@
+"""Between link and store."""

@@ -1,0 +1,1 @@
+"""KubeEdge's cloud-edge protocols."""

@@ -1,0 +1,1 @@
+"""Protocol buffers by generated tables."""
