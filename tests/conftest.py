@@ -1,0 +1,3 @@
+"""Shared by every level."""
+
+pytest_plugins = ["skerry.testing.plugin"]
