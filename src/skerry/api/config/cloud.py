@@ -1,0 +1,47 @@
+"""The file kind ``CloudConfig`` (``config.skerry.dev/v1alpha1``): settings of ``skerry cloud run``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from skerry.base.conf import setting
+
+API_VERSION = "config.skerry.dev/v1alpha1"
+KIND = "CloudConfig"
+ENVIRONMENT_PREFIX = "SKERRY_CLOUD_"
+
+
+@dataclass(frozen=True)
+class CloudConfig:
+    """Settings of the cloud process; each is also a flag and an environment variable."""
+
+    data: Path = setting(Path("/var/lib/skerry/cloud"), "directory of database, keys and run.json")
+    listen: str = setting("0.0.0.0", "address that every server listens on")
+    ports: str = setting("default", "default, any (free ports), or a base number to count up from")
+    advertise: tuple[str, ...] = setting((), "addresses, host or host:port, under which edge nodes reach the cloud")
+    node_grace_s: float = setting(50.0, "seconds without a heartbeat until a node is NotReady")
+    mass_loss_grace_s: float = setting(600.0, "seconds after a cloud start in which nothing is evicted")
+    disable_controllers: tuple[str, ...] = setting((), "controllers that run elsewhere, by name")
+    kubeconfig: Path | None = setting(None, "use this cluster instead of the embedded API server")
+    log_level: str = setting("info", "debug, info, warning or error")
+    log_format: str = setting("auto", "text, json, or auto (text on a terminal)")
+
+
+DEFAULT_PORTS = {"api": 6443, "hub": 10000, "join": 10002, "tunnel": 10004}
+"""Order matters: with ``--ports BASE`` the servers count up from BASE in this order."""
+
+
+def port_plan(ports: str) -> dict[str, int]:
+    """The port of each server by name; 0 means any free one.
+
+    Raises:
+        ValueError: neither default, any, nor a number from 1 to 65000.
+    """
+    if ports == "default":
+        return dict(DEFAULT_PORTS)
+    if ports == "any":
+        return dict.fromkeys(DEFAULT_PORTS, 0)
+    if not ports.isdigit() or not 1 <= int(ports) <= 65_000:
+        raise ValueError(f"ports must be default, any, or a number from 1 to 65000, got {ports!r}")
+    return {name: int(ports) + i for i, name in enumerate(DEFAULT_PORTS)}
