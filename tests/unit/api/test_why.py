@@ -1,0 +1,123 @@
+"""Each cause is raised by its fault and by nothing else."""
+
+import re
+from typing import Any
+
+import pytest
+
+from skerry.api.causes import CauseTable
+from skerry.api.why import why_device, why_node, why_pod
+
+
+def condition(kind: str, status: str, message: str = "") -> dict[str, str]:
+    return {"type": kind, "status": status, "message": message, "lastTransitionTime": "2026-01-01T00:00:00Z"}
+
+
+def node(*conditions: dict[str, str]) -> dict[str, Any]:
+    return {"metadata": {"name": "n1"}, "status": {"conditions": list(conditions)}}
+
+
+def pod(
+    *statuses: dict[str, Any], conditions: list[dict[str, str]] | None = None, bound: bool = True
+) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "p"},
+        "spec": {"nodeName": "n1"} if bound else {},
+        "status": {"phase": "Running", "containerStatuses": list(statuses), "conditions": conditions or []},
+    }
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return {
+        "name": "c",
+        "ready": False,
+        "restartCount": 3,
+        "state": {"waiting": {"reason": reason, "message": message}},
+    }
+
+
+READY = condition("Ready", "True")
+HEALTHY_CONTAINER = {"name": "c", "ready": True, "restartCount": 0, "state": {"running": {}}}
+
+
+def test_codes_are_unique_and_well_formed() -> None:
+    codes = [cause.code for cause in CauseTable().all()]
+    assert len(codes) == len(set(codes))
+    assert all(re.fullmatch(r"SK-[CDELNP]\d{3}", code) for code in codes)
+    assert all(cause.remedy and cause.title for cause in CauseTable().all())
+
+
+@pytest.mark.parametrize(
+    ("conditions", "code"),
+    [
+        ([condition("Ready", "Unknown", "stopped posting")], "SK-N001"),
+        ([], "SK-N001"),
+        ([READY, condition("DiskPressure", "True")], "SK-N002"),
+        ([READY, condition("IdentityConflict", "True", "10.0.0.1 and 10.0.0.2")], "SK-N003"),
+    ],
+)
+def test_node_faults(conditions: list[dict[str, str]], code: str) -> None:
+    assert [f.cause.code for f in why_node(node(*conditions))] == [code]
+
+
+def test_healthy_node_raises_nothing() -> None:
+    assert why_node(node(READY, condition("DiskPressure", "False"))) == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "code"),
+    [
+        (pod(conditions=[condition("PodScheduled", "False", "0/1 nodes")], bound=False), "SK-P001"),
+        (pod(waiting("CrashLoopBackOff")), "SK-P002"),
+        (pod(waiting("ImagePullBackOff")), "SK-P003"),
+        (pod(waiting("CreateContainerConfigError", 'configmap "x" not found')), "SK-P004"),
+        (pod(waiting("FailedMount", "no such directory")), "SK-P005"),
+        (pod(waiting("CreateContainerError", "the process runtime needs a command")), "SK-P006"),
+        (pod({**HEALTHY_CONTAINER, "lastState": {"terminated": {"reason": "OOMKilled"}}}), "SK-P008"),
+        (pod({**HEALTHY_CONTAINER, "ready": False}), "SK-P009"),
+    ],
+)
+def test_pod_faults(broken: dict[str, Any], code: str) -> None:
+    assert [f.cause.code for f in why_pod(broken, node(READY))] == [code]
+
+
+def test_pod_of_an_offline_node() -> None:
+    assert [f.cause.code for f in why_pod(pod(HEALTHY_CONTAINER), node(condition("Ready", "Unknown")))] == ["SK-P007"]
+
+
+def test_healthy_pod_raises_nothing() -> None:
+    assert why_pod(pod(HEALTHY_CONTAINER), node(READY)) == []
+
+
+def device(node_name: str = "n1", desired: str = "") -> dict[str, Any]:
+    properties = [{"name": "t", "desired": {"value": desired}}]
+    return {
+        "metadata": {"name": "d"},
+        "spec": {"nodeName": node_name, "deviceModelRef": {"name": "m"}, "properties": properties},
+    }
+
+
+MODEL = {"metadata": {"name": "m"}, "spec": {"properties": [{"name": "t"}]}}
+
+
+def reported(value: str, state: str = "online") -> dict[str, Any]:
+    return {"status": {"state": state, "twins": [{"propertyName": "t", "reported": {"value": value}}]}}
+
+
+@pytest.mark.parametrize(
+    ("obj", "model", "status", "code"),
+    [
+        (device(""), MODEL, reported("1"), "SK-D001"),
+        (device(), None, reported("1"), "SK-D002"),
+        (device(), MODEL, reported("1", "offline"), "SK-D003"),
+        (device(), MODEL, None, "SK-D004"),
+        (device(desired="20"), MODEL, reported("19"), "SK-D005"),
+        (device(), {"metadata": {"name": "m"}, "spec": {"properties": []}}, reported("1"), "SK-D006"),
+    ],
+)
+def test_device_faults(obj: Any, model: Any, status: Any, code: str) -> None:
+    assert [f.cause.code for f in why_device(obj, model, status)] == [code]
+
+
+def test_healthy_device_raises_nothing() -> None:
+    assert why_device(device(desired="20.0"), MODEL, reported("20")) == []
