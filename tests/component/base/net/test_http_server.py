@@ -1,0 +1,345 @@
+"""The cloud's HTTP server over real sockets and TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from skerry.base.net.http_server import (
+    BadUpgrade,
+    BodyTooLarge,
+    ClientGone,
+    HttpLimits,
+    HttpRequest,
+    HttpResponse,
+    HttpServer,
+    server_tls,
+)
+
+
+@dataclass
+class Pki:
+    directory: Path
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+    anonymous: ssl.SSLContext
+
+
+def _name(common: str, organization: str | None = None) -> x509.Name:
+    parts = [x509.NameAttribute(NameOID.COMMON_NAME, common)]
+    if organization:
+        parts.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
+    return x509.Name(parts)
+
+
+def _issue(directory: Path, name: str, subject: x509.Name, issuer_key: object, issuer: x509.Name) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    )
+    cert = builder.sign(issuer_key, hashes.SHA256())  # type: ignore[arg-type]
+    (directory / f"{name}.crt").write_bytes(cert.public_bytes(serialization.Encoding.PEM))
+    (directory / f"{name}.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    directory = tmp_path_factory.mktemp("pki")
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    ca = (
+        x509.CertificateBuilder()
+        .subject_name(_name("ca"))
+        .issuer_name(_name("ca"))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (directory / "ca.crt").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    _issue(directory, "server", _name("localhost"), key, _name("ca"))
+    _issue(directory, "client", _name("system:node:edge-1", "system:nodes"), key, _name("ca"))
+    client = ssl.create_default_context(cafile=str(directory / "ca.crt"))
+    client.load_cert_chain(directory / "client.crt", directory / "client.key")
+    return Pki(
+        directory,
+        server_tls(
+            cert_file=directory / "server.crt",
+            key_file=directory / "server.key",
+            client_ca_file=directory / "ca.crt",
+        ),
+        client,
+        ssl.create_default_context(cafile=str(directory / "ca.crt")),
+    )
+
+
+class Site:
+    """One server and what its handler was told."""
+
+    def __init__(self) -> None:
+        self.servers: list[HttpServer] = []
+        self.handler: Callable[[HttpRequest], object] = self.plain
+        self.left = asyncio.Event()
+
+    async def plain(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, f"{request.method} {request.path} {request.query}".encode(), "text/plain")
+
+    async def start(self, *, tls: ssl.SSLContext | None = None, **limits: float) -> int:
+        server = HttpServer(lambda request: self.handler(request), name="test", limits=HttpLimits(**limits))  # type: ignore[arg-type,return-value]
+        self.servers.append(server)
+        return await server.listen("127.0.0.1", 0, tls=tls)
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    site = Site()
+    yield site
+    for server in site.servers:
+        await server.aclose(grace_s=0.1)
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def test_plain_answer_keeps_encoded_paths(site: Site, http: aiohttp.ClientSession) -> None:
+    port = await site.start()
+    async with http.get(f"http://127.0.0.1:{port}/a%20b/c?x=%2F&y=1") as answer:
+        assert answer.status == 200
+        assert await answer.text() == "GET /a b/c x=/&y=1"
+
+
+async def test_client_certificate_names_the_peer(site: Site, http: aiohttp.ClientSession, pki: Pki) -> None:
+    async def who(request: HttpRequest) -> HttpResponse:
+        peer = request.peer
+        text = f"{peer.common_name} {peer.organizations} {len(peer.fingerprint)}" if peer else "nobody"
+        return HttpResponse(200, text.encode(), "text/plain")
+
+    site.handler = who
+    port = await site.start(tls=pki.server)
+    async with http.get(f"https://localhost:{port}/", ssl=pki.client) as answer:
+        assert await answer.text() == "system:node:edge-1 ('system:nodes',) 64"
+    async with http.get(f"https://localhost:{port}/", ssl=pki.anonymous) as answer:
+        assert await answer.text() == "nobody"
+
+
+async def test_plain_http_on_a_tls_port_is_told_so(site: Site, http: aiohttp.ClientSession, pki: Pki) -> None:
+    port = await site.start(tls=pki.server)
+    async with http.get(f"http://127.0.0.1:{port}/") as answer:
+        assert answer.status == 400
+        assert "use https" in await answer.text()
+
+
+async def test_stream_reaches_the_client_piece_by_piece(site: Site, http: aiohttp.ClientSession) -> None:
+    go_on = asyncio.Event()
+
+    async def stream(request: HttpRequest) -> None:
+        async with request.stream() as out:
+            await go_on.wait()
+            await out.write(b"one\n")
+            await request.gone.wait()
+            site.left.set()
+
+    site.handler = stream
+    port = await site.start()
+    async with http.get(f"http://127.0.0.1:{port}/") as answer:
+        assert answer.headers["Transfer-Encoding"] == "chunked"
+        go_on.set()
+        assert await answer.content.readline() == b"one\n"
+        answer.close()
+    await asyncio.wait_for(site.left.wait(), 5)
+
+
+async def test_a_stream_that_fails_is_seen_as_broken(site: Site, http: aiohttp.ClientSession) -> None:
+    async def broken(request: HttpRequest) -> None:
+        async with request.stream() as out:
+            await out.write(b"half")
+            raise RuntimeError("planned")
+
+    site.handler = broken
+    port = await site.start()
+    with pytest.raises(aiohttp.ClientError):
+        async with http.get(f"http://127.0.0.1:{port}/") as answer:
+            await answer.read()
+
+
+async def test_closing_the_server_ends_streams_cleanly(site: Site, http: aiohttp.ClientSession) -> None:
+    async def stream(request: HttpRequest) -> None:
+        async with request.stream() as out:
+            await out.write(b"x")
+            await request.gone.wait()
+
+    site.handler = stream
+    port = await site.start()
+    async with http.get(f"http://127.0.0.1:{port}/") as answer:
+        assert await answer.content.readexactly(1) == b"x"
+        await site.servers[0].aclose(grace_s=5)
+        assert await answer.content.read() == b""
+
+
+async def test_body_over_the_limit_is_refused(site: Site, http: aiohttp.ClientSession) -> None:
+    async def read(request: HttpRequest) -> HttpResponse:
+        try:
+            return HttpResponse(200, str(len(await request.body())).encode(), "text/plain")
+        except BodyTooLarge:
+            return HttpResponse(413)
+
+    site.handler = read
+    port = await site.start(max_body_bytes=1000)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b"x" * 300
+
+    async with http.post(f"http://127.0.0.1:{port}/", data=b"x" * 1000) as answer:
+        assert await answer.text() == "1000"
+    async with http.post(f"http://127.0.0.1:{port}/", data=pieces()) as answer:
+        assert answer.status == 413
+
+
+async def test_slow_heads_and_idle_openings_are_cut(site: Site, pki: Pki) -> None:
+    port = await site.start(head_s=0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost:")
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+    port = await site.start(tls=pki.server, handshake_s=0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+async def test_the_longest_stalled_handshake_gives_way(site: Site, http: aiohttp.ClientSession, pki: Pki) -> None:
+    port = await site.start(tls=pki.server, opening=4, handshake_s=60)
+    stalled = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+    async with http.get(f"https://localhost:{port}/", ssl=pki.client) as answer:
+        assert answer.status == 200
+    assert await asyncio.wait_for(stalled[0][0].read(), 5) == b""
+    assert site.servers[0].open_count <= 6
+    for _, writer in stalled:
+        writer.close()
+
+
+async def test_connections_per_address_are_bounded(site: Site) -> None:
+    port = await site.start(per_address=2)
+    pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    assert await asyncio.wait_for(pairs[2][0].read(), 5) == b""
+    for _, writer in pairs:
+        writer.close()
+
+
+async def test_websocket_carries_any_bytes_as_text(site: Site, http: aiohttp.ClientSession) -> None:
+    raw = b'{"a":"\xff\xfe"}'
+    seen: list[tuple[str, bytes]] = []
+    alive: list[bool] = []
+
+    async def talk(request: HttpRequest) -> HttpResponse | None:
+        try:
+            async with request.websocket(max_message_bytes=1000, protocols=("p2", "p1")) as ws:
+                assert ws.protocol == "p1"
+                ponged = asyncio.ensure_future(ws.ping(timeout_s=5))
+                while (message := await ws.receive()) is not None:
+                    seen.append((message.kind, message.data))
+                    await ws.send_text(message.data, timeout_s=5)
+                alive.append(await ponged)
+        except BadUpgrade as exc:
+            return HttpResponse(400, str(exc).encode())
+        site.left.set()
+        return None
+
+    site.handler = talk
+    port = await site.start()
+    async with http.ws_connect(f"http://127.0.0.1:{port}/", protocols=("p1",), decode_text=False) as ws:
+        await ws.send_frame(raw, aiohttp.WSMsgType.TEXT)
+        answer = await ws.receive(timeout=5)
+        assert (answer.type, answer.data) == (aiohttp.WSMsgType.TEXT, raw)
+    await asyncio.wait_for(site.left.wait(), 5)
+    assert seen == [("text", raw)]
+    assert alive == [True]
+    async with http.get(f"http://127.0.0.1:{port}/") as refused:
+        assert refused.status == 400
+
+
+async def test_websocket_message_over_the_limit_closes_with_1009(site: Site, http: aiohttp.ClientSession) -> None:
+    codes: list[int | None] = []
+
+    async def talk(request: HttpRequest) -> None:
+        async with request.websocket(max_message_bytes=100) as ws:
+            assert await ws.receive() is None
+            codes.append(ws.close_code)
+            site.left.set()
+
+    site.handler = talk
+    port = await site.start()
+    async with http.ws_connect(f"http://127.0.0.1:{port}/") as ws:
+        await ws.send_str("x" * 200)
+        answer = await ws.receive(timeout=5)
+        assert (answer.type, answer.data) == (aiohttp.WSMsgType.CLOSE, 1009)
+    await asyncio.wait_for(site.left.wait(), 5)
+    assert codes == [1009]
+
+
+async def test_hijack_gives_raw_bytes(site: Site) -> None:
+    async def raw(request: HttpRequest) -> None:
+        async with request.hijack() as stream:
+            await stream.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
+            while data := await stream.read():
+                await stream.write(data.upper())
+
+    site.handler = raw
+    port = await site.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    writer.write(b"abc")
+    assert await reader.readexactly(3) == b"ABC"
+    writer.write_eof()
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+
+
+async def test_writing_to_a_client_that_left_raises(site: Site) -> None:
+    errors: list[Exception] = []
+
+    async def stream(request: HttpRequest) -> None:
+        async with request.stream() as out:
+            await request.gone.wait()
+            try:
+                await out.write(b"x")
+            except ClientGone as exc:
+                errors.append(exc)
+            site.left.set()
+
+    site.handler = stream
+    port = await site.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    await asyncio.wait_for(site.left.wait(), 5)
+    assert len(errors) == 1
