@@ -33,7 +33,7 @@ class MessageSocket(Protocol):
         """The next message; None when the connection has ended."""
 
     async def send_text(self, message: bytes) -> None:
-        """Send one message of opcode Text without looking at its bytes."""
+        """Send one message of opcode Text without looking at its bytes. Raises ``ConnectionError``."""
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """End the connection."""

@@ -1,0 +1,105 @@
+"""The tunnel's door for edge nodes (port 10004): mutual TLS, identity from the certificate, one WebSocket a node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from skerry.base.aio.supervise import Supervisor
+from skerry.base.net.http_server import ClientGone, HttpRequest, HttpResponse, WebSocket
+from skerry.base.obs.log import get_log
+from skerry.cloud.tunnel.sessions import WINDOW_BYTES, NodeTunnel, Tunnels
+from skerry.wire.kubeedge.tunnel import CONNECT_PATH, HEADER_NODE, HEADER_WINDOW, MAX_DATA_BYTES
+
+log = get_log(__name__)
+
+_NODE_PREFIX = "system:node:"
+_SILENCE_S = 30.0
+_SEND_S = 30.0
+
+Judge = Callable[[str, str], Awaitable[str]]
+"""(node, certificate fingerprint) → why it is refused, or empty text."""
+
+
+class TunnelServer:
+    """Answers requests of the listener on 10004.
+
+    Args:
+        tunnels: where accepted tunnels are registered.
+        judge: asked before the upgrade, for instance for revocation.
+    """
+
+    def __init__(self, tunnels: Tunnels, *, judge: Judge) -> None:
+        self._tunnels = tunnels
+        self._judge = judge
+
+    async def handle(self, request: HttpRequest) -> HttpResponse | None:
+        """One request: refuse with a reason, or carry the tunnel until it ends."""
+        peer = request.peer
+        node = peer.common_name.removeprefix(_NODE_PREFIX) if peer is not None else ""
+        why = await self._refusal(request, node)
+        if why:
+            log.warning("tunnel.refused", node=node, address=request.address, why=why)
+            return HttpResponse(403, (why + "\n").encode(), "text/plain; charset=utf-8")
+        window_bytes = _window(request.headers.get(HEADER_WINDOW, ""))
+        headers = {HEADER_WINDOW: str(window_bytes)} if window_bytes else {}
+        async with request.websocket(max_message_bytes=MAX_DATA_BYTES + 64, headers=headers) as websocket:
+            await self._carry(node, websocket, window_bytes, request)
+        return None
+
+    async def _carry(self, node: str, websocket: WebSocket, window_bytes: int, request: HttpRequest) -> None:
+        log.info("tunnel.opened", node=node, address=request.address, window_bytes=window_bytes)
+        tunnel = NodeTunnel(node, _Socket(websocket), window_bytes=window_bytes)
+        async with Supervisor(f"tunnel-alive/{node}") as supervisor:
+            supervisor.detach("ping", _keep_alive(websocket, request.gone))
+            await self._tunnels.serve(tunnel)
+        log.info("tunnel.ended", node=node, why=websocket.failure or f"code {websocket.close_code}")
+
+    async def _refusal(self, request: HttpRequest, node: str) -> str:
+        peer = request.peer
+        if request.path != CONNECT_PATH:
+            return f"unknown path {request.path}; the tunnel is {CONNECT_PATH}"
+        if peer is None or not peer.common_name.startswith(_NODE_PREFIX):
+            return "the client certificate is not that of a node; join this machine first"
+        if "system:nodes" not in peer.organizations:
+            return "the client certificate has no O=system:nodes"
+        claimed = request.headers.get(HEADER_NODE, node)
+        if claimed != node:
+            return f'the certificate belongs to node "{node}", the header names "{claimed}"'
+        return await self._judge(node, peer.fingerprint)
+
+
+class _Socket:
+    """A ``MessageSocket`` over the server's WebSocket."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    async def receive(self) -> bytes | None:
+        message = await self._websocket.receive()
+        return message.data if message is not None else None
+
+    async def send_text(self, message: bytes) -> None:
+        try:
+            await self._websocket.send_text(message, timeout_s=_SEND_S)
+        except ClientGone as exc:
+            raise ConnectionError(str(exc)) from exc
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        await self._websocket.close(code, reason)
+
+
+async def _keep_alive(websocket: WebSocket, gone: asyncio.Event) -> None:
+    """Cut a tunnel whose peer answers no ping: a vanished node must not look reachable."""
+    while await websocket.ping(timeout_s=_SILENCE_S):
+        try:
+            async with asyncio.timeout(_SILENCE_S / 3):
+                await gone.wait()
+        except TimeoutError:
+            continue
+        return
+    websocket.abort()
+
+
+def _window(text: str) -> int:
+    return min(int(text), WINDOW_BYTES) if text.isdigit() else 0

@@ -1,0 +1,105 @@
+"""The kubelet's HTTP interface of this node, for the tunnel (a 0600 unix socket) and for local tools (TCP and a token).
+
+Routes: ``/healthz``, ``/pods``, ``/containerLogs/{namespace}/{pod}/{container}``.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from urllib.parse import unquote
+
+from skerry.api.status import ApiError, BadRequest
+from skerry.base import json
+from skerry.base.aio.clock import Clock
+from skerry.base.net.http_edge import EdgeRequest, EdgeResponse
+from skerry.edge.kubelet.logs import is_true, log_query, number
+from skerry.edge.kubelet.ports import LogReader, NodePods
+
+_JSON = "application/json"
+
+
+class KubeletServer:
+    """Answers requests of the kubelet interface.
+
+    Args:
+        pods: the node's pods.
+        read_log: reads a log file.
+        token: what TCP clients must present as bearer; the unix socket is guarded by its mode.
+    """
+
+    def __init__(self, pods: NodePods, *, read_log: LogReader, token: str, clock: Clock) -> None:
+        self._pods = pods
+        self._read_log = read_log
+        self._token = token
+        self._clock = clock
+
+    async def handle(self, request: EdgeRequest) -> EdgeResponse:
+        """One request."""
+        parts = [unquote(part) for part in request.path.split("/") if part]
+        if not self._may(request, parts):
+            return EdgeResponse(
+                401, b"Unauthorized: a bearer token is needed, see kubelet.token in the data directory\n"
+            )
+        route = self._route(request, parts)
+        if route is None:
+            return EdgeResponse(404, f"404: {request.method} {request.path} is not served by this node\n".encode())
+        try:
+            return await route()
+        except ApiError as exc:
+            return EdgeResponse(exc.code, (exc.message + "\n").encode())
+
+    def _may(self, request: EdgeRequest, parts: list[str]) -> bool:
+        if request.peer_uid is not None or parts == ["healthz"]:
+            return True
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return bool(self._token) and hmac.compare_digest(given.encode(), self._token.encode())
+
+    def _route(self, request: EdgeRequest, parts: list[str]) -> Callable[[], Awaitable[EdgeResponse]] | None:
+        match request.method, parts:
+            case "GET", ["healthz"]:
+                return self._health
+            case "GET", ["pods"]:
+                return self._list
+            case "GET", ["containerLogs", namespace, pod, container]:
+                return lambda: self._logs(namespace, pod, container, request.query)
+        return None
+
+    async def _health(self) -> EdgeResponse:
+        return EdgeResponse(body=b"ok")
+
+    async def _list(self) -> EdgeResponse:
+        document = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": list(self._pods.pods())}
+        return EdgeResponse(body=json.dumps(document), content_type=_JSON)
+
+    async def _logs(self, namespace: str, pod: str, container: str, query: str) -> EdgeResponse:
+        options = log_query(query)
+        previous = is_true(options, "previous")
+        log = await self._pods.container_log(namespace, pod, container, previous=previous)
+
+        async def is_running() -> bool:
+            return not previous and await self._pods.is_running(namespace, pod, container)
+
+        stream = self._read_log(
+            log.path,
+            follow=is_true(options, "follow") and log.is_running,
+            is_running=is_running,
+            tail_lines=number(options, "tailLines"),
+            since_s=self._since_s(options),
+            timestamps=is_true(options, "timestamps"),
+            limit_bytes=number(options, "limitBytes"),
+        )
+        return EdgeResponse(stream=stream)
+
+    def _since_s(self, options: dict[str, str]) -> float | None:
+        seconds = number(options, "sinceSeconds")
+        if seconds is not None:
+            return self._clock.now_s() - seconds
+        text = options.get("sinceTime")
+        if not text:
+            return None
+        try:
+            return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+        except ValueError as exc:
+            raise BadRequest(f"sinceTime must be RFC 3339, got {text!r}") from exc
