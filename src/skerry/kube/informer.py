@@ -123,6 +123,11 @@ class Informer:
         """Wait for the first list."""
         await self._synced.wait()
 
+    @property
+    def resource_version(self) -> str:
+        """The newest revision that the cache has seen; empty before the first list."""
+        return self._reflector.resource_version
+
     def stale_s(self) -> float:
         """How old the cache may be: seconds since the connection broke, 0 while it stands."""
         return self._reflector.stale_s()

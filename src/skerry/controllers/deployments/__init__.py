@@ -1,0 +1,1 @@
+"""Deployments: ``plan`` decides, ``loop`` reads and writes."""
