@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import ipaddress
 import re
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -191,7 +192,7 @@ def read_csr(csr_der: bytes) -> RequestInfo:
         names = ()
     except ValueError as exc:
         raise X509Error(f"the certificate request's extensions cannot be read: {exc}") from exc
-    return RequestInfo(_first(csr.subject, NameOID.COMMON_NAME), _organizations(csr.subject), names)
+    return RequestInfo(_first(_subject(csr), NameOID.COMMON_NAME), _organizations(_subject(csr)), names)
 
 
 def read_certificate(cert: bytes) -> CertificateInfo:
@@ -202,8 +203,8 @@ def read_certificate(cert: bytes) -> CertificateInfo:
     """
     loaded = _load_cert(cert)
     return CertificateInfo(
-        common_name=_first(loaded.subject, NameOID.COMMON_NAME),
-        organizations=_organizations(loaded.subject),
+        common_name=_first(_subject(loaded), NameOID.COMMON_NAME),
+        organizations=_organizations(_subject(loaded)),
         fingerprint=fingerprint(_der(loaded)),
         serial=loaded.serial_number,
         not_before_s=loaded.not_valid_before_utc.timestamp(),
@@ -324,10 +325,21 @@ def _builder(
 
 def _name(common_name: str, organizations: Iterable[str]) -> x509.Name:
     parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, text) for text in organizations]
-    with warnings.catch_warnings():
-        # Upstream's names of nodes may be longer than the 64 characters that the standard allows.
-        warnings.simplefilter("ignore", UserWarning)
+    with _long_names():
         return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, common_name, _validate=False)])
+
+
+def _subject(thing: x509.Certificate | x509.CertificateSigningRequest) -> x509.Name:
+    with _long_names():
+        return thing.subject
+
+
+@contextlib.contextmanager
+def _long_names() -> Iterator[None]:
+    """Upstream's names of nodes may be longer than the 64 characters of the standard; the library warns then."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _key_usage(*, is_ca: bool) -> x509.KeyUsage:
