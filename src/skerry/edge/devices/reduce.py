@@ -185,7 +185,7 @@ def desire(
     for name, value in wanted.items():
         before = twins.get(name)
         base = before or Twin()
-        kind = _TYPES.get(types.get(name, "").upper(), "string")
+        kind = twin_type(types.get(name, ""))
         after = replace(base, type=kind, optional=False)
         if (base.expected.value if base.expected else None) != value:
             version = Version(_next(base.expected_version.cloud, now_ms), base.expected_version.edge)
@@ -221,6 +221,11 @@ def state(device: Device, said: str, *, event_id: str, now_ms: int, now_text: st
     body = docs.state_result(event_id, now_ms, device.name, said, last_online)
     publish = (Publish(docs.device_topic(device.device_id, "state/update/result"), body),)
     return Outcome(result, publish=publish, state_changed=said != device.state)
+
+
+def twin_type(kind: str) -> str:
+    """The twin's type for a model's type: those that every peer knows."""
+    return _TYPES.get(kind.upper(), "string")
 
 
 def get(device: Device, *, event_id: str, now_ms: int) -> Publish:

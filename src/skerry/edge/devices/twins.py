@@ -140,8 +140,7 @@ class TwinKeeper:
             DeviceUnknown: no such device.
             StoreError: the database refused.
         """
-        if device_id not in self._devices:
-            raise DeviceUnknown(device_id)
+        await self._expect(device_id)
         if not readings:
             return
         waiting = self._pending.setdefault(device_id, {})
@@ -164,6 +163,7 @@ class TwinKeeper:
             TwinRefused: not a state.
             StoreError: the database refused.
         """
+        await self._expect(device_id)
         await self._change(
             device_id,
             lambda device: reduce.state(
@@ -289,6 +289,13 @@ class TwinKeeper:
         if outcomes:
             await self._commit(*outcomes)
             self.counts.stored += sum(len(outcome.changed) for outcome in outcomes)
+
+    async def _expect(self, device_id: str) -> None:
+        if device_id in self._devices:
+            return
+        if self._catalog is None or self._catalog.device(device_id) is None:
+            raise DeviceUnknown(device_id)
+        await self._follow_one(device_id)
 
     async def _change(self, device_id: str, decide: Callable[[Device], Outcome]) -> None:
         async with self._lock:

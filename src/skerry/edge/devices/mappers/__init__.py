@@ -1,0 +1,1 @@
+"""Drivers of the protocols that the agent speaks by itself."""
