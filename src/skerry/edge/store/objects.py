@@ -1,0 +1,149 @@
+"""Objects that the cloud sent, and the feed of their changes. Store first, then tell.
+
+Keys are wire resources: ``<namespace or null>/<type>/<name>``.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from skerry.api.gvk import Object
+from skerry.base.aio.clock import Clock
+from skerry.base.obs.log import get_log
+from skerry.base.sqlite import Database
+from skerry.edge.store import rowcodec
+from skerry.edge.store.rowcodec import RowCodec
+
+log = get_log(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One committed change. ``old`` or ``new`` is None when the object was not, or is no longer, there."""
+
+    key: str
+    type: str
+    old: Object | None
+    new: Object | None
+
+
+class EdgeObjects:
+    """All objects of this node, in memory and on the disk.
+
+    Objects handed out are shared: never change them in place.
+    """
+
+    def __init__(self, database: Database, *, codec: RowCodec, clock: Clock) -> None:
+        self._database = database
+        self._codec = codec
+        self._clock = clock
+        self._by_key: dict[str, Object] = {}
+        self._stored_at_s: dict[str, float] = {}
+        self._handlers: list[Callable[[Change], None]] = []
+        for key, kind, body, stored_at_s in database.read("SELECT key, type, body, stored_at FROM object"):
+            value = rowcodec.decode(codec, kind, key, body)
+            if isinstance(value, dict):
+                self._by_key[key] = value
+                self._stored_at_s[key] = stored_at_s
+
+    def subscribe(self, handler: Callable[[Change], None]) -> None:
+        """Tell ``handler`` of every change from now on, after its commit, in order. It must not block."""
+        self._handlers.append(handler)
+
+    def get(self, key: str) -> Object | None:
+        """One object, or None."""
+        return self._by_key.get(key)
+
+    def age_s(self, key: str) -> float | None:
+        """Seconds since the object was stored; None when it is not here."""
+        stored_at_s = self._stored_at_s.get(key)
+        return None if stored_at_s is None else max(0.0, self._clock.now_s() - stored_at_s)
+
+    def list(self, kind: str) -> dict[str, Object]:
+        """Every object of a type, by key."""
+        return {key: obj for key, obj in self._by_key.items() if type_of(key) == kind}
+
+    async def put(self, key: str, obj: Object) -> bool:
+        """Store an object unless the same object is here in this or a newer version.
+
+        Returns:
+            Whether anything changed.
+        """
+        old = self._by_key.get(key)
+        if old is not None and not is_newer(obj, old):
+            return False
+        uid, version = _identity(obj)
+        kind = type_of(key)
+        body = rowcodec.encode(self._codec, kind, key, obj)
+        now_s = self._clock.now_s()
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO object (key, type, uid, rv, body, stored_at) VALUES (?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (key) DO UPDATE SET uid = excluded.uid, rv = excluded.rv, body = excluded.body,"
+                " stored_at = excluded.stored_at",
+                (key, kind, uid, version, body, now_s),
+            )
+
+        await self._database.write(write)
+        old = self._by_key.get(key)
+        self._by_key[key] = obj
+        self._stored_at_s[key] = now_s
+        self._tell(Change(key, kind, old, obj))
+        return True
+
+    async def delete(self, key: str, *, uid: str = "") -> bool:
+        """Remove an object; with ``uid`` only if it is that one.
+
+        Returns:
+            Whether anything changed.
+        """
+        old = self._by_key.get(key)
+        if old is None or (uid and _identity(old)[0] not in ("", uid)):
+            return False
+        await self._database.write(lambda connection: connection.execute("DELETE FROM object WHERE key = ?", (key,)))
+        self._by_key.pop(key, None)
+        self._stored_at_s.pop(key, None)
+        self._tell(Change(key, type_of(key), old, None))
+        return True
+
+    def fact(self, name: str) -> str:
+        """A remembered fact about the cloud or this node; empty when unknown."""
+        rows = self._database.read("SELECT value FROM fact WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else ""
+
+    async def remember(self, name: str, value: str) -> None:
+        """Keep a fact."""
+        await self._database.write(
+            lambda connection: connection.execute(
+                "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
+            )
+        )
+
+    def _tell(self, change: Change) -> None:
+        for handler in self._handlers:
+            handler(change)
+
+
+def type_of(key: str) -> str:
+    """The type in ``<namespace>/<type>/<name>``."""
+    parts = key.split("/", 2)
+    return parts[1] if len(parts) > 1 else ""
+
+
+def is_newer(obj: Object, than: Object) -> bool:
+    """Whether ``obj`` replaces ``than``: another uid, or a higher resourceVersion of the same one.
+
+    A version that is not a decimal number always replaces: such objects carry no order.
+    """
+    (new_uid, new), (old_uid, old) = _identity(obj), _identity(than)
+    if new_uid != old_uid or not (new.isdecimal() and old.isdecimal()):
+        return True
+    return int(new) > int(old)
+
+
+def _identity(obj: Object) -> tuple[str, str]:
+    metadata = obj.get("metadata") or {}
+    return str(metadata.get("uid") or ""), str(metadata.get("resourceVersion") or "")
