@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import NewType, Protocol
+from typing import Literal, NewType, Protocol
 
 from skerry.api.gvk import Object
 from skerry.wire.kubeedge.envelope import Envelope
@@ -51,14 +51,36 @@ class NodeLink:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An upstream envelope with the identity that the certificate proved."""
+    """An upstream envelope with the identity that the certificate proved. ``is_skerry``: the agent is ours."""
 
     node: NodeName
     envelope: Envelope
+    is_skerry: bool = False
 
 
 UpstreamHandler = Callable[[Request], Awaitable[Envelope | None]]
 """Answers a request; None when the message needs no answer. ``ApiError`` becomes the error form of that route."""
+
+
+ErrorForm = Literal["queried", "written", "text", "silent"]
+"""How a handler's ``ApiError`` travels: ``{"ErrStatus"}``, ``{"Object","Err"}``, operation ``error``, not at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEntry:
+    """One row of the hub's table: who answers which messages.
+
+    Args:
+        type: as ``wire.kubeedge.route.resource_type`` says it, such as ``podpatch`` or ``device/twin/edge_updated``.
+        operation: such as ``query``; ``*`` for every other one.
+        handler: gives the answer, or None where the message needs none.
+        errors: form of an error answer.
+    """
+
+    type: str
+    operation: str
+    handler: UpstreamHandler
+    errors: ErrorForm = "text"
 
 
 class Outbox(Protocol):
@@ -66,6 +88,16 @@ class Outbox(Protocol):
 
     def put(self, node: NodeName, delivery: Delivery) -> None:
         """Bring this to the node, also if it is offline now (it is then found again by the resync)."""
+
+    def advance(self, node: NodeName, delivery: Delivery, *, from_version: str) -> None:
+        """The object changed in nothing that the node needs: where it holds ``from_version`` or nothing is under
+        way, only the cursor moves; else as ``put``."""
+
+    def resync(self, node: NodeName, *, force: bool = False) -> None:
+        """Compare once more what the node holds with what it should; ``force``: it has lost everything."""
+
+    def disconnect(self, node: NodeName, reason: str) -> None:
+        """End the node's session, if there is one."""
 
     def send(self, node: NodeName, envelope: Envelope) -> bool:
         """Fire and forget; False when the node has no session."""
@@ -89,6 +121,39 @@ class Cursor(Protocol):
 
     def acked(self, node: NodeName, delivery: Delivery) -> None:
         """The node has stored this version (or, for a delete, the removal)."""
+
+
+class Gate(Protocol):
+    """Asked by the hub before a node comes in: is its certificate still good?"""
+
+    async def admit(self, node: str, fingerprint: str) -> None:
+        """Raises ``base.errors.Refused`` with cause and remedy; ``ApiError`` when nobody can tell now."""
+
+    async def connected(self, node: str, fingerprint: str) -> None:
+        """The node has a session with this certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """Two living connections with one identity: a copied machine or card. The newer one was refused."""
+
+    first_address: str
+    first_fingerprint: str
+    second_address: str
+    second_fingerprint: str
+
+
+class Presence(Protocol):
+    """Told by the hub about sessions."""
+
+    async def connected(self, link: NodeLink) -> None:
+        """A session has begun."""
+
+    async def disconnected(self, link: NodeLink, reason: str) -> None:
+        """A session has ended."""
+
+    async def cloned(self, node: NodeName, clone: Clone) -> None:
+        """A second living connection was refused."""
 
 
 @dataclass(frozen=True, slots=True)

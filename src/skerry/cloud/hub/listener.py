@@ -1,0 +1,290 @@
+"""The door of port 10000: certificate → node name, one session per node, refusals before the upgrade.
+
+Identity comes from the certificate; the header ``node_id`` must only agree with it. Refusals are plain text with
+cause and remedy, and each is logged once a minute and address. A second connection of a node that is connected makes
+us ping the first one: no pong within 1 s and the newer wins; a pong and the newer is refused (a copied card).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from skerry.api.status import ApiError
+from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.errors import Refused
+from skerry.base.net.http_server import BadUpgrade, ClientGone, HttpRequest, HttpResponse
+from skerry.base.obs.log import get_log
+from skerry.cloud.hub.ports import (
+    Clone,
+    Cursor,
+    Delivery,
+    Gate,
+    NodeLink,
+    NodeName,
+    Presence,
+    Resync,
+)
+from skerry.cloud.hub.routes import RouteTable
+from skerry.cloud.hub.session import Caller, NodeSession, SessionParts
+from skerry.cloud.refusals import Refusals
+from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge.envelope import Envelope
+from skerry.wire.kubeedge.join import node_of_subject
+from skerry.wire.kubeedge.session import RETRANSMIT_FIRST_S, Stamp
+
+log = get_log(__name__)
+
+PING_LIMIT_S = 1.0
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+"""What a node may send: three times the largest object that an API server stores, as base64 in an envelope."""
+
+
+def system_stamp() -> tuple[str, int]:
+    """A random id and the present time, for ``wire.kubeedge.session``."""
+    return str(uuid.uuid4()), int(time.time() * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class HubLimits:
+    """What one hub lets in.
+
+    Args:
+        max_nodes: sessions; beyond it a new node is refused with 503.
+        max_message_bytes: largest message of a node; a larger one ends its session.
+        silence_limit_s: a node that says nothing for so long has left.
+        retransmit_first_s: until a delivery without acknowledgement is sent again; doubles up to 30 s.
+    """
+
+    max_nodes: int = 10_000
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    silence_limit_s: float = c.KEEPALIVE_LIMIT_S
+    retransmit_first_s: float = RETRANSMIT_FIRST_S
+
+
+class _No(Refused):
+    """A refusal with its HTTP status."""
+
+    def __init__(self, status: int, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class Hub:
+    """All sessions of one process; implements ``Outbox``. Pass ``handle`` to an ``HttpServer`` with client
+    certificates required.
+
+    Args:
+        routes: who answers which message.
+        gate: whether a certificate is still good.
+        cursor: what nodes have acknowledged.
+        resync: what a node should hold.
+        presence: told about sessions.
+        limits: what is let in.
+        clock: time source.
+        stamp: makes message ids and times.
+    """
+
+    def __init__(
+        self,
+        *,
+        routes: RouteTable,
+        gate: Gate,
+        cursor: Cursor,
+        resync: Resync,
+        presence: Presence,
+        limits: HubLimits | None = None,
+        clock: Clock | None = None,
+        stamp: Stamp = system_stamp,
+    ) -> None:
+        self._gate = gate
+        self._presence = presence
+        self._limits = limits or HubLimits()
+        self._clock = clock or SystemClock()
+        self._parts = SessionParts(
+            routes=routes,
+            cursor=cursor,
+            resync=resync,
+            clock=self._clock,
+            stamp=stamp,
+            max_message_bytes=self._limits.max_message_bytes,
+            silence_limit_s=self._limits.silence_limit_s,
+            retransmit_first_s=self._limits.retransmit_first_s,
+        )
+        self._sessions: dict[NodeName, NodeSession] = {}
+        self._doors: dict[NodeName, asyncio.Lock] = {}
+        self.refusals = Refusals(self._clock)
+
+    async def handle(self, request: HttpRequest) -> HttpResponse | None:
+        """One request of the listener."""
+        try:
+            caller = self._identify(request)
+            await self._admit(caller)
+            await self._serve(caller, request)
+        except _No as exc:
+            return self._refuse(request, exc)
+        except ClientGone:
+            return None
+        return None
+
+    def put(self, node: NodeName, delivery: Delivery) -> None:
+        """See ``Outbox.put``; a node without a session gets it by the resync when it comes."""
+        if (session := self._sessions.get(node)) is not None:
+            session.put(delivery)
+
+    def advance(self, node: NodeName, delivery: Delivery, *, from_version: str) -> None:
+        """See ``Outbox.advance``."""
+        if (session := self._sessions.get(node)) is not None:
+            session.advance(delivery, from_version=from_version)
+
+    def resync(self, node: NodeName, *, force: bool = False) -> None:
+        """See ``Outbox.resync``."""
+        if (session := self._sessions.get(node)) is not None:
+            session.resync(force=force)
+
+    def disconnect(self, node: NodeName, reason: str) -> None:
+        """See ``Outbox.disconnect``."""
+        if (session := self._sessions.get(node)) is not None:
+            session.end(reason)
+
+    def send(self, node: NodeName, envelope: Envelope) -> bool:
+        """See ``Outbox.send``."""
+        session = self._sessions.get(node)
+        if session is None:
+            return False
+        session.send(envelope)
+        return True
+
+    def connected(self) -> Sequence[NodeLink]:
+        """See ``Outbox.connected``."""
+        return [session.link() for session in self._sessions.values()]
+
+    def _identify(self, request: HttpRequest) -> Caller:
+        """Who is calling.
+
+        Raises:
+            _No: not a node, or not a link that we serve.
+        """
+        peer = request.peer
+        if peer is None:
+            raise _No(403, "no client certificate", hint="join first: skerry join HOST --token TOKEN")
+        node = node_of_subject(peer.common_name, peer.organizations)
+        if not node:
+            raise _No(
+                403,
+                f"the certificate (CN={peer.common_name[:80]!r}) is not that of a node",
+                hint=f"nodes have O={c.CERT_ORGANIZATION} and CN={c.CERT_NAME_PREFIX}<name>",
+            )
+        if not request.is_upgrade:
+            raise _No(426, "this port serves WebSocket links of edge nodes only", hint="the API has its own port")
+        claimed = request.headers.get(c.HEADER_NODE_ID, "")
+        if claimed != node:
+            raise _No(
+                403,
+                f"header {c.HEADER_NODE_ID} says {claimed[:80]!r}, but the certificate is that of node {node}",
+                hint="a node may act only as itself; correct its name, or join again under the new one",
+            )
+        use = request.headers.get(c.HEADER_CONNECTION_USE, "")
+        if use != c.CONNECTION_USE_MESSAGES:
+            raise _No(
+                400,
+                f"header {c.HEADER_CONNECTION_USE} is {use[:40]!r}",
+                hint=f"this hub serves {c.HEADER_CONNECTION_USE}: {c.CONNECTION_USE_MESSAGES}",
+            )
+        return Caller(NodeName(node), request.address, peer.fingerprint, c.HEADER_SKERRY in request.headers)
+
+    async def _admit(self, caller: Caller) -> None:
+        try:
+            await self._gate.admit(caller.node, caller.fingerprint)
+        except Refused as exc:
+            raise _No(403, str(exc), hint=exc.hint) from exc
+        except ApiError as exc:
+            raise _No(503, f"the cloud cannot check the certificate now: {exc.message}", hint="try again") from exc
+        if len(self._sessions) >= self._limits.max_nodes and caller.node not in self._sessions:
+            raise _No(
+                503, f"this hub serves {self._limits.max_nodes} nodes already", hint="try again, or raise max_nodes"
+            )
+
+    async def _serve(self, caller: Caller, request: HttpRequest) -> None:
+        door = self._doors.setdefault(caller.node, asyncio.Lock())
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with door:
+                    await self._make_room(caller)
+                    upgrade = request.websocket(max_message_bytes=self._limits.max_message_bytes)
+                    session = NodeSession(caller, await stack.enter_async_context(upgrade), self._parts)
+                    self._sessions[caller.node] = session
+            except BadUpgrade as exc:
+                raise _No(400, str(exc)) from exc
+            finally:
+                self._close_door(caller.node)
+            await self._run(session)
+
+    def _close_door(self, node: NodeName) -> None:
+        """Forget the lock of a node without a session, unless somebody waits at it."""
+        if node not in self._sessions and not self._doors[node].locked():
+            del self._doors[node]
+
+    async def _run(self, session: NodeSession) -> None:
+        caller = session.caller
+        reason = "the hub stops"
+        log.info(
+            "hub.connected",
+            node=caller.node,
+            address=caller.address,
+            fingerprint=caller.fingerprint,
+            skerry=caller.is_skerry,
+        )
+        try:
+            await self._gate.connected(caller.node, caller.fingerprint)
+            await self._presence.connected(session.link())
+            reason = await session.run()
+        except ApiError as exc:
+            reason = f"the cluster failed: {exc.message}"
+        finally:
+            link = session.link()
+            if self._sessions.get(caller.node) is session:
+                del self._sessions[caller.node]
+                self._close_door(caller.node)
+            log.info("hub.disconnected", node=caller.node, address=caller.address, reason=reason)
+            await self._presence.disconnected(link, reason)
+
+    async def _make_room(self, caller: Caller) -> None:
+        """Only one living connection per node.
+
+        Raises:
+            _No: the first one is alive.
+        """
+        first = self._sessions.get(caller.node)
+        if first is None:
+            return
+        if not await first.is_alive(timeout_s=PING_LIMIT_S):
+            first.end("a newer connection of the same node took over")
+            return
+        clone = Clone(first.caller.address, first.caller.fingerprint, caller.address, caller.fingerprint)
+        self.refusals.note(
+            "hub.cloned_node",
+            caller.address,
+            node=caller.node,
+            first_address=clone.first_address,
+            first_fingerprint=clone.first_fingerprint,
+            second_address=clone.second_address,
+            second_fingerprint=clone.second_fingerprint,
+            remedy=f"two machines act as one node; give one its own name: skerry token create, skerry join; "
+            f"if the first is lost: skerry node revoke {caller.node}",
+        )
+        await self._presence.cloned(caller.node, clone)
+        raise _No(
+            409,
+            f"node {caller.node} is connected from {clone.first_address} and that connection is alive",
+            hint="two machines use one identity (a copied disk?); join this one under its own name",
+        )
+
+    def _refuse(self, request: HttpRequest, no: _No) -> HttpResponse:
+        self.refusals.note("hub.refused", request.address, status=no.status, cause=str(no))
+        headers = [("Retry-After", "5")] if no.status == 503 else []
+        return HttpResponse(no.status, no.explained().encode() + b"\n", "text/plain; charset=utf-8", headers)

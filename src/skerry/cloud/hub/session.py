@@ -1,0 +1,315 @@
+"""One connected node: the I/O shell of ``CloudPeer``.
+
+One task reads, one writes, requests run beside them: one at a time per resource path, in their order. Bound: 512
+requests of a node wait or run; beyond that each is answered at once with "too many requests".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from skerry.api.status import TooManyRequests
+from skerry.base.aio.clock import Clock
+from skerry.base.aio.supervise import Supervisor
+from skerry.base.net.http_server import ClientGone, WebSocket
+from skerry.base.obs.log import get_log
+from skerry.cloud.hub.outbox import NodeOutbox
+from skerry.cloud.hub.ports import Cursor, Delivery, NodeLink, NodeName, Request, Resync
+from skerry.cloud.hub.routes import RouteTable
+from skerry.wire.errors import ProtocolError, TooLarge
+from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge.envelope import Envelope
+from skerry.wire.kubeedge.session import Acked, Answered, CloudPeer, Expired, Received, Refused, Stamp
+
+log = get_log(__name__)
+
+MAX_REQUESTS = 512
+PARALLEL_REQUESTS = 16
+WRITE_TIMEOUT_S = 15.0
+CLOSE_GOING_AWAY = 1001
+CLOSE_BROKEN = 1002
+CLOSE_REFUSED = 1008
+CLOSE_TOO_LARGE = 1009
+
+
+@dataclass(frozen=True, slots=True)
+class SessionParts:
+    """What every session of a hub shares."""
+
+    routes: RouteTable
+    cursor: Cursor
+    resync: Resync
+    clock: Clock
+    stamp: Stamp
+    max_message_bytes: int
+    silence_limit_s: float
+    retransmit_first_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who came, from where, with which certificate."""
+
+    node: NodeName
+    address: str
+    fingerprint: str
+    is_skerry: bool
+
+
+class NodeSession:
+    """Runs one connection until it ends.
+
+    Args:
+        caller: identity, from the certificate.
+        websocket: accepted.
+        parts: shared by the hub.
+    """
+
+    def __init__(self, caller: Caller, websocket: WebSocket, parts: SessionParts) -> None:
+        self.caller = caller
+        self.outbox = NodeOutbox()
+        self._websocket = websocket
+        self._parts = parts
+        self._log = log.bind(node=caller.node, address=caller.address)
+        now_s = parts.clock.monotonic_s()
+        self._peer = CloudPeer(
+            now_s,
+            parts.stamp,
+            limit_bytes=parts.max_message_bytes,
+            silence_limit_s=parts.silence_limit_s,
+            retransmit_first_s=parts.retransmit_first_s,
+        )
+        self._wake = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._end: tuple[int, str] | None = None
+        self._lanes = _RequestLanes(self._handle)
+        self._supervisor = Supervisor(f"hub-{caller.node}", clock=parts.clock)
+        self._connected_s = parts.clock.now_s()
+        self._heard_s = self._connected_s
+        self._is_synced = False
+
+    async def run(self) -> str:
+        """Serve until the connection ends; returns why."""
+        async with self._supervisor, contextlib.aclosing(self._lanes):
+            self._supervisor.run("read", self._read())
+            self._supervisor.run("write", self._write())
+            self._supervisor.run("resync", self._first_sync())
+            failure = self._supervisor.detach("watch", self._watch())
+            await self._ended.wait()
+            failure.cancel()
+        code, reason = self._end or (CLOSE_GOING_AWAY, "the hub stops")
+        with contextlib.suppress(ClientGone, ConnectionError):
+            await self._websocket.close(code, reason)
+        return reason
+
+    def end(self, reason: str, *, code: int = CLOSE_GOING_AWAY) -> None:
+        """Ask the session to end."""
+        if self._end is None:
+            self._end = (code, reason)
+        self._ended.set()
+
+    def put(self, delivery: Delivery) -> None:
+        """Queue a delivery."""
+        if self._is_synced and self.outbox.put(delivery):
+            self._wake.set()
+
+    def advance(self, delivery: Delivery, *, from_version: str) -> None:
+        """See ``Outbox.advance``."""
+        if not self._is_synced:
+            return
+        if self.outbox.advance(delivery, from_version=from_version) is not None:
+            self._parts.cursor.acked(self.caller.node, delivery)
+        else:
+            self._wake.set()
+
+    def send(self, envelope: Envelope) -> None:
+        """Write and forget."""
+        self._peer.send(envelope)
+        self._wake.set()
+
+    def resync(self, *, force: bool) -> None:
+        """Queue what differs; see ``Outbox.resync``."""
+        self._supervisor.run("resync", self._sync(force=force))
+
+    async def is_alive(self, *, timeout_s: float) -> bool:
+        """Whether the other side answers a WebSocket ping in time."""
+        return not self._ended.is_set() and await self._websocket.ping(timeout_s=timeout_s)
+
+    def link(self) -> NodeLink:
+        """The state of this link."""
+        return NodeLink(
+            node=self.caller.node,
+            connected_since_s=self._connected_s,
+            last_seen_s=self._heard_s,
+            address=self.caller.address,
+            fingerprint=self.caller.fingerprint,
+            waiting=len(self.outbox),
+            oldest_unacked_s=self.outbox.oldest_sent_s(),
+            is_skerry=self.caller.is_skerry,
+        )
+
+    async def _watch(self) -> None:
+        """A failed reader or writer ends the session."""
+        try:
+            await self._supervisor.wait()
+        except Exception as exc:  # noqa: BLE001 - the supervisor has logged it; the session ends either way
+            self.end(f"internal error: {type(exc).__name__}", code=1011)
+
+    async def _first_sync(self) -> None:
+        acked = await self._parts.cursor.load(self.caller.node)
+        self.outbox.load(acked.values())
+        await self._sync(force=False)
+
+    async def _sync(self, *, force: bool) -> None:
+        desired = await self._parts.resync.desired(self.caller.node)
+        # From here to the end nothing waits: no change can slip between the snapshot and the queue.
+        if force:
+            self.outbox.forget_all()
+        self.outbox.reconcile(desired)
+        self._is_synced = True
+        self._wake.set()
+
+    async def _read(self) -> None:
+        while (message := await self._websocket.receive()) is not None:
+            try:
+                self._peer.receive_message(message.data)
+            except ProtocolError as exc:
+                code = CLOSE_TOO_LARGE if isinstance(exc, TooLarge) else CLOSE_BROKEN
+                self.end(f"broken message: {exc}", code=code)
+                return
+            self._heard_s = self._parts.clock.now_s()
+            self._take_events()
+            self._wake.set()
+        failure = self._websocket.failure
+        if self._websocket.close_code == CLOSE_TOO_LARGE:
+            self.end(f"message over the limit of {self._parts.max_message_bytes} bytes", code=CLOSE_TOO_LARGE)
+        self.end(failure or f"the node left (code {self._websocket.close_code})")
+
+    async def _write(self) -> None:
+        clock = self._parts.clock
+        while True:
+            self._wake.clear()
+            now_s = clock.monotonic_s()
+            self._peer.tick(now_s)
+            self._take_events()
+            self._fill(now_s)
+            frames = self._peer.messages_to_send()
+            for frame in frames:
+                try:
+                    await self._websocket.send_text(frame, timeout_s=WRITE_TIMEOUT_S)
+                except ClientGone as exc:
+                    self.end(f"the node does not read: {exc}")
+                    return
+            if frames:
+                continue
+            await self._sleep_until(self._deadline_s(now_s))
+
+    def _deadline_s(self, now_s: float) -> float:
+        look_s = self.outbox.next_look_s(now_s)
+        deadline_s = self._peer.next_deadline_s()
+        return deadline_s if look_s is None else min(deadline_s, look_s)
+
+    async def _sleep_until(self, deadline_s: float) -> None:
+        wait_s = max(0.01, deadline_s - self._parts.clock.monotonic_s())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._wake.wait()
+
+    def _fill(self, now_s: float) -> None:
+        while (delivery := self.outbox.take(now_s)) is not None:
+            msg_id = self._peer.send_delivery(_envelope_of(delivery))
+            self.outbox.sent(msg_id, delivery)
+
+    def _take_events(self) -> None:
+        for event in self._peer.events():
+            match event:
+                case Received(envelope):
+                    self._accept(envelope)
+                case Acked(msg_id):
+                    if (delivery := self.outbox.acked(msg_id)) is not None:
+                        self._parts.cursor.acked(self.caller.node, delivery)
+                case Refused(msg_id, why):
+                    self._log.warning("hub.delivery_refused", msg=msg_id, why=why[:200])
+                case Expired(silent_s):
+                    self.end(f"nothing heard from the node for {silent_s:.0f} s", code=CLOSE_REFUSED)
+                case Answered():
+                    pass
+
+    def _accept(self, envelope: Envelope) -> None:
+        request = Request(self.caller.node, envelope, self.caller.is_skerry)
+        if len(self._lanes) >= MAX_REQUESTS:
+            error = TooManyRequests("the cloud has too many unanswered messages of this node", hint="send them slower")
+            self._reply(self._parts.routes.busy(request, error))
+            return
+        self._lanes.put(request)
+
+    async def _handle(self, request: Request) -> None:
+        self._reply(await self._parts.routes.handle(request))
+
+    def _reply(self, answer: Envelope | None) -> None:
+        if answer is not None:
+            self.send(answer)
+
+
+class _RequestLanes:
+    """Requests of one node: in order per resource path, several paths at once."""
+
+    def __init__(self, handle: Callable[[Request], Awaitable[None]]) -> None:
+        self._handle = handle
+        self._lanes: dict[str, deque[Request]] = {}
+        self._ready: deque[str] = deque()
+        self._busy = 0
+        self._count = 0
+        self._supervisor = Supervisor("hub-requests")
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, request: Request) -> None:
+        key = request.envelope.resource
+        self._count += 1
+        if key in self._lanes:
+            self._lanes[key].append(request)
+            return
+        self._lanes[key] = deque([request])
+        self._ready.append(key)
+        self._pump()
+
+    async def aclose(self) -> None:
+        await self._supervisor.aclose()
+
+    def _pump(self) -> None:
+        while self._ready and self._busy < PARALLEL_REQUESTS:
+            self._busy += 1
+            self._supervisor.detach("request", self._one(self._ready.popleft()))
+
+    async def _one(self, key: str) -> None:
+        lane = self._lanes[key]
+        try:
+            await self._handle(lane[0])
+        finally:
+            lane.popleft()
+            self._busy -= 1
+            self._count -= 1
+            if lane:
+                self._ready.append(key)
+            else:
+                del self._lanes[key]
+            if not asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                self._pump()
+
+
+def _envelope_of(delivery: Delivery) -> Envelope:
+    return Envelope(
+        msg_id="",
+        source=delivery.source,
+        group=c.GROUP_RESOURCE,
+        operation=delivery.operation,
+        resource=delivery.key,
+        content=delivery.content,
+        resource_version=delivery.resource_version,
+    )

@@ -1,0 +1,198 @@
+"""The authority of node certificates, kept in the cluster in upstream's form.
+
+Secrets in namespace ``kubeedge``, values DER: ``casecret{cadata,cakeydata}``,
+``cloudcoresecret{cloudcoredata,cloudcorekeydata}``. A Go cloudcore can go on with what we wrote, and we with its.
+
+Source: kubeedge cloud/pkg/cloudhub/servers/httpserver/pre_server.go (v1.23).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from skerry.api.gvk import NAMESPACES, SECRETS, Object
+from skerry.api.status import AlreadyExists, NotFound
+from skerry.base import x509
+from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.errors import ConfigError
+from skerry.base.files import make_private_dir, write_atomic
+from skerry.base.obs.log import get_log
+from skerry.base.x509 import Credential
+from skerry.kube.ports import KubeApi
+from skerry.wire.kubeedge import constants as c
+
+log = get_log(__name__)
+
+_RENEW_BEFORE_S = 30 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where a listener finds its certificate, key, and the CA of its clients."""
+
+    cert_file: Path
+    key_file: Path
+    ca_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """The CA that signs node certificates, and the server certificate of hub, join and tunnel."""
+
+    ca: Credential
+    server: Credential
+
+    def write_files(self, directory: Path) -> TlsFiles:
+        """Put what listeners need on the disk (the CA's key is not needed there)."""
+        make_private_dir(directory)
+        files = TlsFiles(directory / "server.crt", directory / "server.key", directory / "ca.crt")
+        x509.save(self.server, files.cert_file, files.key_file)
+        write_atomic(files.ca_file, self.ca.cert_pem)
+        return files
+
+
+class AuthorityStore:
+    """Loads the authority, or makes it on the first start.
+
+    Args:
+        api: the cluster.
+        hosts: names and addresses under which nodes reach us, with or without ports.
+        clock: time source for validity.
+    """
+
+    def __init__(self, api: KubeApi, hosts: Iterable[str], *, clock: Clock | None = None) -> None:
+        self._api = api
+        self._hosts = tuple(dict.fromkeys(map(host_of, hosts)))
+        self._clock = clock or SystemClock()
+
+    async def load(self) -> Authority:
+        """The authority. The server certificate is made anew when a host is missing in it or it expires soon.
+
+        Raises:
+            ConfigError: a secret is there but cannot be used; it is never overwritten.
+            ApiError: the cluster refused.
+        """
+        await ensure_namespace(self._api)
+        ca = await self._load(c.SECRET_CA, c.SECRET_CA_CERT, c.SECRET_CA_KEY)
+        if ca is None:
+            ca = x509.new_ca(c.CA_NAME, serial=1024, now_s=self._clock.now_s())
+            ca = await self._create(c.SECRET_CA, c.SECRET_CA_CERT, c.SECRET_CA_KEY, ca)
+            log.info("ca.created", fingerprint=x509.fingerprint(ca.cert_der))
+        return Authority(ca, await self._server(ca))
+
+    async def _server(self, ca: Credential) -> Credential:
+        names = (c.SECRET_SERVER, c.SECRET_SERVER_CERT, c.SECRET_SERVER_KEY)
+        server = await self._load(*names)
+        if server is not None and self._is_good(server, ca):
+            return server
+        hosts = self._hosts if server is None else (*self._hosts, *x509.read_certificate(server.cert_der).hosts)
+        made = x509.issue_server(ca, [h for h in hosts if h], now_s=self._clock.now_s())
+        log.info("ca.server_certificate_issued", hosts=list(dict.fromkeys(hosts)))
+        if server is None:
+            return await self._create(*names, made)
+        data = {"data": {names[1]: _encoded(made.cert_der), names[2]: _encoded(made.key_der)}}
+        await self._api.patch(SECRETS, c.SECRET_SERVER, data, namespace=c.NAMESPACE)
+        return made
+
+    def _is_good(self, server: Credential, ca: Credential) -> bool:
+        info = x509.read_certificate(server.cert_der)
+        return (
+            set(self._hosts) <= set(info.hosts)
+            and info.not_after_s > self._clock.now_s() + _RENEW_BEFORE_S
+            and x509.is_issued_by(server.cert_der, ca.cert_der)
+        )
+
+    async def _load(self, name: str, cert_key: str, key_key: str) -> Credential | None:
+        try:
+            secret = await self._api.get(SECRETS, name, namespace=c.NAMESPACE)
+        except NotFound:
+            return None
+        try:
+            key = x509.normalized_key(value_of(secret, key_key))
+            credential = Credential(x509.from_pem(value_of(secret, cert_key)), key)
+            is_pair = x509.is_pair(credential)
+        except (x509.X509Error, KeyError, binascii.Error) as exc:
+            raise _unusable(name, str(exc)) from exc
+        if not is_pair:
+            raise _unusable(name, "key and certificate do not belong together")
+        return credential
+
+    async def _create(self, name: str, cert_key: str, key_key: str, credential: Credential) -> Credential:
+        try:
+            data = {cert_key: credential.cert_der, key_key: credential.key_der}
+            await self._api.create(SECRETS, secret_object(name, data), namespace=c.NAMESPACE)
+        except AlreadyExists:  # another replica was faster: its one counts
+            return await self._load(name, cert_key, key_key) or credential
+        return credential
+
+
+async def ca_certificate(api: KubeApi) -> bytes:
+    """The CA certificate (DER) of a cluster, for printing tokens.
+
+    Raises:
+        ConfigError: the cloud has never run on this cluster.
+    """
+    try:
+        secret = await api.get(SECRETS, c.SECRET_CA, namespace=c.NAMESPACE)
+    except NotFound as exc:
+        raise ConfigError(
+            f"secret {c.NAMESPACE}/{c.SECRET_CA} is missing", hint="start the cloud once: skerry cloud run"
+        ) from exc
+    return x509.from_pem(value_of(secret, c.SECRET_CA_CERT))
+
+
+async def ensure_namespace(api: KubeApi) -> None:
+    """Make the namespace of our secrets when it is missing."""
+    try:
+        await api.get(NAMESPACES, c.NAMESPACE)
+    except NotFound:
+        try:
+            await api.create(NAMESPACES, {"metadata": {"name": c.NAMESPACE}})
+        except AlreadyExists:
+            return
+
+
+def host_of(text: str) -> str:
+    """The host of ``host``, ``host:port``, ``[v6]:port`` or a bare IPv6 address."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0]
+
+
+def secret_object(name: str, data: dict[str, bytes], *, labels: dict[str, str] | None = None) -> Object:
+    """An Opaque secret in our namespace."""
+    meta: Object = {"name": name, "namespace": c.NAMESPACE}
+    if labels:
+        meta["labels"] = labels
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": meta,
+        "type": "Opaque",
+        "data": {key: _encoded(value) for key, value in data.items()},
+    }
+
+
+def value_of(secret: Object, key: str) -> bytes:
+    """One decoded value. Raises KeyError when it is missing, binascii.Error when it is broken."""
+    return base64.b64decode((secret.get("data") or {})[key], validate=True)
+
+
+def _encoded(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _unusable(name: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"secret {c.NAMESPACE}/{name} cannot be used: {why}",
+        hint="restore it from a backup; or delete it: a new authority is made and every node must join again",
+    )
