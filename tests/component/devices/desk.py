@@ -1,51 +1,31 @@
-"""A device duty on a database on disk, for tests: an outbox of its own, published documents in a list."""
+"""A device duty on a database on disk, for tests: the agent's outbox, published documents in a list."""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from skerry.base import json
-from skerry.base.sqlite import Database
+from skerry.base.aio.clock import SystemClock
 from skerry.edge.devices.catalog import Catalog
 from skerry.edge.devices.twins import TwinKeeper
-from skerry.edge.store import twins as rows
-from skerry.wire.kubeedge import envelope as envelopes
+from skerry.edge.store.db import open_database
+from skerry.edge.store.outbox import EdgeOutbox
 from skerry.wire.kubeedge import twin as docs
 from skerry.wire.kubeedge.envelope import Envelope
 from skerry.wire.kubeedge.twin import MsgTwin
 
-OUTBOX = "CREATE TABLE test_outbox (key TEXT PRIMARY KEY, frame BLOB NOT NULL);"
 
-
-class TestOutbox:
-    """A keyed outbox in the same database."""
-
-    __test__ = False
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.wakes = 0
-
-    def waiting(self, connection: sqlite3.Connection, key: str) -> Envelope | None:
-        row = connection.execute("SELECT frame FROM test_outbox WHERE key = ?", (key,)).fetchone()
-        return envelopes.decode(row[0]) if row else None
-
-    def put(self, connection: sqlite3.Connection, key: str, envelope: Envelope) -> None:
-        frame = envelopes.encode(envelope)
-        connection.execute("INSERT OR REPLACE INTO test_outbox (key, frame) VALUES (?, ?)", (key, frame))
-
-    def wake(self) -> None:
-        self.wakes += 1
+class Outbox(EdgeOutbox):
+    """The agent's outbox, with a view for tests."""
 
     def envelopes(self) -> dict[str, Envelope]:
-        return {str(key): envelopes.decode(frame) for key, frame in self._database.read("SELECT * FROM test_outbox")}
+        return {entry.key: entry.envelope for entry in self.entries()}
 
-    async def settle(self, key: str) -> None:
-        await self._database.write(lambda c: c.execute("DELETE FROM test_outbox WHERE key = ?", (key,)))
+    async def settle_key(self, key: str) -> None:
+        await self.settle(next(entry for entry in self.entries() if entry.key == key))
 
     def twin(self, device_id: str, name: str) -> MsgTwin | None:
         found = self.envelopes().get(docs.twin_resource(device_id))
@@ -56,8 +36,8 @@ class Desk:
     """Catalog, keeper, outbox and what was published."""
 
     def __init__(self, path: Path, *, gather_s: float = 0.0, refresh_ms: int = 60_000) -> None:
-        self.database = Database(path / "edge.db", migrations=[rows.TABLES + OUTBOX])
-        self.outbox = TestOutbox(self.database)
+        self.database = open_database(path)
+        self.outbox = Outbox(self.database, clock=SystemClock())
         self.published: list[tuple[str, Any]] = []
         self.listeners: list[Callable[[str, bytes], None]] = []
         self.catalog = Catalog()

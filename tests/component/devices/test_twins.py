@@ -11,8 +11,12 @@ import pytest
 from tests.component.devices.desk import Desk, device, eventually, model
 
 from skerry.base import json
+from skerry.base.aio.clock import SystemClock
+from skerry.edge.devices.catalog import Catalog
 from skerry.edge.devices.reduce import Device, Reading
 from skerry.edge.devices.twins import DeviceUnknown
+from skerry.edge.store.objects import EdgeObjects
+from skerry.edge.store.rowcodec import PlainCodec
 from skerry.wire.kubeedge import twin as docs
 from skerry.wire.kubeedge.twin import Member, Value
 
@@ -61,7 +65,7 @@ async def test_unconfirmed_properties_stay_in_the_report_and_confirmed_ones_leav
     first, second = (desk.outbox.twin(DEVICE, name) for name in ("temperature", "setpoint"))
     assert first is not None and first.actual is not None and first.actual.value == "3"
     assert second is not None and second.actual is not None and second.actual.value == "2"
-    await desk.outbox.settle(docs.twin_resource(DEVICE))
+    await desk.outbox.settle_key(docs.twin_resource(DEVICE))
     await desk.keeper.report(DEVICE, {"temperature": says("4")})
     assert desk.outbox.twin(DEVICE, "setpoint") is None
 
@@ -135,6 +139,19 @@ async def test_nobody_injects_what_only_the_cloud_may_say(desk: Desk) -> None:
     assert desk.outbox.envelopes() == {}
 
 
+async def test_the_catalog_follows_the_object_store(desk: Desk) -> None:
+    objects = EdgeObjects(desk.database, codec=PlainCodec(), clock=SystemClock())
+    await objects.put("default/devicemodel/thermo", model(TEMPERATURE, SETPOINT))
+    await objects.put("default/configmap/x", {"metadata": {}})
+    catalog = Catalog()
+    catalog.follow(objects)
+    assert set(catalog.models) == {"default/thermo"}
+    await objects.put("default/device/t9", device({"name": "temperature"}, name="t9"))
+    assert [view.device_id for view in catalog.views()] == ["default/t9"]
+    await objects.delete("default/device/t9")
+    assert catalog.views() == []
+
+
 async def test_questions_about_twins_and_members(desk: Desk) -> None:
     await desk.keeper.report(DEVICE, {"temperature": says("7")})
     await desk.keeper.on_message("$hw/events/device/default/t1/twin/get", b'{"event_id":"q"}')
@@ -151,7 +168,7 @@ async def test_state_goes_up_only_when_it_changes(desk: Desk) -> None:
     key = docs.state_resource(DEVICE)
     said = docs.parse_state_update(desk.outbox.envelopes()[key].content)
     assert said.state == "online" and said.last_online.endswith("Z")
-    await desk.outbox.settle(key)
+    await desk.outbox.settle_key(key)
     await desk.keeper.state(DEVICE, "ONLINE")
     assert key not in desk.outbox.envelopes()
 

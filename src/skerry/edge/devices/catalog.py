@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from skerry.api import devices as meaning
 from skerry.api.devices import DeviceView
 from skerry.api.gvk import Object
+from skerry.edge.store.objects import EdgeObjects
 
 DEVICE = "device"
 MODEL = "devicemodel"
@@ -41,6 +42,13 @@ class Catalog:
     def on_change(self, listener: Listener) -> None:
         """Tell ``listener`` from now on; it must not block."""
         self._listeners.append(listener)
+
+    def follow(self, objects: EdgeObjects) -> None:
+        """Take what the object store holds, and every change from now on."""
+        for kind in (MODEL, DEVICE):
+            for key, obj in objects.list(kind).items():
+                self.apply(key, obj)
+        objects.subscribe(lambda change: self.apply(change.key, change.new))
 
     def apply(self, key: str, obj: Object | None) -> None:
         """An object of the store changed.
