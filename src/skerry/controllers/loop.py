@@ -6,7 +6,8 @@ Bound: one waiting entry per key. Overflow rule: a key that waits already is not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Generic, TypeVar
 
 from skerry.api.gvk import Object
 from skerry.api.status import AlreadyExists, ApiError, Conflict, NotFound
@@ -16,46 +17,58 @@ from skerry.kube.informer import Informer, Key, key_of
 
 log = get_log(__name__)
 
-Sync = Callable[[Key], Awaitable[float | None]]
-"""Brings one object nearer to what it should be; may return seconds after which to look again."""
+K = TypeVar("K", bound=Hashable)
 
 
-class Loop:
+class Loop(Generic[K]):
     """Runs ``sync(key)`` for every key handed in, newest state only.
 
     Args:
         name: for logs and tasks.
-        sync: see ``Sync``. An ``ApiError`` is retried with growing delays; any other exception is logged as a bug
-            and retried, too.
+        sync: brings one object nearer to what it should be; may return seconds after which to look again. An
+            ``ApiError`` is retried with growing delays; any other exception is logged as a bug and retried, too.
         informers: caches that must be filled before the first ``sync``.
         workers: keys worked on at once.
     """
 
-    def __init__(self, name: str, sync: Sync, *, informers: Sequence[Informer], workers: int = 4) -> None:
+    def __init__(
+        self,
+        name: str,
+        sync: Callable[[K], Awaitable[float | None]],
+        *,
+        informers: Sequence[Informer],
+        workers: int = 4,
+    ) -> None:
         self._name = name
         self._sync = sync
         self._informers = informers
         self._workers = workers
-        self._early: dict[Key, None] = {}
-        self._queue: KeyedQueue[Key, None] | None = None
+        self._early: dict[K, None] = {}
+        self._queue: KeyedQueue[K, None] | None = None
 
-    def add(self, key: Key) -> None:
+    def add(self, key: K) -> None:
         """Look at ``key`` soon."""
         if self._queue is None:
             self._early[key] = None
         else:
             self._queue.put(key, None)
 
-    def add_after(self, key: Key, delay_s: float) -> None:
+    def add_after(self, key: K, delay_s: float) -> None:
         """Look at ``key`` in a while, unless something makes it look earlier."""
         if self._queue is None:
             self._early[key] = None
         else:
             self._queue.put_after(key, None, delay_s)
 
-    def follow(self, informer: Informer) -> None:
+    def follow(self: Loop[Key], informer: Informer) -> None:
         """Look at every object of this informer when it changes."""
-        informer.on_event(self._changed)
+
+        def changed(kind: str, old: Object | None, new: Object | None) -> None:
+            obj = new or old
+            if obj is not None:
+                self.add(key_of(obj))
+
+        informer.on_event(changed)
 
     async def run(self) -> None:
         """Wait for the caches, then work; never ends."""
@@ -73,18 +86,13 @@ class Loop:
             queue, self._queue = self._queue, None
             await queue.aclose()
 
-    def _changed(self, kind: str, old: Object | None, new: Object | None) -> None:
-        obj = new or old
-        if obj is not None:
-            self.add(key_of(obj))
-
-    async def _work(self, key: Key, value: None) -> None:
+    async def _work(self, key: K, value: None) -> None:
         again_s = await self._sync(key)
         if again_s is not None:
             self.add_after(key, again_s)
 
-    def _failed(self, key: Key, exc: Exception) -> bool:
-        what = "/".join(part for part in key if part)
+    def _failed(self, key: K, exc: Exception) -> bool:
+        what = "/".join(str(part) for part in key if part) if isinstance(key, tuple) else str(key)
         if isinstance(exc, Conflict | NotFound | AlreadyExists):
             log.debug("controller.raced", controller=self._name, key=what, error=str(exc))
         elif isinstance(exc, ApiError):

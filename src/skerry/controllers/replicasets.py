@@ -170,7 +170,7 @@ class ReplicaSetController:
         self._sets = informers.of(REPLICASETS, indexes={"controller": by_controller, "namespace": by_namespace})
         self._pods = informers.of(PODS, indexes={"controller": by_controller, "namespace": by_namespace})
         self._expected = Expectations(self._pods, self._clock)
-        self._loop = Loop("replicasets", self._sync, informers=(self._sets, self._pods))
+        self._loop: Loop[Key] = Loop("replicasets", self._sync, informers=(self._sets, self._pods))
         self._loop.follow(self._sets)
         self._pods.on_event(self._pod_changed)
 

@@ -19,9 +19,8 @@ from skerry.controllers.deployments.plan import (
     SetStatus,
     fenceposts,
     plan,
-    same_template,
-    template_hash,
 )
+from skerry.controllers.templates import same_template, template_hash
 
 NOW_S = 1_750_000_000.0
 

@@ -16,10 +16,10 @@ from skerry.controllers.deployments.plan import (
     SetStatus,
     find_new_set,
     plan,
-    same_template,
 )
 from skerry.controllers.loop import Loop
 from skerry.controllers.objects import controller_of, controller_ref, is_deleting, labels_of, matches, phase_of
+from skerry.controllers.templates import same_template
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet, Key, by_controller, by_namespace
 from skerry.kube.ports import KubeApi
@@ -44,7 +44,7 @@ class DeploymentController:
         self._deployments = informers.of(DEPLOYMENTS, indexes={"namespace": by_namespace})
         self._sets = informers.of(REPLICASETS, indexes={"controller": by_controller, "namespace": by_namespace})
         self._pods = informers.of(PODS, indexes={"controller": by_controller, "namespace": by_namespace})
-        self._loop = Loop("deployments", self._sync, informers=(self._deployments, self._sets, self._pods))
+        self._loop: Loop[Key] = Loop("deployments", self._sync, informers=(self._deployments, self._sets, self._pods))
         self._loop.follow(self._deployments)
         self._sets.on_event(self._set_changed)
         self._pods.on_event(self._pod_changed)

@@ -22,8 +22,8 @@ from skerry.controllers.objects import (
     resolve_percent,
     timestamp,
 )
+from skerry.controllers.templates import HASH_LABEL, same_template, template_hash
 
-HASH_LABEL = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
 HISTORY = "deployment.kubernetes.io/revision-history"
 DESIRED = "deployment.kubernetes.io/desired-replicas"
@@ -33,7 +33,6 @@ _NOT_COPIED = {
     "kubectl.kubernetes.io/last-applied-configuration", "deprecated.deployment.rollback.to",
 }  # fmt: skip
 _NO_DEADLINE = 2**31 - 1
-_SAFE = "bcdfghjklmnpqrstvwxz2456789"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +83,6 @@ class Plan:
 
     actions: list[Action] = field(default_factory=list)
     again_s: float | None = None
-
-
-def template_hash(template: Mapping[str, Any], collisions: int = 0) -> str:
-    """The label value that names a template: FNV-32a of its canonical JSON, in letters that spell no words."""
-    data = json.dumps(template, sort_keys=True) + (str(collisions).encode() if collisions else b"")
-    value = 0x811C9DC5
-    for byte in data:
-        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
-    return "".join(_SAFE[ord(digit) % len(_SAFE)] for digit in str(value))
-
-
-def same_template(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two pod templates are equal, the hash label aside."""
-    return _plain_template(a) == _plain_template(b)
-
-
-def _plain_template(template: Mapping[str, Any]) -> dict[str, Any]:
-    meta = {key: value for key, value in (template.get("metadata") or {}).items() if value}
-    labels = {key: value for key, value in (meta.pop("labels", None) or {}).items() if key != HASH_LABEL}
-    return {"metadata": {**meta, "labels": labels}, "spec": template.get("spec")}
 
 
 def find_new_set(deployment: Object, sets: Sequence[Object]) -> Object | None:

@@ -1,0 +1,1 @@
+"""Scheduler: ``plan`` chooses a node, ``loop`` binds."""

@@ -1,0 +1,278 @@
+"""Which node a pod goes to, or why to none. Pure.
+
+Source of behaviour: kubernetes pkg/scheduler/framework/plugins (v1.36); texts of reasons are those of kubectl describe.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from typing import Any
+
+from skerry.api.gvk import Object
+from skerry.controllers.objects import controller_of, labels_of, matches, phase_of
+from skerry.controllers.tolerance import (
+    HARD_EFFECTS,
+    UNSCHEDULABLE,
+    affinity_score,
+    fits_affinity,
+    taints_of,
+    untolerated,
+)
+
+HostPort = tuple[str, str, int]
+"""``(address, protocol, port)``; 0.0.0.0 stands for every address."""
+_ANY_ADDRESS = "0.0.0.0"
+_SUFFIXES = {
+    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1), "k": Decimal(10**3),
+    "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12), "P": Decimal(10**15), "E": Decimal(10**18),
+    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40), "Pi": Decimal(2**50),
+    "Ei": Decimal(2**60),
+}  # fmt: skip
+_SCORED_DEFAULTS = {"cpu": 100, "memory": 200 * 1024 * 1024}
+"""What a container without requests counts as when nodes are compared."""
+
+
+def amount(resource: str, text: str | int | float) -> int:
+    """A quantity as a whole number, rounded up: millicores for ``cpu``, else bytes or pieces; 0 for nonsense."""
+    plain = str(text).strip()
+    number = plain.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    suffix = plain[len(number) :]
+    try:
+        value = Decimal(plain) if suffix not in _SUFFIXES else Decimal(number) * _SUFFIXES[suffix]
+    except InvalidOperation:
+        return 0
+    scaled = value * 1000 if resource == "cpu" else value
+    return int(scaled.to_integral_value(ROUND_CEILING))
+
+
+def requests_of(spec: Mapping[str, Any]) -> dict[str, int]:
+    """What a pod asks for: containers together, or one init container where that is more; sidecars and overhead count.
+
+    Source: k8s.io/component-helpers/resource/helpers.go:PodRequests (v1.36).
+    """
+    total: Counter[str] = Counter()
+    for container in spec.get("containers") or ():
+        total.update(_requests(container))
+    sidecars: Counter[str] = Counter()
+    peak: Counter[str] = Counter()
+    for container in spec.get("initContainers") or ():
+        if container.get("restartPolicy") == "Always":
+            sidecars.update(_requests(container))
+            peak |= sidecars
+        else:
+            peak |= sidecars + Counter(_requests(container))
+    total.update(sidecars)
+    total |= peak
+    total.update({key: amount(key, value) for key, value in (spec.get("overhead") or {}).items()})
+    return {key: value for key, value in total.items() if value}
+
+
+def _requests(container: Mapping[str, Any]) -> dict[str, int]:
+    asked = (container.get("resources") or {}).get("requests") or {}
+    return {key: amount(key, value) for key, value in asked.items()}
+
+
+def _scored(spec: Mapping[str, Any]) -> dict[str, int]:
+    asked = requests_of(spec)
+    count = max(1, len(spec.get("containers") or ()))
+    return {key: asked.get(key) or default * count for key, default in _SCORED_DEFAULTS.items()}
+
+
+def host_ports(spec: Mapping[str, Any]) -> set[HostPort]:
+    """The ports of the node that a pod takes."""
+    found = set()
+    for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
+        for port in container.get("ports") or ():
+            if port.get("hostPort"):
+                found.add((port.get("hostIP") or _ANY_ADDRESS, port.get("protocol") or "TCP", port["hostPort"]))
+    return found
+
+
+def ports_clash(a: Iterable[HostPort], b: Iterable[HostPort]) -> bool:
+    """Whether two sets of host ports overlap."""
+    taken = list(b)
+    for address, protocol, port in a:
+        for other, other_protocol, other_port in taken:
+            same = (protocol, port) == (other_protocol, other_port)
+            if same and (address == other or _ANY_ADDRESS in (address, other)):
+                return True
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """What the scheduler knows of a node."""
+
+    node: Object
+    pods: tuple[Object, ...]
+    allocatable: Mapping[str, int]
+    used: Mapping[str, int]
+    scored: Mapping[str, int]
+    ports: frozenset[HostPort]
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return str(self.node["metadata"]["name"])
+
+    def count_of(self, controller_uid: str) -> int:
+        """How many of one controller's pods are here."""
+        return sum((controller_of(pod) or {}).get("uid") == controller_uid for pod in self.pods)
+
+
+def view(node: Object, pods: Iterable[Object]) -> NodeView:
+    """Sum up a node and the pods that are bound to it; finished pods take nothing."""
+    running = tuple(pod for pod in pods if phase_of(pod) not in ("Succeeded", "Failed"))
+    used: Counter[str] = Counter()
+    scored: Counter[str] = Counter()
+    ports: set[HostPort] = set()
+    for pod in running:
+        used.update(requests_of(pod["spec"]))
+        scored.update(_scored(pod["spec"]))
+        ports |= host_ports(pod["spec"])
+    status = node.get("status") or {}
+    allocatable = status.get("allocatable") or status.get("capacity") or {}
+    return NodeView(
+        node=node,
+        pods=running,
+        allocatable={key: amount(key, value) for key, value in allocatable.items()},
+        used=used,
+        scored=scored,
+        ports=frozenset(ports),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A node, or why there is none."""
+
+    node: str = ""
+    message: str = ""
+
+
+def choose(pod: Object, views: Sequence[NodeView]) -> Choice:
+    """Pick the node with the highest score among those that fit.
+
+    Args:
+        pod: not bound yet.
+        views: every node.
+    """
+    against = [(node, obstacles(pod, node, views)) for node in views]
+    fitting = [node for node, reasons in against if not reasons]
+    if fitting:
+        return Choice(node=max(fitting, key=lambda node: (_score(pod, node, fitting), node.name)).name)
+    if not views:
+        return Choice(message="no nodes available to schedule pods")
+    counts = Counter(reason for _, reasons in against for reason in reasons)
+    parts = sorted(f"{count} {reason}" for reason, count in counts.items())
+    return Choice(message=f"0/{len(views)} nodes are available: {', '.join(parts)}.")
+
+
+def obstacles(pod: Object, node: NodeView, views: Sequence[NodeView]) -> list[str]:
+    """Why the pod cannot be on the node; the first kind of reason only, except for resources."""
+    spec = pod["spec"]
+    if spec.get("nodeName") and spec["nodeName"] != node.name:
+        return ["node(s) didn't match the requested node name"]
+    if reason := _taint_obstacle(spec, node.node):
+        return [reason]
+    if not fits_affinity(spec, node.node):
+        return ["node(s) didn't match Pod's node affinity/selector"]
+    if ports_clash(host_ports(spec), node.ports):
+        return ["node(s) didn't have free ports for the requested pod ports"]
+    if missing := _missing(spec, node):
+        return missing
+    return _neighbour_obstacle(pod, node, views)
+
+
+def _taint_obstacle(spec: Mapping[str, Any], node: Object) -> str:
+    taint = untolerated(taints_of(node), spec.get("tolerations") or (), HARD_EFFECTS)
+    if taint is None:
+        return ""
+    if taint["key"] == UNSCHEDULABLE:
+        return "node(s) were unschedulable"
+    return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value') or ''}}}"
+
+
+def _missing(spec: Mapping[str, Any], node: NodeView) -> list[str]:
+    reasons = []
+    if "pods" in node.allocatable and len(node.pods) + 1 > node.allocatable["pods"]:
+        reasons.append("Too many pods")
+    for resource, asked in requests_of(spec).items():
+        if asked > node.allocatable.get(resource, 0) - node.used.get(resource, 0):
+            reasons.append(f"Insufficient {resource}")
+    return reasons
+
+
+def _neighbour_obstacle(pod: Object, node: NodeView, views: Sequence[NodeView]) -> list[str]:
+    affinity = pod["spec"].get("affinity") or {}
+    for term in _required(affinity.get("podAntiAffinity")):
+        if _neighbours(pod, term, node, views):
+            return ["node(s) didn't match pod anti-affinity rules"]
+    for term in _required(affinity.get("podAffinity")):
+        is_first = _selects(term, pod, pod) and not any(_selects(term, pod, p) for v in views for p in v.pods)
+        if not is_first and not _neighbours(pod, term, node, views):
+            return ["node(s) didn't match pod affinity rules"]
+    for other in _domain_pods(node, views):
+        for term in _required((other[1]["spec"].get("affinity") or {}).get("podAntiAffinity")):
+            if _same_domain(term["topologyKey"], node, other[0]) and _selects(term, other[1], pod):
+                return ["node(s) didn't satisfy existing pods anti-affinity rules"]
+    return []
+
+
+def _required(affinity: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
+    return (affinity or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or ()
+
+
+def _domain_pods(node: NodeView, views: Sequence[NodeView]) -> Iterable[tuple[NodeView, Object]]:
+    for other in views:
+        for pod in other.pods:
+            if "affinity" in pod["spec"]:
+                yield other, pod
+
+
+def _same_domain(topology_key: str, a: NodeView, b: NodeView) -> bool:
+    value = labels_of(a.node).get(topology_key)
+    return value is not None and labels_of(b.node).get(topology_key) == value
+
+
+def _neighbours(pod: Object, term: Mapping[str, Any], node: NodeView, views: Sequence[NodeView]) -> bool:
+    near = [other for other in views if _same_domain(term["topologyKey"], node, other)]
+    return any(_selects(term, pod, other) for found in near for other in found.pods)
+
+
+def _selects(term: Mapping[str, Any], owner: Object, pod: Object) -> bool:
+    namespaces = term.get("namespaces") or [owner["metadata"]["namespace"]]
+    everywhere = term.get("namespaceSelector") == {}
+    return (everywhere or pod["metadata"]["namespace"] in namespaces) and matches(
+        term.get("labelSelector"), labels_of(pod)
+    )
+
+
+def _score(pod: Object, node: NodeView, fitting: Sequence[NodeView]) -> float:
+    spec = pod["spec"]
+    score = _least_allocated(spec, node)
+    preferred = max(affinity_score(spec, other.node) for other in fitting)
+    if preferred > 0:
+        score += 200 * affinity_score(spec, node.node) / preferred
+    if untolerated(taints_of(node.node), spec.get("tolerations") or (), ("PreferNoSchedule",)) is None:
+        score += 300
+    return score + 200 * _spread(pod, node, fitting)
+
+
+def _least_allocated(spec: Mapping[str, Any], node: NodeView) -> float:
+    shares = []
+    for resource, asked in _scored(spec).items():
+        total = node.allocatable.get(resource, 0)
+        shares.append(max(0.0, 1 - (node.scored.get(resource, 0) + asked) / total) if total else 0.0)
+    return 100 * sum(shares) / len(shares)
+
+
+def _spread(pod: Object, node: NodeView, fitting: Sequence[NodeView]) -> float:
+    controller = controller_of(pod)
+    if controller is None:
+        return 1.0
+    most = max(other.count_of(controller["uid"]) for other in fitting)
+    return 1 - node.count_of(controller["uid"]) / most if most else 1.0
