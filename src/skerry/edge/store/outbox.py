@@ -91,10 +91,15 @@ class EdgeOutbox:
         found = self._database.read("SELECT min(created_at) FROM outbox")[0][0]
         return float(found) if found is not None else None
 
-    async def changed(self) -> None:
-        """Wait until something was committed since the last call."""
-        await self._committed.wait()
+    async def changed_within(self, timeout_s: float) -> bool:
+        """Wait until something was committed since the last call, at most ``timeout_s``; whether it was."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._committed.wait()
+        except TimeoutError:
+            return False
         self._committed.clear()
+        return True
 
     def _trim(self, connection: sqlite3.Connection) -> None:
         over = connection.execute("SELECT count(*) FROM outbox WHERE is_sequence").fetchone()[0] - self._max_sequence

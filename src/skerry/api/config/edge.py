@@ -1,0 +1,30 @@
+"""The file kind ``EdgeConfig`` (``config.skerry.dev/v1alpha1``): settings of ``skerry edge run``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from skerry.base.conf import setting
+
+API_VERSION = "config.skerry.dev/v1alpha1"
+KIND = "EdgeConfig"
+ENVIRONMENT_PREFIX = "SKERRY_EDGE_"
+
+
+@dataclass(frozen=True)
+class EdgeConfig:
+    """Settings of the edge agent; each is also an environment variable. The join writes node, hub and tunnel."""
+
+    data: Path = setting(Path("/var/lib/skerry/edge"), "directory of database, keys and run.json")
+    runtime: str = setting("auto", "how pods run: auto, cri or process")
+    cri_socket: str = setting("", "socket of the container engine; empty looks in the usual places")
+    labels: dict[str, str] = setting({}, "further labels of the node")
+    node_ip: str = setting("", "address that the node reports; empty asks the routing table")
+    allow_privileged: bool = setting(False, "let pods of the process runtime use hostPath and host namespaces")
+    stop_pods: bool = setting(False, "end the pods when the agent is stopped")
+    kubelet_port: int = setting(0, "port of the local kubelet interface on 127.0.0.1; 0 switches it off")
+    mqtt: str = setting("", "MQTT broker for device topics, host:port; empty switches the bus off")
+    dmi_socket: str = setting("", "socket for device mappers; empty puts dmi.sock into the data directory")
+    log_level: str = setting("info", "debug, info, warning or error")
+    log_format: str = setting("auto", "text, json, or auto (text on a terminal)")

@@ -1,0 +1,112 @@
+"""TLS of the edge as a client: one private authority, TLS 1.2 or newer, names checked against the SAN.
+
+Known limit: OpenSSL adds the authority's certificate to the chain that we send, because it finds it in the trust store.
+Our hub and a Go hub accept that; a Go hub with authorization switched on refuses chains of two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from skerry.base.errors import SkerryError
+
+READ_BUFFER_BYTES = 16 * 1024
+
+
+class PeerNotTrusted(SkerryError):
+    """The server's certificate is not of our authority, not for this address, or not within its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientIdentity:
+    """Files of our certificate and key, PEM."""
+
+    cert_file: Path
+    key_file: Path
+
+
+def small_tls_buffers() -> None:
+    """Let asyncio use 16 KiB per TLS connection instead of 256 KiB. Call once at the start of a process."""
+    from asyncio import sslproto
+
+    if hasattr(sslproto.SSLProtocol, "max_size"):
+        sslproto.SSLProtocol.max_size = READ_BUFFER_BYTES
+
+
+def client_context(ca_file: Path | None, identity: ClientIdentity | None) -> ssl.SSLContext:
+    """A context for connections to the cloud: TLS 1.2 or newer, no ALPN.
+
+    Args:
+        ca_file: our authority, PEM; None trusts anybody (only for fetching the authority that a token pins).
+        identity: our certificate; without one the server may still talk to us (join).
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    if ca_file is None:
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(str(ca_file))
+        # The server's names are compared in check_server, for addresses and names alike.
+    if identity is not None:
+        context.load_cert_chain(str(identity.cert_file), str(identity.key_file))
+    return context
+
+
+def check_server(transport: asyncio.BaseTransport, host: str) -> None:
+    """Compare the server's alternative names with the host that was dialled.
+
+    Raises:
+        PeerNotTrusted: none of them matches.
+    """
+    certificate = transport.get_extra_info("peercert") or {}
+    names = [value for _, value in certificate.get("subjectAltName", ())]
+    if not any(_matches(name, host) for name in names):
+        raise PeerNotTrusted(
+            f'the server\'s certificate is for {", ".join(names) or "no address"}, not for "{host}"',
+            hint=f"add {host} to the cloud's advertise setting, or use one of the addresses named",
+        )
+
+
+def explain(exc: ssl.SSLError, host: str) -> PeerNotTrusted:
+    """A TLS failure in words, with the remedy."""
+    text = getattr(exc, "verify_message", "") or exc.reason or str(exc)
+    if "not yet valid" in text:
+        return PeerNotTrusted(
+            f"the certificate of {host} is not yet valid by this machine's clock",
+            hint="set this machine's clock (timedatectl set-ntp true)",
+        )
+    if "expired" in text:
+        return PeerNotTrusted(
+            f"a certificate has expired by this machine's clock ({text})",
+            hint="check the clock; if it is right, join again with a new token",
+        )
+    if "self-signed" in text or "unable to get local issuer" in text or "certificate verify failed" in text:
+        return PeerNotTrusted(
+            f"{host} is not the cloud that this node joined (its certificate is of another authority)",
+            hint="check the address; after a new installation of the cloud, join again",
+        )
+    return PeerNotTrusted(f"TLS with {host} failed: {text}")
+
+
+def fingerprint(transport: asyncio.BaseTransport) -> str:
+    """SHA-256 of the server's certificate, hex; empty when there is none."""
+    found = transport.get_extra_info("ssl_object")
+    der = found.getpeercert(binary_form=True) if found is not None else None
+    return hashlib.sha256(der).hexdigest() if der else ""
+
+
+def _matches(name: str, host: str) -> bool:
+    try:
+        return ipaddress.ip_address(name) == ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    if name.startswith("*."):
+        return host.partition(".")[2].lower() == name[2:].lower()
+    return name.lower() == host.lower()

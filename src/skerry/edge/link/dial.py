@@ -1,0 +1,153 @@
+"""The link: dial, run a session, back off, dial again; and renew the certificate in time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+from skerry.base.aio.backoff import Backoff
+from skerry.base.aio.clock import Clock
+from skerry.base.errors import SkerryError
+from skerry.base.net.ws_client import Target, connect
+from skerry.base.obs.log import get_log
+from skerry.edge.link import enrol
+from skerry.edge.link.enrol import CertificateFiles
+from skerry.edge.link.ports import Offline
+from skerry.edge.link.session import LinkSession
+from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge.envelope import MAX_FRAME_BYTES, Envelope
+
+log = get_log(__name__)
+
+FIRST_S = 0.5
+CAP_S = 30.0
+_DAY_S = 86_400.0
+
+
+class DialledLink:
+    """A ``link.ports.Link`` over one of several hub addresses.
+
+    Args:
+        addresses: ``(host, port)`` of the hub; tried in turn.
+        node: our name; also the certificate's.
+        files: the node's certificate.
+    """
+
+    def __init__(
+        self, addresses: Sequence[tuple[str, int]], *, node: str, files: CertificateFiles, clock: Clock
+    ) -> None:
+        self._addresses = list(addresses)
+        self._node = node
+        self._files = files
+        self._clock = clock
+        self._session: LinkSession | None = None
+        self._down_since_s = clock.now_s()
+        self._why_down = "not connected yet"
+        self._handler: Callable[[Envelope], Awaitable[None]] | None = None
+        self._state_handlers: list[Callable[[bool], None]] = []
+
+    @property
+    def is_up(self) -> bool:
+        return self._session is not None
+
+    @property
+    def down_since_s(self) -> float:
+        return self._down_since_s
+
+    @property
+    def why_down(self) -> str:
+        return self._why_down
+
+    def on_envelope(self, handler: Callable[[Envelope], Awaitable[None]]) -> None:
+        self._handler = handler
+
+    def on_state(self, handler: Callable[[bool], None]) -> None:
+        self._state_handlers.append(handler)
+
+    async def send(self, envelope: Envelope) -> None:
+        self._up().send(envelope)
+
+    async def request(self, envelope: Envelope, *, timeout_s: float = 20.0) -> Envelope:
+        return await self._up().request(envelope, timeout_s=timeout_s)
+
+    def ack(self, envelope: Envelope) -> None:
+        """Acknowledge a delivery; nothing happens when the session has ended (the cloud sends it again)."""
+        if self._session is not None:
+            self._session.ack(envelope)
+
+    def refuse(self, envelope: Envelope, why: str) -> None:
+        """Tell that a delivery could not be stored."""
+        if self._session is not None:
+            self._session.refuse(envelope, why)
+
+    async def run(self) -> None:
+        """Keep a session; never ends."""
+        backoff = Backoff(first_s=FIRST_S, cap_s=CAP_S)
+        turn = 0
+        while True:
+            host, port = self._addresses[turn % len(self._addresses)]
+            turn += 1
+            try:
+                why = await self._one(host, port, backoff)
+            except SkerryError as exc:
+                why = exc.explained()
+            self._why_down = why
+            if backoff.failures in (0, 5) or backoff.failures % 20 == 0:
+                log.warning("link.down", host=host, port=port, why=why, failures=backoff.failures)
+            await self._clock.sleep(backoff.next_s())
+
+    async def keep_certificate(self, host: str, port: int) -> None:
+        """Renew at 70 to 90 % of the certificate's life; never ends."""
+        share = random.uniform(0.7, 0.9)
+        while True:
+            certificate = await self._files.certificate()
+            life_s = certificate.not_after_s - certificate.not_before_s
+            wait_s = certificate.not_before_s + share * life_s - self._clock.now_s()
+            if wait_s > 0:
+                await self._clock.sleep(min(wait_s, _DAY_S))
+                continue
+            try:
+                await enrol.renew(host, port, node=self._node, files=self._files)
+            except SkerryError as exc:
+                log.warning("certificate.not_renewed", why=exc.explained(), ends_s=certificate.not_after_s)
+                await self._clock.sleep(3600.0)
+
+    def _up(self) -> LinkSession:
+        if self._session is None:
+            raise Offline(f"no link to the cloud: {self._why_down}", since_s=self._down_since_s, why=self._why_down)
+        return self._session
+
+    async def _one(self, host: str, port: int, backoff: Backoff) -> str:
+        headers = {
+            c.HEADER_NODE_ID: self._node,
+            c.HEADER_PROJECT_ID: c.PROJECT_ID,
+            c.HEADER_CONNECTION_USE: c.CONNECTION_USE_MESSAGES,
+        }
+        target = Target(host, port, f"/{c.PROJECT_ID}/{self._node}/events", headers)
+        async with connect(target, tls=self._files.context(), limit_bytes=MAX_FRAME_BYTES) as websocket:
+            session = LinkSession(websocket, deliver=self._deliver)
+            self._began(session, host, port)
+            started_s = self._clock.monotonic_s()
+            try:
+                why = await session.run()
+            finally:
+                self._ended()
+            if self._clock.monotonic_s() - started_s > 5.0:
+                backoff.reset()
+            return why
+
+    async def _deliver(self, envelope: Envelope) -> None:
+        if self._handler is not None:
+            await self._handler(envelope)
+
+    def _began(self, session: LinkSession, host: str, port: int) -> None:
+        away_s = self._clock.now_s() - self._down_since_s
+        log.info("link.up", host=host, port=port, away_s=round(away_s, 1))
+        self._session, self._why_down, self._down_since_s = session, "", 0.0
+        for handler in self._state_handlers:
+            handler(True)
+
+    def _ended(self) -> None:
+        self._session, self._down_since_s = None, self._clock.now_s()
+        for handler in self._state_handlers:
+            handler(False)

@@ -1,0 +1,114 @@
+"""Getting and renewing the node's certificate. Files lie in ``DATA/certs``, keys with mode 0600.
+
+The join token pins the authority: its certificate is fetched from anybody and believed only when its hash is the
+token's. Then a key is made on this machine (it never leaves it) and a certificate asked for over verified TLS.
+"""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from skerry.base import x509_child
+from skerry.base.errors import Refused
+from skerry.base.files import make_private_dir, write_atomic, write_secret
+from skerry.base.net import https_client
+from skerry.base.net.edge_tls import ClientIdentity, client_context
+from skerry.base.obs.log import get_log
+from skerry.base.x509_child import Certificate
+from skerry.wire.kubeedge import join
+
+log = get_log(__name__)
+
+GROUP = "system:nodes"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """The node's certificate files below one directory."""
+
+    directory: Path
+
+    @property
+    def ca(self) -> Path:
+        """The cloud's authority, PEM."""
+        return self.directory / "ca.crt"
+
+    @property
+    def cert(self) -> Path:
+        """The node's certificate, PEM."""
+        return self.directory / "node.crt"
+
+    @property
+    def key(self) -> Path:
+        """Its key, PEM."""
+        return self.directory / "node.key"
+
+    @property
+    def exist(self) -> bool:
+        """Whether all of them are there."""
+        return self.ca.exists() and self.cert.exists() and self.key.exists()
+
+    def context(self) -> ssl.SSLContext:
+        """TLS with our certificate, trusting only the cloud's authority."""
+        return client_context(self.ca, ClientIdentity(self.cert, self.key))
+
+    async def certificate(self) -> Certificate:
+        """What the node's certificate says."""
+        return await x509_child.inspect(self.cert.read_bytes())
+
+
+async def fetch_authority(host: str, port: int, token: join.JoinToken) -> bytes:
+    """The authority's certificate (DER), once it matches the token's hash.
+
+    Raises:
+        ConnectFailed: the join server cannot be reached.
+        Refused: it has another authority than the one that the token names.
+    """
+    answer = await https_client.get(host, port, join.PATH_CA, tls=client_context(None, None))
+    if answer.status != 200 or not join.is_ca_of(token, answer.body):
+        raise Refused(
+            f"the cloud at {host}:{port} is not the one that made this token (its authority has another hash)",
+            hint="check the address; if the cloud was installed anew, make a new token",
+        )
+    return answer.body
+
+
+async def enrol(host: str, port: int, *, token: join.JoinToken, node: str, files: CertificateFiles) -> None:
+    """Join: fetch the authority, make a key, get a certificate, write the files.
+
+    Raises:
+        ConnectFailed, PeerNotTrusted: the join server cannot be reached or is not what it claims.
+        Refused: it refuses; with its reason.
+    """
+    ca_der = await fetch_authority(host, port, token)
+    make_private_dir(files.directory)
+    write_atomic(files.ca, _pem(ca_der))
+    await _request(host, port, join.request_headers(node, jwt=token.jwt), client_context(files.ca, None), node, files)
+
+
+async def renew(host: str, port: int, *, node: str, files: CertificateFiles) -> None:
+    """Get a new certificate with the current one as the proof."""
+    await _request(host, port, join.request_headers(node), files.context(), node, files)
+
+
+async def _request(
+    host: str, port: int, headers: dict[str, str], tls: ssl.SSLContext, node: str, files: CertificateFiles
+) -> None:
+    request = await x509_child.new_request(join.common_name(node), organizations=(GROUP,))
+    answer = await https_client.get(
+        host, port, join.PATH_CERTIFICATE, tls=tls, headers=headers, body=request.csr_der, timeout_s=60.0
+    )
+    if answer.status != 200:
+        raise Refused(f'the cloud refuses a certificate for node "{node}": {answer.text}')
+    write_secret(files.key, request.key_pem)
+    write_atomic(files.cert, _pem(answer.body))
+    log.info("certificate.received", node=node)
+
+
+def _pem(der: bytes) -> bytes:
+    text = base64.encodebytes(der).decode().replace("\n", "")
+    lines = "\n".join(text[at : at + 64] for at in range(0, len(text), 64))
+    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n".encode()

@@ -1,0 +1,138 @@
+"""The I/O shell of ``EdgePeer``: one WebSocket to the hub, from its opening to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+
+from skerry.base.aio.supervise import Supervisor
+from skerry.base.net.ws_client import WebSocketClient
+from skerry.base.obs.log import get_log
+from skerry.edge.link.ports import LinkBroken
+from skerry.wire.errors import ProtocolError
+from skerry.wire.kubeedge.envelope import Envelope
+from skerry.wire.kubeedge.session import Answered, EdgePeer
+
+log = get_log(__name__)
+
+
+def stamp() -> tuple[str, int]:
+    """Id and time of a new message."""
+    return str(uuid.uuid4()), int(time.time() * 1000)
+
+
+class LinkSession:
+    """One session.
+
+    Args:
+        websocket: just opened.
+        deliver: takes messages that answer no request, one at a time, in order; acknowledges through ``ack``.
+    """
+
+    def __init__(self, websocket: WebSocketClient, *, deliver: Callable[[Envelope], Awaitable[None]]) -> None:
+        self._websocket = websocket
+        self._deliver = deliver
+        self._peer = EdgePeer(time.monotonic(), stamp)
+        self._answers: dict[str, asyncio.Future[Envelope]] = {}
+        self._inbound: asyncio.Queue[Envelope] = asyncio.Queue(maxsize=256)
+        self._wanted = asyncio.Event()
+        self._wanted.set()
+
+    async def run(self) -> str:
+        """Carry messages until the connection ends; returns why it did."""
+        why = "the cloud closed the connection"
+        try:
+            async with Supervisor("link") as supervisor:
+                supervisor.detach("write", self._write_loop())
+                supervisor.detach("deliver", self._deliver_loop())
+                await self._read_loop()
+                why = self._websocket.close_reason or why
+        except ProtocolError as exc:
+            why = f"the cloud broke the protocol: {exc}"
+        except ConnectionError as exc:
+            why = str(exc) or "the connection broke"
+        finally:
+            self._end(why)
+        return why
+
+    def send(self, envelope: Envelope) -> None:
+        """Write a message soon."""
+        self._peer.send(envelope)
+        self._wanted.set()
+
+    def ack(self, envelope: Envelope) -> None:
+        """Acknowledge a delivery that has been stored."""
+        self._peer.send_ack(envelope)
+        self._wanted.set()
+
+    def refuse(self, envelope: Envelope, why: str) -> None:
+        """Tell that a delivery could not be stored."""
+        self._peer.send_refusal(envelope, why)
+        self._wanted.set()
+
+    async def request(self, envelope: Envelope, *, timeout_s: float) -> Envelope:
+        """Send, and wait for the answer.
+
+        Raises:
+            LinkBroken: the session ended first.
+            TimeoutError: no answer in time.
+        """
+        msg_id = self._peer.send_request(envelope)
+        answer: asyncio.Future[Envelope] = asyncio.get_running_loop().create_future()
+        self._answers[msg_id] = answer
+        self._wanted.set()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        finally:
+            self._answers.pop(msg_id, None)
+            self._peer.forget(msg_id)
+
+    async def _read_loop(self) -> None:
+        while (message := await self._websocket.receive()) is not None:
+            self._peer.receive_message(message)
+            for event in self._peer.events():
+                if isinstance(event, Answered):
+                    self._answer(event)
+                else:
+                    await self._inbound.put(event.envelope)
+            self._wanted.set()
+
+    def _answer(self, event: Answered) -> None:
+        if event.needs_ack:
+            self._peer.send_ack(event.envelope)
+        future = self._answers.get(event.request_id)
+        if future is not None and not future.done():
+            future.set_result(event.envelope)
+
+    async def _deliver_loop(self) -> None:
+        while True:
+            await self._deliver(await self._inbound.get())
+
+    async def _write_loop(self) -> None:
+        try:
+            while True:
+                self._peer.tick(time.monotonic())
+                for message in self._peer.messages_to_send():
+                    await self._websocket.send_text(message)
+                await self._pause()
+        except ConnectionError as exc:
+            log.debug("link.write_failed", error=str(exc))
+            self._websocket.abort()
+
+    async def _pause(self) -> None:
+        delay_s = max(0.0, self._peer.next_deadline_s() - time.monotonic())
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._wanted.wait()
+        except TimeoutError:
+            return
+        self._wanted.clear()
+
+    def _end(self, why: str) -> None:
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(LinkBroken(why))
+                answer.exception()

@@ -1,0 +1,114 @@
+"""The durable outbox to the cloud: oldest first, one at a time, until each entry is confirmed.
+
+An entry that the cloud refuses for good (the object is gone, the request is invalid) is dropped and counted. One that
+fails otherwise waits with back-off while the others go on. Towards a Go cloud the rate stays below 30 messages a
+second, its own edge's limit.
+"""
+
+from __future__ import annotations
+
+from skerry.api.status import ApiError, BadRequest, Forbidden, Invalid, NotFound, from_status
+from skerry.base.aio.backoff import Backoff
+from skerry.base.aio.clock import Clock
+from skerry.base.obs.log import get_log
+from skerry.edge.link.ports import Link, LinkError
+from skerry.edge.store.outbox import EdgeOutbox, Entry
+from skerry.wire.kubeedge import answer, route
+from skerry.wire.kubeedge import constants as c
+
+log = get_log(__name__)
+
+_UNANSWERED = frozenset({c.TYPE_EVENT})
+"""Types that a cloud does not answer: they are confirmed by having been written."""
+_PERMANENT = (NotFound, Invalid, BadRequest, Forbidden)
+_IDLE_S = 5.0
+
+
+class Drain:
+    """Sends what waits while the link is up.
+
+    Args:
+        pause_s: between two messages; 0 towards our own cloud.
+    """
+
+    def __init__(self, outbox: EdgeOutbox, link: Link, *, clock: Clock, pause_s: float = 0.0) -> None:
+        self._outbox = outbox
+        self._link = link
+        self._clock = clock
+        self._pause_s = pause_s
+        self._backoffs: dict[str, Backoff] = {}
+        self._not_before_s: dict[str, float] = {}
+        self.refused = 0
+        link.on_state(self._on_state)
+
+    async def run(self) -> None:
+        """Send, wait for news, send; never ends."""
+        while True:
+            waits_s = await self._pass() if self._link.is_up else _IDLE_S
+            await self._news(waits_s)
+
+    async def _pass(self) -> float:
+        """One walk over the outbox; returns how long to wait before the next, without news."""
+        after_seq = 0
+        while self._link.is_up and (entries := self._outbox.entries(after_seq=after_seq)):
+            for entry in entries:
+                after_seq = entry.seq
+                if self._clock.monotonic_s() < self._not_before_s.get(entry.key, 0.0):
+                    continue
+                if not await self._try(entry):
+                    return _IDLE_S
+                if self._pause_s:
+                    await self._clock.sleep(self._pause_s)
+        now_s = self._clock.monotonic_s()
+        return min([_IDLE_S, *(max(0.05, at_s - now_s) for at_s in self._not_before_s.values())])
+
+    async def _try(self, entry: Entry) -> bool:
+        """Send one entry; False when the link has ended meanwhile."""
+        try:
+            await self._one(entry)
+        except (LinkError, TimeoutError) as exc:
+            self._later(entry, str(exc) or "no answer in time")
+        return self._link.is_up
+
+    async def _one(self, entry: Entry) -> None:
+        if route.resource_type(entry.envelope.resource) in _UNANSWERED:
+            await self._link.send(entry.envelope)
+            await self._settle(entry)
+            return
+        outcome = answer.read(await self._link.request(entry.envelope))
+        if outcome.is_ok:
+            await self._settle(entry)
+            return
+        error = from_status(outcome.status or {})
+        if isinstance(error, _PERMANENT):
+            self._refused(entry, error)
+            await self._settle(entry)
+        else:
+            self._later(entry, error.message)
+
+    def _refused(self, entry: Entry, error: ApiError) -> None:
+        self.refused += 1
+        if isinstance(error, NotFound):
+            log.info("outbox.object_gone", key=entry.key)
+        else:
+            log.warning("outbox.refused", key=entry.key, code=error.code, why=error.message)
+
+    def _later(self, entry: Entry, why: str) -> None:
+        backoff = self._backoffs.setdefault(entry.key, Backoff(first_s=0.5, cap_s=30.0))
+        self._not_before_s[entry.key] = self._clock.monotonic_s() + backoff.next_s()
+        if backoff.failures in (1, 5, 20):
+            log.warning("outbox.retry", key=entry.key, why=why, failures=backoff.failures)
+
+    async def _settle(self, entry: Entry) -> None:
+        self._backoffs.pop(entry.key, None)
+        self._not_before_s.pop(entry.key, None)
+        await self._outbox.settle(entry)
+
+    async def _news(self, timeout_s: float) -> None:
+        await self._outbox.changed_within(timeout_s)
+
+    def _on_state(self, is_up: bool) -> None:
+        if is_up:
+            self._not_before_s.clear()
+            self._backoffs.clear()
+            self._outbox.wake()

@@ -1,0 +1,167 @@
+"""Questions to the cloud with a deadline, and answers from the store where it has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skerry.api.gvk import Object
+from skerry.api.status import NotFound, ServerTimeout, Unavailable, from_status
+from skerry.base.aio.clock import Clock
+from skerry.base.obs.log import get_log
+from skerry.edge.link.ports import Link, LinkError
+from skerry.edge.store.objects import EdgeObjects
+from skerry.wire.kubeedge import answer, route
+from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge.envelope import Envelope
+
+log = get_log(__name__)
+
+_DEADLINE_S = 20.0
+
+
+class Remote:
+    """Asks the cloud and gives the answer or an ``ApiError``."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def ask(self, operation: str, resource: str, content: Any = None, *, source: str = c.SOURCE_EDGED) -> Object:
+        """One request.
+
+        Args:
+            operation: such as ``query`` or ``insert``.
+            resource: wire resource.
+            content: of the request.
+
+        Returns:
+            The object of the answer; empty when the answer has none.
+
+        Raises:
+            Unavailable: no link now.
+            ServerTimeout: no answer in time.
+            ApiError: what the cloud answered.
+        """
+        envelope = Envelope(
+            msg_id="", source=source, group=c.GROUP_META, operation=operation, resource=resource, content=content
+        )
+        try:
+            outcome = answer.read(await self._link.request(envelope, timeout_s=_DEADLINE_S))
+        except LinkError as exc:
+            raise Unavailable(f"{resource}: {exc}") from exc
+        except TimeoutError as exc:
+            raise ServerTimeout(f"{resource}: the cloud did not answer within {_DEADLINE_S:.0f} s") from exc
+        if outcome.status is not None:
+            raise from_status(outcome.status)
+        return outcome.object or {}
+
+
+class ObjectSource:
+    """ConfigMaps, Secrets and the like: from the store, else from the cloud."""
+
+    def __init__(self, objects: EdgeObjects, remote: Remote) -> None:
+        self._objects = objects
+        self._remote = remote
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object:
+        """One object.
+
+        Args:
+            kind: wire type, such as ``configmap``.
+
+        Raises:
+            NotFound: it does not exist, by the cloud's word.
+            Unavailable: it is not here and the cloud cannot be asked now.
+        """
+        key = route.build(namespace, kind, name)
+        known = self._objects.get(key)
+        if known is not None:
+            return known
+        found = await self._remote.ask(c.OP_QUERY, key)
+        if not (found.get("metadata") or {}).get("name"):
+            raise NotFound(f'{kind} "{namespace}/{name}" not found')
+        await self._objects.put(key, found)
+        return found
+
+
+class TokenSource:
+    """Tokens of service accounts for pods: renewed at 80 % of their life, kept over restarts and outages.
+
+    A token whose time has passed while the node was offline stays mounted: the pod may need only its identity, and a
+    missing file would end it.
+    """
+
+    def __init__(self, objects: EdgeObjects, remote: Remote, *, clock: Clock) -> None:
+        self._objects = objects
+        self._remote = remote
+        self._clock = clock
+
+    async def get(
+        self,
+        namespace: str,
+        service_account: str,
+        *,
+        audience: str | None,
+        expiration_s: int,
+        pod_name: str,
+        pod_uid: str,
+    ) -> str:
+        """The token to mount now.
+
+        Raises:
+            ApiError: there is none yet and the cloud cannot give one.
+        """
+        key = _token_key(namespace, service_account, audience, expiration_s, pod_uid)
+        known = self._objects.get(key)
+        if known is not None and self._clock.now_s() < known["refresh_at_s"]:
+            return str(known["token"])
+        try:
+            answer_object = await self._remote.ask(
+                c.OP_QUERY,
+                route.build(namespace, c.TYPE_TOKEN, service_account),
+                _token_request(audience, expiration_s, pod_name, pod_uid),
+            )
+        except (Unavailable, ServerTimeout):
+            if known is None:
+                raise
+            if self._clock.now_s() > known["expires_at_s"]:
+                log.warning("token.expired_kept", namespace=namespace, service_account=service_account, pod=pod_name)
+            return str(known["token"])
+        return await self._keep(key, answer_object, expiration_s)
+
+    async def forget(self, pod_uid: str) -> None:
+        """Remove the tokens of a pod that is gone."""
+        for key, value in self._objects.list(c.TYPE_TOKEN).items():
+            if value.get("pod_uid") == pod_uid:
+                await self._objects.delete(key)
+
+    async def _keep(self, key: str, token_request: Object, expiration_s: int) -> str:
+        token = (token_request.get("status") or {}).get("token")
+        if not isinstance(token, str) or not token:
+            raise Unavailable("the cloud answered without a token")
+        now_s = self._clock.now_s()
+        row = {
+            "metadata": {},
+            "token": token,
+            "pod_uid": key.rsplit("/", 1)[1].split("|")[1],
+            "refresh_at_s": now_s + 0.8 * min(expiration_s, 86_400),
+            "expires_at_s": now_s + expiration_s,
+        }
+        await self._objects.put(key, row)
+        return token
+
+
+def _token_key(namespace: str, account: str, audience: str | None, expiration_s: int, pod_uid: str) -> str:
+    return f"{namespace}/{c.TYPE_TOKEN}/{account}|{pod_uid}|{audience or ''}|{expiration_s}"
+
+
+def _token_request(audience: str | None, expiration_s: int, pod_name: str, pod_uid: str) -> Object:
+    return {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "metadata": {},
+        "spec": {
+            "audiences": [audience] if audience else None,
+            "expirationSeconds": expiration_s,
+            "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": pod_name, "uid": pod_uid},
+        },
+    }
