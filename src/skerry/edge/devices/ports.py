@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Callable
 from typing import Protocol
 
+from skerry.base.errors import DeviceError, Retryable
 from skerry.base.sqlite import R
+from skerry.wire.kubeedge.dmi import Message
 from skerry.wire.kubeedge.envelope import Envelope
 
 
@@ -35,3 +37,28 @@ class ReportOutbox(Protocol):
 
 Publisher = Callable[[str, bytes], None]
 """Hands a document to local applications; never blocks."""
+
+
+class MapperUnreachable(DeviceError, Retryable):
+    """Nobody listens on the mapper's socket, or it did not answer in time."""
+
+
+class MapperRefused(DeviceError):
+    """The mapper answered with an error."""
+
+
+class MapperCaller(Protocol):
+    """Calls ``v1beta1.DeviceMapperService`` of a mapper."""
+
+    async def call(self, address: str, method: str, request: Message) -> Message:
+        """One call.
+
+        Args:
+            address: path of the mapper's unix socket.
+            method: such as ``RegisterDevice``.
+            request: by field name.
+
+        Raises:
+            MapperUnreachable: no connection, or no answer in time.
+            MapperRefused: an error answer.
+        """
