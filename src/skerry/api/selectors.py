@@ -93,7 +93,11 @@ class FieldTerm:
 
     def matches(self, obj: Object) -> bool:
         """Whether an object meets it."""
-        return (_read(obj, self.paths, self.kind) == self.value) is self.is_equal
+        return (self.read(obj) == self.value) is self.is_equal
+
+    def read(self, obj: Object) -> str:
+        """The field's value as text; absent flags are ``false``, absent numbers ``0``."""
+        return _read(obj, self.paths, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
