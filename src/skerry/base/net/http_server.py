@@ -195,7 +195,7 @@ class HttpServer:
             listener.close()
         self._sockets.clear()
         for connection in tuple(self._connections):
-            connection.gone.set()
+            connection.mark_gone()
         if self._inner is not None:
             self._inner.pre_shutdown()
             await self._inner.shutdown(grace_s)
@@ -265,6 +265,7 @@ class HttpServer:
                 request._connection.abort()
                 raise asyncio.CancelledError from None
             response = HttpResponse(500, b"internal error; the server's log has the cause\n", "text/plain")
+        request._connection.forget_listeners()
         if request._hijacked:
             request._connection.release()
             raise asyncio.CancelledError
@@ -305,6 +306,10 @@ class HttpRequest:
     @property
     def gone(self) -> asyncio.Event:
         return self._connection.gone
+
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once when ``gone`` is set (at once when it is already)."""
+        self._connection.on_gone(callback)
 
     @property
     def peer(self) -> PeerCertificate | None:
@@ -609,7 +614,7 @@ class WebSocket:
 class _Connection(RequestHandler):
     """aiohttp's connection, with a deadline for request heads, the peer's identity, and a sign of departure."""
 
-    __slots__ = ("_certificate", "_head_timer", "_owner", "_released", "address", "gone")
+    __slots__ = ("_certificate", "_head_timer", "_listeners", "_owner", "_released", "address", "gone")
 
     def __init__(self, owner: HttpServer, address: Address) -> None:
         assert owner._inner is not None
@@ -627,6 +632,7 @@ class _Connection(RequestHandler):
         self._owner = owner
         self.address = address
         self.gone = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
         self._head_timer: asyncio.TimerHandle | None = None
         self._certificate: PeerCertificate | Literal[False] | None = False
         self._released = False
@@ -654,11 +660,28 @@ class _Connection(RequestHandler):
             return
         self._released = True
         self._disarm()
-        self.gone.set()
+        self.mark_gone()
         self._owner._connections.discard(self)
         self._owner._left(self.address)
         if self._manager is not None:
             super().connection_lost(None)
+
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        if self.gone.is_set():
+            callback()
+        else:
+            self._listeners.append(callback)
+
+    def forget_listeners(self) -> None:
+        """The request that they belong to is over."""
+        self._listeners.clear()
+
+    def mark_gone(self) -> None:
+        """Tell whoever waits that the client has left or the server is closing."""
+        self.gone.set()
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener()
 
     def certificate(self) -> PeerCertificate | None:
         if self._certificate is False:

@@ -1,0 +1,59 @@
+"""What every cluster has from its first second (pure data)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from skerry.api import gvk
+from skerry.api.gvk import Object, Resource
+from skerry.apiserver.auth.authn import MASTERS, User
+from skerry.apiserver.auth.bootstrap_roles import cluster_role_bindings, cluster_roles
+
+SYSTEM_USER = User("system:apiserver", (MASTERS,))
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease", "kubeedge")
+
+_ENDPOINTS = Resource("", "v1", "endpoints", "Endpoints")
+_PRIORITY_CLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False)
+_CRITICAL = (("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000))
+
+
+def initial_objects(service_address: str, crds: Iterable[Object]) -> list[tuple[Resource, Object]]:
+    """What is created at start when it is missing, in order."""
+    found: list[tuple[Resource, Object]] = [(gvk.NAMESPACES, {"metadata": {"name": name}}) for name in NAMESPACES]
+    found += [(gvk.CLUSTERROLES, role) for role in cluster_roles()]
+    found += [(gvk.CLUSTERROLEBINDINGS, binding) for binding in cluster_role_bindings()]
+    found += [(_PRIORITY_CLASSES, {"metadata": {"name": name}, "value": value}) for name, value in _CRITICAL]
+    found += [(gvk.CRDS, crd) for crd in crds]
+    found.append((gvk.SERVICES, _kubernetes_service(service_address)))
+    return found
+
+
+def address_objects(address: str, port: int) -> list[tuple[Resource, Object]]:
+    """Where the API server is, behind the Service ``kubernetes``."""
+    ports = [{"name": "https", "port": port, "protocol": "TCP"}]
+    slice_ = {
+        "metadata": _named({"kubernetes.io/service-name": "kubernetes"}),
+        "addressType": "IPv6" if ":" in address else "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": ports,
+    }
+    endpoints = {
+        "metadata": _named({"endpointslice.kubernetes.io/skip-mirror": "true"}),
+        "subsets": [{"addresses": [{"ip": address}], "ports": ports}],
+    }
+    return [(gvk.ENDPOINTSLICES, slice_), (_ENDPOINTS, endpoints)]
+
+
+def _named(labels: dict[str, str]) -> Object:
+    return {"name": "kubernetes", "namespace": "default", "labels": labels}
+
+
+def _kubernetes_service(address: str) -> Object:
+    return {
+        "metadata": _named({"component": "apiserver", "provider": "kubernetes"}),
+        "spec": {
+            "clusterIP": address,
+            "type": "ClusterIP",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}],
+        },
+    }

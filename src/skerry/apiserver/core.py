@@ -1,0 +1,250 @@
+"""The server without HTTP: every part joined, and one method per verb that finds, authorizes and answers a call.
+
+``http.py`` and ``local.py`` are the two doors to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from typing import Any
+
+from skerry.api.gvk import Object, Resource
+from skerry.api.status import Forbidden, MethodNotAllowed, NotFound
+from skerry.apiserver import bootstrap
+from skerry.apiserver.admission.chain import AdmissionChain
+from skerry.apiserver.auth.access import Access
+from skerry.apiserver.auth.authn import MASTERS, ServiceAccountTokens, User
+from skerry.apiserver.auth.rbac import Attributes
+from skerry.apiserver.calls import Answer, Call, ListAnswer
+from skerry.apiserver.custom import CustomResources
+from skerry.apiserver.handlers.bodies import DeleteOptions
+from skerry.apiserver.handlers.crud import Objects
+from skerry.apiserver.handlers.lists import ListOptions
+from skerry.apiserver.handlers.reviews import Reviews
+from skerry.apiserver.handlers.subresources import Subresources
+from skerry.apiserver.handlers.watch import OnStop, Step, Watches
+from skerry.apiserver.registry import Kind, Registry
+from skerry.apiserver.request_info import RequestInfo, WriteOptions, parse
+from skerry.apiserver.semantics import Semantics
+from skerry.apiserver.service_ips import ServiceAddresses
+from skerry.apiserver.store.log import Key
+from skerry.apiserver.store.objects import ObjectStore
+from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.jwt import SigningKey
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+_OBJECT_SUBRESOURCES = ("", "status")
+
+
+class ApiCore:
+    """One cluster's objects and rules.
+
+    Args:
+        database: the SQLite file.
+        token_key: file of the key that signs service account tokens; made when missing.
+        clock: time of everything that is written.
+        issuer: of service account tokens.
+        service_network: range of Service addresses.
+        crds: CustomResourceDefinitions that every cluster has.
+        synchronous: FULL (survives a power cut) or NORMAL.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Path,
+        token_key: Path,
+        clock: Clock | None = None,
+        issuer: str = ISSUER,
+        service_network: str = "10.96.0.0/16",
+        synchronous: str = "FULL",
+        crds: Sequence[Object] = (),
+        rng: random.Random | None = None,
+    ) -> None:
+        self._crds = crds
+        self.clock = clock or SystemClock()
+        self.registry = Registry()
+        self.semantics = Semantics()
+        self.store = ObjectStore(database, clock=self.clock, synchronous=synchronous)
+        self.tokens = ServiceAccountTokens(
+            key=SigningKey.load_or_make(token_key), issuer=issuer, clock=self.clock, find=self.store.get
+        )
+        self.access = Access(self.store)
+        self.addresses = ServiceAddresses(network=service_network, rng=rng)
+        admission = AdmissionChain(
+            find=self.store.get, collection=self.store.collection, letters=lambda count: self.objects.letters(count)
+        )
+        self.objects = Objects(
+            store=self.store, semantics=self.semantics, admission=admission, clock=self.clock, rng=rng
+        )
+        self.objects.before_store["services"] = self._assign_addresses
+        for storage in ("roles", "clusterroles", "rolebindings", "clusterrolebindings"):
+            self.objects.before_store[f"{storage}.rbac.authorization.k8s.io"] = self._check_escalation
+        self.watches = Watches(self.objects, rng=rng)
+        self.subresources = Subresources(objects=self.objects, tokens=self.tokens, clock=self.clock)
+        self.reviews = Reviews(access=self.access, tokens=self.tokens)
+        self.custom = CustomResources(objects=self.objects, registry=self.registry)
+        self._service_lock = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Create what every cluster has, serve the stored CRDs, start the store's upkeep."""
+        for resource, obj in bootstrap.initial_objects(self.addresses.first, self._crds):
+            await self._ensure(resource, obj)
+        await self.custom.start()
+        self.store.start()
+
+    async def publish_address(self, address: str, port: int) -> None:
+        """Tell the cluster where this server is, behind the Service ``kubernetes``."""
+        for resource, obj in bootstrap.address_objects(address, port):
+            if not await self._ensure(resource, obj):
+                meta = obj["metadata"]
+                info = parse("PUT", resource.path(meta["namespace"], meta["name"]))
+                await self.update(self.call(bootstrap.SYSTEM_USER, info), obj)
+
+    async def aclose(self) -> None:
+        """Finish writes and close the store."""
+        await self.custom.aclose()
+        await self.store.aclose()
+
+    def call(self, user: User, info: RequestInfo, options: WriteOptions | None = None) -> Call:
+        """Find the row of a request and check that the user may and the verb fits.
+
+        Raises:
+            NotFound: nothing is served there.
+            Forbidden: not allowed.
+            MethodNotAllowed: the resource has no such verb.
+        """
+        self.access.require(attributes(user, info))
+        kind = self.registry.find(info.group, info.version, info.resource)
+        if kind is None or not _fits_scope(kind, info):
+            raise NotFound("the server could not find the requested resource", details={})
+        if not _has_verb(kind, info):
+            if info.subresource and kind.subresource(info.subresource) is None:
+                raise NotFound("the server could not find the requested resource", details={})
+            raise MethodNotAllowed("the server does not allow this method on the requested resource", details={})
+        return Call(user, info, kind, options or WriteOptions())
+
+    async def get(self, call: Call) -> Answer:
+        """One object, or its scale."""
+        if call.info.subresource in _OBJECT_SUBRESOURCES:
+            return await self.objects.get(call)
+        return await self.subresources.get(call)
+
+    async def list(self, call: Call, options: ListOptions) -> ListAnswer:
+        """A page."""
+        return await self.objects.list(call, options)
+
+    def watch(self, call: Call, options: ListOptions, *, on_stop: OnStop | None = None) -> AsyncGenerator[Step, None]:
+        """Changes."""
+        return self.watches.run(call, options, on_stop=on_stop)
+
+    async def create(self, call: Call, obj: Object) -> Answer:
+        """Create, review, or POST to a subresource."""
+        if call.info.subresource or call.kind.resource.plural == "bindings":
+            return await self.subresources.create(call, obj)
+        if not call.kind.is_stored:
+            return self.reviews.create(call, obj)
+        if call.kind.storage == "services":
+            async with self._service_lock:
+                return await self.objects.create(call, obj)
+        return await self.objects.create(call, obj)
+
+    async def update(self, call: Call, obj: Object) -> Answer:
+        """Replace the object, its status, or its scale."""
+        if call.info.subresource not in _OBJECT_SUBRESOURCES:
+            return await self.subresources.update(call, obj)
+        if call.kind.storage == "services":
+            async with self._service_lock:
+                return await self.objects.update(call, obj)
+        return await self.objects.update(call, obj)
+
+    async def patch(self, call: Call, patch_type: str, patch: Any) -> Answer:
+        """Patch the object, its status, or its scale."""
+        if call.info.subresource not in _OBJECT_SUBRESOURCES:
+            return await self.subresources.patch(call, patch_type, patch)
+        if call.kind.storage == "services":
+            async with self._service_lock:
+                return await self.objects.patch(call, patch_type, patch)
+        return await self.objects.patch(call, patch_type, patch)
+
+    async def delete(self, call: Call, options: DeleteOptions) -> Answer:
+        """Delete one object."""
+        return await self.objects.delete(call, options)
+
+    async def delete_collection(self, call: Call, listing: ListOptions, options: DeleteOptions) -> ListAnswer:
+        """Delete all that a list shows."""
+        return await self.objects.delete_collection(call, listing, options)
+
+    async def _ensure(self, resource: Resource, obj: Object) -> bool:
+        """Create an object unless it is there; whether it was created."""
+        meta = obj["metadata"]
+        if self.store.get(Key(resource.group_resource, meta.get("namespace", ""), meta["name"])) is not None:
+            return False
+        await self.create(self.call(bootstrap.SYSTEM_USER, parse("POST", resource.path(meta.get("namespace")))), obj)
+        return True
+
+    async def _assign_addresses(self, call: Call, service: Object, old: Object | None) -> None:
+        own = (service["metadata"].get("namespace"), service["metadata"]["name"])
+        others = (
+            entry.content()
+            for entry in self.store.collection("services").entries()
+            if (entry.key.ns, entry.key.name) != own
+        )
+        self.addresses.assign(service, old, others)
+
+    async def _check_escalation(self, call: Call, obj: Object, old: Object | None) -> None:
+        """Nobody gives away what he does not hold himself."""
+        user, resource = call.user, call.kind.resource
+        if MASTERS in user.groups:
+            return
+        namespace = obj["metadata"].get("namespace", "")
+        policy = self.access.policy()
+        is_binding = resource.plural.endswith("bindings")
+        if is_binding:
+            reference = obj.get("roleRef") or {}
+            rules = policy.role_rules(reference, namespace)
+            plural = "roles" if reference.get("kind") == "Role" else "clusterroles"
+            verb, name = "bind", str(reference.get("name", ""))
+        else:
+            rules, plural, verb, name = (
+                tuple(obj.get("rules") or ()),
+                resource.plural,
+                "escalate",
+                obj["metadata"]["name"],
+            )
+        asked = Attributes(user, verb, resource.group, plural, namespace=namespace, name=name)
+        if self.access.allows(asked) or policy.covers(user, namespace, rules):
+            return
+        raise Forbidden(
+            f'{resource.group_resource} "{obj["metadata"]["name"]}" is forbidden: user "{user.name}" '
+            "is attempting to grant RBAC permissions not currently held",
+            details={"name": obj["metadata"]["name"], "group": resource.group, "kind": resource.plural},
+        )
+
+
+def attributes(user: User, info: RequestInfo) -> Attributes:
+    """A request as authorization sees it."""
+    if not info.is_resource:
+        return Attributes(user, info.verb, path=info.path)
+    return Attributes(
+        user, info.verb, info.group, info.resource, info.subresource, info.namespace, info.name, info.path
+    )
+
+
+def _has_verb(kind: Kind, info: RequestInfo) -> bool:
+    if not info.subresource:
+        return info.verb in kind.verbs
+    sub = kind.subresource(info.subresource)
+    return sub is not None and info.verb in sub.verbs
+
+
+def _fits_scope(kind: Kind, info: RequestInfo) -> bool:
+    """Cluster objects have no namespace in their path; named and new namespaced ones must have one."""
+    if info.resource == "namespaces":
+        return True
+    if not kind.resource.namespaced:
+        return not info.namespace
+    return bool(info.namespace) or info.verb in ("list", "watch", "deletecollection")

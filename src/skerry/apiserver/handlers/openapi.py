@@ -1,0 +1,154 @@
+"""OpenAPI v3 of one group version (pure): paths as kubectl reads them, and schemas closed under their references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from skerry.apiserver.registry import Kind
+from skerry.apiserver.semantics import Semantics
+
+_BUILTIN_PATCHES = (
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+)
+_CUSTOM_PATCHES = _BUILTIN_PATCHES[:2]
+_DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
+_STATUS = "io.k8s.apimachinery.pkg.apis.meta.v1.Status"
+_LIST_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"
+
+
+def document(group: str, version: str, rows: Iterable[Kind], semantics: Semantics) -> dict[str, Any]:
+    """The document, without ``info``."""
+    paths: dict[str, Any] = {}
+    names: set[str] = {_DELETE_OPTIONS, _STATUS, _LIST_META}
+    custom: dict[str, Any] = {}
+    for row in rows:
+        name = semantics.definition_name(row)
+        if row.custom is None and name:
+            names.add(name)
+        elif row.custom is not None:
+            custom |= custom_schemas(row, name, semantics)
+        paths |= _paths(row, name)
+    schemas = semantics.table.definitions_closure(names | {"io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"})
+    return {"openapi": "3.0.0", "paths": paths, "components": {"schemas": {**schemas, **custom}}}
+
+
+def custom_schemas(row: Kind, name: str, semantics: Semantics) -> dict[str, Any]:
+    """Schemas of a custom resource and of its list."""
+    assert row.custom is not None
+    resource = row.resource
+    gvk = {"group": resource.group, "version": resource.version, "kind": resource.kind}
+    schema: dict[str, Any] = dict(row.custom.schema or {"type": "object", "x-kubernetes-preserve-unknown-fields": True})
+    schema["properties"] = {
+        **(schema.get("properties") or {}),
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": _meta_reference(),
+    }
+    schema["x-kubernetes-group-version-kind"] = [gvk]
+    if row.custom.selectable_fields:
+        schema["x-kubernetes-selectable-fields"] = [{"fieldPath": path} for path in row.custom.selectable_fields]
+    listing = {
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"$ref": f"#/components/schemas/{_LIST_META}"},
+            "items": {"type": "array", "items": {"$ref": f"#/components/schemas/{name}"}},
+        },
+        "x-kubernetes-group-version-kind": [{**gvk, "kind": f"{resource.kind}List"}],
+    }
+    return {name: schema, f"{name}List": listing}
+
+
+def _meta_reference() -> dict[str, Any]:
+    return {"allOf": [{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}]}
+
+
+def _paths(row: Kind, name: str) -> dict[str, Any]:
+    resource = row.resource
+    base = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
+    own = f"{base}/namespaces/{{namespace}}/{resource.plural}" if resource.namespaced else f"{base}/{resource.plural}"
+    paths: dict[str, Any] = {own: _collection(row, name)}
+    if row.is_stored:
+        paths[f"{own}/{{name}}"] = _item(row, name)
+        for sub in row.subresources:
+            paths[f"{own}/{{name}}/{sub.name}"] = _subresource(row, name, sub.name, sub.verbs)
+        if resource.namespaced:
+            paths[f"{base}/{resource.plural}"] = {"get": _operation(row, name, "list")}
+    for path, item in paths.items():
+        item["parameters"] = _path_parameters(path)
+    return paths
+
+
+def _collection(row: Kind, name: str) -> dict[str, Any]:
+    operations = {"post": _operation(row, name, "post", has_body=True)}
+    if row.is_stored:
+        operations["get"] = _operation(row, name, "list")
+    if "deletecollection" in row.verbs:
+        operations["delete"] = _operation(row, name, "deletecollection")
+    return operations
+
+
+def _item(row: Kind, name: str) -> dict[str, Any]:
+    return {
+        "get": _operation(row, name, "get"),
+        "put": _operation(row, name, "put", has_body=True),
+        "patch": _operation(row, name, "patch", has_body=True),
+        "delete": _operation(row, name, "delete"),
+    }
+
+
+def _subresource(row: Kind, name: str, sub: str, verbs: Iterable[str]) -> dict[str, Any]:
+    methods = {"get": "get", "update": "put", "patch": "patch", "create": "post"}
+    return {
+        methods[verb]: _operation(row, name, methods[verb], has_body=verb != "get", sub=sub)
+        for verb in verbs
+        if verb in methods
+    }
+
+
+def _operation(row: Kind, name: str, action: str, *, has_body: bool = False, sub: str = "") -> dict[str, Any]:
+    resource = row.resource
+    reference = {"$ref": f"#/components/schemas/{name}"} if name else {"type": "object"}
+    found: dict[str, Any] = {
+        "operationId": f"{action}{resource.version.title()}{resource.kind}{sub.title()}",
+        "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": reference}}}},
+        "x-kubernetes-action": action,
+        "x-kubernetes-group-version-kind": {
+            "group": resource.group,
+            "version": resource.version,
+            "kind": resource.kind,
+        },
+    }
+    if has_body:
+        found["parameters"] = [
+            _query("dryRun"),
+            _query("fieldManager"),
+            _query("fieldValidation"),
+            *([_query("force", "boolean")] if action == "patch" else []),
+        ]
+        found["requestBody"] = {"content": _contents(row, action, reference), "required": True}
+    return found
+
+
+def _contents(row: Kind, action: str, reference: dict[str, Any]) -> dict[str, Any]:
+    if action != "patch":
+        return {"*/*": {"schema": reference}}
+    types = _BUILTIN_PATCHES if row.custom is None else _CUSTOM_PATCHES
+    return {name: {"schema": {"type": "object"}} for name in types}
+
+
+def _query(name: str, kind: str = "string") -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": True}}
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "uniqueItems": True}}
+        for name in ("namespace", "name")
+        if f"{{{name}}}" in path
+    ]

@@ -1,0 +1,230 @@
+"""From answers to bytes: negotiation of the form, and each form of objects, lists and watch events.
+
+Plain JSON is made of stored bytes without decoding them.
+"""
+
+from __future__ import annotations
+
+import json as stdlib_json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from skerry.api.gvk import Object
+from skerry.api.status import NotAcceptable
+from skerry.apiserver import views
+from skerry.apiserver.calls import Answer, Call, ListAnswer
+from skerry.apiserver.handlers.watch import Step
+from skerry.apiserver.registry import Kind
+from skerry.apiserver.semantics import Semantics
+from skerry.apiserver.store.watch import Entry
+from skerry.base import json, yaml
+
+_META_GROUP = "meta.k8s.io"
+_ACCEPTED = "application/json, application/yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What the client takes.
+
+    Args:
+        encoding: of the bytes.
+        shape: the object itself, a Table, or only its metadata.
+        version: of ``meta.k8s.io`` for the last two.
+    """
+
+    encoding: Literal["json", "yaml"] = "json"
+    shape: Literal["", "Table", "PartialObjectMetadata"] = ""
+    version: str = "v1"
+
+    @property
+    def content_type(self) -> str:
+        return f"application/{self.encoding}"
+
+
+def negotiate(accept: str) -> Form:
+    """The first form of the Accept header that we have.
+
+    Raises:
+        NotAcceptable: none of them.
+    """
+    if not accept.strip():
+        return Form()
+    for part in accept.split(","):
+        form = _form(part)
+        if form is not None:
+            return form
+    raise NotAcceptable(f"only the following media types are accepted: {_ACCEPTED}")
+
+
+def _form(part: str) -> Form | None:
+    media, *rest = [item.strip() for item in part.split(";")]
+    parameters = dict(item.partition("=")[::2] for item in rest)
+    if media in ("application/json", "*/*", "application/*"):
+        encoding: Literal["json", "yaml"] = "json"
+    elif media in ("application/yaml", "text/yaml"):
+        encoding = "yaml"
+    else:
+        return None
+    shape = parameters.get("as", "").removesuffix("List") if parameters.get("as") != "Table" else "Table"
+    if not shape:
+        return Form(encoding)
+    if parameters.get("g") != _META_GROUP or parameters.get("v") not in ("v1", "v1beta1"):
+        return None
+    if shape == "Table":
+        return Form(encoding, "Table", parameters["v"])
+    if shape == "PartialObjectMetadata":
+        return Form(encoding, "PartialObjectMetadata", parameters["v"])
+    return None
+
+
+class Renderer:
+    """Makes the bytes of one server's answers.
+
+    Args:
+        semantics: columns and cells of tables.
+        now_s: time for ages.
+    """
+
+    def __init__(self, *, semantics: Semantics, now_s: Callable[[], float]) -> None:
+        self._semantics = semantics
+        self._now_s = now_s
+
+    def answer(self, call: Call, answer: Answer, form: Form, *, is_pretty: bool = False) -> bytes:
+        """One object."""
+        if answer.entry is None:
+            assert answer.obj is not None
+            is_status = answer.obj.get("kind") == "Status"
+            obj = answer.obj if is_status or not form.shape else self._shaped(call, [answer.obj], {}, form)
+            return self._encode(obj, form, is_pretty=is_pretty)
+        if form == Form() and not is_pretty and self._is_raw(call.kind):
+            return answer.entry.wire(prefix(call.kind))
+        obj = self.served(call.kind, answer.entry)
+        if form.shape == "PartialObjectMetadata":
+            obj = partial(obj, form.version)
+        elif form.shape == "Table":
+            obj = self._shaped(call, [obj], {"resourceVersion": str(answer.entry.rv)}, form)
+        return self._encode(obj, form, is_pretty=is_pretty)
+
+    def page(self, call: Call, answer: ListAnswer, form: Form, *, is_pretty: bool = False) -> bytes:
+        """A page."""
+        kind, metadata = call.kind, answer.metadata()
+        resource = kind.resource
+        if form == Form() and not is_pretty and self._is_raw(kind):
+            head = json.dumps(
+                {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": metadata}
+            )
+            start = prefix(kind) if kind.custom is not None else b"{"
+            items = b",".join([entry.wire(start) for entry in answer.entries])
+            return head[:-1] + b',"items":[' + items + b"]}"
+        objects = [self.served(kind, entry) for entry in answer.entries]
+        if form.shape == "Table":
+            return self._encode(self._shaped(call, objects, metadata, form), form, is_pretty=is_pretty)
+        if form.shape == "PartialObjectMetadata":
+            listing = {
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": f"{_META_GROUP}/{form.version}",
+                "metadata": metadata,
+                "items": [partial(obj, form.version) for obj in objects],
+            }
+            return self._encode(listing, form, is_pretty=is_pretty)
+        if kind.custom is None:
+            for obj in objects:
+                del obj["kind"], obj["apiVersion"]
+        listing = {
+            "kind": f"{resource.kind}List",
+            "apiVersion": resource.api_version,
+            "metadata": metadata,
+            "items": objects,
+        }
+        return self._encode(listing, form, is_pretty=is_pretty)
+
+    def event(self, call: Call, step: Step, form: Form, *, is_first: bool) -> bytes:
+        """One line of a watch."""
+        kind = call.kind
+        if step.type == "BOOKMARK" or step.entry is None:
+            body = json.dumps(self._bookmark(call, step, form, is_first=is_first))
+        elif not form.shape and self._is_raw(kind):
+            entry = step.entry
+            body = Entry(entry.key, entry.uid, entry.crv, step.rv, entry.body).wire(prefix(kind))
+        else:
+            obj = self.served(kind, step.entry)
+            obj["metadata"]["resourceVersion"] = str(step.rv)
+            body = json.dumps(self._event_object(call, obj, form, is_first=is_first))
+        return b'{"type":"%b","object":%b}\n' % (step.type.encode(), body)
+
+    def served(self, kind: Kind, entry: Entry) -> Object:
+        """A fresh copy of a stored state as the row shows it."""
+        resource = kind.resource
+        obj = views.to_served(kind, entry.object(kind=resource.kind, api_version=resource.api_version))
+        self._semantics.default_read(kind, obj)
+        return obj
+
+    def _is_raw(self, kind: Kind) -> bool:
+        """Whether stored bytes may be served as they are."""
+        return not kind.view and not self._semantics.changes_on_read(kind)
+
+    def _event_object(self, call: Call, obj: Object, form: Form, *, is_first: bool) -> Object:
+        if form.shape == "PartialObjectMetadata":
+            return partial(obj, form.version)
+        if form.shape != "Table":
+            return obj
+        table = self._shaped(call, [obj], {"resourceVersion": obj["metadata"]["resourceVersion"]}, form)
+        if not is_first:
+            table["columnDefinitions"] = None
+        return table
+
+    def _bookmark(self, call: Call, step: Step, form: Form, *, is_first: bool) -> Object:
+        resource = call.kind.resource
+        metadata: dict[str, Any] = {"resourceVersion": str(step.rv), "creationTimestamp": None}
+        if step.is_initial_end:
+            metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
+        obj: Object = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
+        return self._event_object(call, obj, form, is_first=is_first)
+
+    def _shaped(self, call: Call, objects: list[Object], metadata: dict[str, Any], form: Form) -> Object:
+        include = call.info.query.get("includeObject", "Metadata")
+        columns, rows = self._semantics.table_of(call.kind, call.info.subresource, objects, now_s=self._now_s())
+        for row, obj in zip(rows, objects, strict=True):
+            if include == "Object":
+                row["object"] = obj
+            elif include == "Metadata":
+                row["object"] = partial(obj, form.version)
+        return {
+            "kind": "Table",
+            "apiVersion": f"{_META_GROUP}/{form.version}",
+            "metadata": metadata,
+            "columnDefinitions": columns,
+            "rows": rows,
+        }
+
+    @staticmethod
+    def _encode(obj: Any, form: Form, *, is_pretty: bool) -> bytes:
+        if form.encoding == "yaml":
+            return yaml.dump(obj).encode()
+        if is_pretty:
+            return (stdlib_json.dumps(obj, indent=2, ensure_ascii=False) + "\n").encode()
+        return json.dumps(obj)
+
+
+def prefix(kind: Kind) -> bytes:
+    """How an object of this row begins on the wire."""
+    resource = kind.resource
+    return b'{"kind":"%b","apiVersion":"%b",' % (resource.kind.encode(), resource.api_version.encode())
+
+
+def partial(obj: Object, version: str) -> Object:
+    """Only the metadata."""
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": f"{_META_GROUP}/{version}",
+        "metadata": obj.get("metadata", {}),
+    }
+
+
+def wants_pretty(query: str | None, user_agent: str) -> bool:
+    """Whether JSON is indented: asked for, or read by a person with curl, wget or a browser."""
+    if query is not None:
+        return query.lower() in ("", "1", "true")
+    return user_agent.startswith(("curl", "Wget", "Mozilla/5.0"))

@@ -1,0 +1,252 @@
+"""Subresources that are more than a part of the object: scale, binding, eviction, token, finalize."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import replace
+from typing import Any
+
+from skerry.api.gvk import Object
+from skerry.api.status import BadRequest, TooManyRequests, conflict, not_found
+from skerry.apiserver.auth.authn import MAX_TOKEN_S, MIN_TOKEN_S, ServiceAccountTokens
+from skerry.apiserver.calls import Answer, Call
+from skerry.apiserver.handlers.bodies import DeleteOptions, delete_options
+from skerry.apiserver.handlers.crud import Objects
+from skerry.apiserver.request_info import invalid_options
+from skerry.apiserver.store.log import Key
+from skerry.apiserver.store.watch import Entry
+from skerry.base.aio.clock import Clock
+
+_SUCCESS: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+_DEFAULT_TOKEN_S = 3600
+
+
+class Subresources:
+    """Answers them over the objects' core.
+
+    Args:
+        objects: the core.
+        tokens: issues service account tokens.
+        clock: time of conditions.
+    """
+
+    def __init__(self, *, objects: Objects, tokens: ServiceAccountTokens, clock: Clock) -> None:
+        self._objects = objects
+        self._tokens = tokens
+        self._clock = clock
+
+    async def get(self, call: Call) -> Answer:
+        """GET of ``scale``."""
+        return Answer(200, obj=scale_of(call, self._objects.find(call)))
+
+    async def update(self, call: Call, obj: Object) -> Answer:
+        """PUT of ``scale`` or ``finalize``."""
+        if call.info.subresource == "scale":
+            return await self._set_scale(call, obj)
+        return await self._finalize(call, obj)
+
+    async def patch(self, call: Call, patch_type: str, patch: Any) -> Answer:
+        """PATCH of ``scale``."""
+        current = scale_of(call, self._objects.find(call))
+        changed = self._objects.semantics.patch(
+            call.kind, "merge" if patch_type == "strategic" else patch_type, current, patch
+        )
+        return await self._set_scale(call, changed, was=current)
+
+    async def create(self, call: Call, obj: Object) -> Answer:
+        """POST of ``binding``, ``eviction`` or ``token``."""
+        if call.info.subresource == "binding" or call.kind.resource.plural == "bindings":
+            return await self._bind(call, obj)
+        if call.info.subresource == "eviction":
+            return await self._evict(call, obj)
+        return self._token(call, obj)
+
+    async def _set_scale(self, call: Call, scale: Object, *, was: Object | None = None) -> Answer:
+        replicas = (scale.get("spec") or {}).get("replicas", 0)
+        if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
+            raise invalid_options(
+                "Scale", "spec.replicas", f"Invalid value: {replicas}: must be greater than or equal to 0"
+            )
+        entry = self._objects.find(call)
+        pinned = (scale.get("metadata") or {}).get("resourceVersion")
+        if pinned and pinned != str(entry.rv) and (was is None or pinned != was["metadata"]["resourceVersion"]):
+            raise conflict(call.kind.resource.group_resource, call.name)
+        path = _scale_paths(call)[0]
+        changed = await self._objects.change(call, lambda obj: _put(obj, path, replicas))
+        return Answer(200, obj=scale_of(call, changed))
+
+    async def _finalize(self, call: Call, obj: Object) -> Answer:
+        finalizers = (obj.get("spec") or {}).get("finalizers") or []
+
+        def edit(stored: Object) -> None:
+            spec = stored.setdefault("spec", {})
+            spec["finalizers"] = list(finalizers)
+            if not finalizers:
+                del spec["finalizers"]
+
+        return Answer(200, await self._objects.change(call, edit))
+
+    async def _bind(self, call: Call, binding: Object) -> Answer:
+        name = call.name or str((binding.get("metadata") or {}).get("name") or "")
+        node = str((binding.get("target") or {}).get("name") or "")
+        if not node:
+            raise BadRequest('Binding "" is invalid: target.name: Required value')
+        pod_call = _pod_call(call, self._objects, name)
+        moment = self._objects.now_text()
+
+        def edit(pod: Object) -> None:
+            spec = pod["spec"]
+            if spec.get("nodeName"):
+                why = f'pod {name} is already assigned to node "{spec["nodeName"]}"'
+                raise conflict("pods/binding", name, why)
+            if pod["metadata"].get("deletionTimestamp"):
+                raise conflict("pods/binding", name, f"pod {name} is being deleted, cannot be assigned to a host")
+            spec["nodeName"] = node
+            extra = (binding.get("metadata") or {}).get("annotations")
+            if extra:
+                pod["metadata"].setdefault("annotations", {}).update(extra)
+            condition = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": moment}
+            status = pod.setdefault("status", {})
+            others = [c for c in status.get("conditions") or () if c.get("type") != "PodScheduled"]
+            status["conditions"] = [*others, condition]
+
+        await self._objects.change(pod_call, edit)
+        return Answer(201, obj=dict(_SUCCESS))
+
+    async def _evict(self, call: Call, eviction: Object) -> Answer:
+        entry = self._objects.find(call)
+        options = delete_options({**(eviction.get("deleteOptions") or {}), "kind": "DeleteOptions"}, {})
+        if call.options.is_dry_run:
+            options = DeleteOptions(is_dry_run=True)
+        if self._is_protected(entry):
+            raise TooManyRequests(
+                "Cannot evict pod as it would violate the pod's disruption budget.",
+                details={
+                    "causes": [{"reason": "DisruptionBudget", "message": "The disruption budget allows no eviction"}]
+                },
+            )
+        await self._objects.delete(call, options)
+        return Answer(201, obj=dict(_SUCCESS))
+
+    def _is_protected(self, entry: Entry) -> bool:
+        """PodDisruptionBudgets are not served, so nothing is protected by one."""
+        return False
+
+    def _token(self, call: Call, request: Object) -> Answer:
+        entry = self._objects.find(call)
+        spec = request.get("spec") or {}
+        expires_s = int(spec.get("expirationSeconds") or _DEFAULT_TOKEN_S)
+        if not MIN_TOKEN_S <= expires_s <= MAX_TOKEN_S:
+            raise invalid_options(
+                "TokenRequest",
+                "spec.expirationSeconds",
+                f"Invalid value: {expires_s}: may not specify a duration less than 10 minutes",
+            )
+        audiences = [str(name) for name in spec.get("audiences") or ()] or [self._tokens.issuer]
+        account = {"name": entry.key.name, "uid": entry.uid}
+        bound = self._bound(call, spec.get("boundObjectRef"))
+        token, expiry = self._tokens.issue(
+            namespace=call.namespace, account=account, audiences=audiences, expires_s=expires_s, bound=bound
+        )
+        text = datetime.datetime.fromtimestamp(expiry, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        answer = {
+            "kind": "TokenRequest",
+            "apiVersion": "authentication.k8s.io/v1",
+            "metadata": {"name": call.name, "namespace": call.namespace, "creationTimestamp": self._objects.now_text()},
+            "spec": {
+                "audiences": audiences,
+                "expirationSeconds": expires_s,
+                "boundObjectRef": spec.get("boundObjectRef"),
+            },
+            "status": {"token": token, "expirationTimestamp": text},
+        }
+        return Answer(201, obj=answer)
+
+    def _bound(self, call: Call, reference: dict[str, Any] | None) -> dict[str, Any]:
+        if not reference:
+            return {}
+        plural = {"Pod": "pods", "Secret": "secrets"}.get(str(reference.get("kind")))
+        if plural is None:
+            raise BadRequest(f"boundObjectRef.kind {reference.get('kind')!r} is none of Pod, Secret")
+        name = str(reference.get("name", ""))
+        entry = self._objects.store.get(Key(plural, call.namespace, name))
+        if entry is None:
+            raise not_found(plural, name)
+        if reference.get("uid") and reference["uid"] != entry.uid:
+            raise conflict(plural, name, "the UID in the bound object reference does not match the UID in record")
+        bound: dict[str, Any] = {plural[:-1]: {"name": name, "uid": entry.uid}}
+        node_name = (entry.content().get("spec") or {}).get("nodeName") if plural == "pods" else None
+        if node_name:
+            node = self._objects.store.get(Key("nodes", "", node_name))
+            bound["node"] = {"name": node_name, **({"uid": node.uid} if node is not None else {})}
+        return bound
+
+
+def scale_of(call: Call, entry: Entry) -> Object:
+    """The Scale of an object."""
+    obj = entry.content()
+    meta = obj["metadata"]
+    spec_path, status_path, selector_path = _scale_paths(call)
+    selector = _at(obj, selector_path) if selector_path else None
+    scale: Object = {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {name: meta[name] for name in ("name", "namespace", "uid", "creationTimestamp") if name in meta}
+        | {"resourceVersion": str(entry.rv)},
+        "spec": {"replicas": _at(obj, spec_path) or 0},
+        "status": {"replicas": _at(obj, status_path) or 0},
+    }
+    if selector:
+        scale["status"]["selector"] = selector if isinstance(selector, str) else selector_text(selector)
+    return scale
+
+
+def selector_text(selector: dict[str, Any]) -> str:
+    """A LabelSelector in the words of a query."""
+    terms = [f"{name}={value}" for name, value in sorted((selector.get("matchLabels") or {}).items())]
+    for expression in selector.get("matchExpressions") or ():
+        key, values = expression["key"], ",".join(sorted(expression.get("values") or ()))
+        words = {
+            "In": f"{key} in ({values})",
+            "NotIn": f"{key} notin ({values})",
+            "Exists": key,
+            "DoesNotExist": f"!{key}",
+        }
+        terms.append(words[expression["operator"]])
+    return ",".join(terms)
+
+
+def _scale_paths(call: Call) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    if call.kind.custom is None:
+        return ("spec", "replicas"), ("status", "replicas"), ("spec", "selector")
+    scale = call.kind.custom.scale or {}
+    return (
+        _split(scale.get("specReplicasPath", ".spec.replicas")),
+        _split(scale.get("statusReplicasPath", ".status.replicas")),
+        _split(scale.get("labelSelectorPath", "")),
+    )
+
+
+def _split(path: str) -> tuple[str, ...]:
+    return tuple(part for part in path.split(".") if part)
+
+
+def _at(obj: Object, path: tuple[str, ...]) -> Any:
+    value: Any = obj
+    for part in path:
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _put(obj: Object, path: tuple[str, ...], value: Any) -> None:
+    for part in path[:-1]:
+        obj = obj.setdefault(part, {})
+    obj[path[-1]] = value
+
+
+def _pod_call(call: Call, objects: Objects, name: str) -> Call:
+    """The call on the pod that a binding names."""
+    kind = call.kind
+    if kind.storage != "pods":
+        kind = replace(kind, storage="pods")
+    return Call(call.user, replace(call.info, name=name, subresource="binding"), kind, call.options)

@@ -1,0 +1,302 @@
+"""The API server's HTTPS door: request line → identity → call → answer in the form that the client takes."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from skerry.api.status import (
+    ApiError,
+    Gone,
+    InternalError,
+    MethodNotAllowed,
+    ServerTimeout,
+    TooLargeBody,
+    TooManyRequests,
+)
+from skerry.apiserver.auth.authn import Authenticator, User
+from skerry.apiserver.auth.rbac import Attributes
+from skerry.apiserver.calls import Answer, Call
+from skerry.apiserver.core import ApiCore, attributes
+from skerry.apiserver.handlers import bodies
+from skerry.apiserver.handlers.discovery import Discovery, Document
+from skerry.apiserver.handlers.lists import list_options
+from skerry.apiserver.handlers.pod_subresources import PodLogs
+from skerry.apiserver.handlers.render import Form, Renderer, negotiate, wants_pretty
+from skerry.apiserver.request_info import RequestInfo, parse, write_options
+from skerry.base import json
+from skerry.base.errors import StoreError
+from skerry.base.net.http_server import (
+    BodyTooLarge,
+    BodyTooSlow,
+    ClientGone,
+    HttpLimits,
+    HttpRequest,
+    HttpResponse,
+    HttpServer,
+    server_tls,
+)
+from skerry.base.obs.log import get_log
+from skerry.kube.ports import NodeConnector
+
+log = get_log(__name__)
+
+MAX_BODY_BYTES = 3 * 1024 * 1024
+_WARNING_LIMIT = 4096
+_HEALTH = ("/healthz", "/livez", "/readyz")
+_OPEN_PATHS = ("/.well-known/openid-configuration", "/openid/v1/jwks")
+VERSION = {
+    "major": "1",
+    "minor": "33",
+    "gitVersion": "v1.33.0+skerry",
+    "gitCommit": "",
+    "gitTreeState": "clean",
+    "buildDate": "1970-01-01T00:00:00Z",
+    "goVersion": "none",
+    "compiler": "cpython",
+    "platform": "linux/amd64",
+}
+
+
+class ApiServer:
+    """Serves an ``ApiCore`` over HTTPS.
+
+    Args:
+        core: started and closed by the caller.
+        nodes: reaches nodes for logs; None answers that there are none.
+        allow_anonymous: False answers 401 to requests without credentials.
+    """
+
+    def __init__(self, core: ApiCore, *, nodes: NodeConnector | None = None, allow_anonymous: bool = True) -> None:
+        self._core = core
+        self._authenticator = Authenticator(tokens=core.tokens, allow_anonymous=allow_anonymous)
+        self._discovery = Discovery(registry=core.registry, semantics=core.semantics, version=VERSION)
+        self._renderer = Renderer(semantics=core.semantics, now_s=core.clock.now_s)
+        self._logs = PodLogs(core, nodes=nodes)
+        limits = HttpLimits(max_body_bytes=MAX_BODY_BYTES)
+        self._server = HttpServer(self._handle, name="apiserver", limits=limits)
+
+    async def listen(self, host: str, port: int, *, cert_file: Path, key_file: Path, client_ca_file: Path) -> int:
+        """Listen with TLS; returns the port."""
+        tls = server_tls(cert_file=cert_file, key_file=key_file, client_ca_file=client_ca_file)
+        return await self.listen_with(host, port, tls=tls)
+
+    async def listen_with(self, host: str, port: int, *, tls: ssl.SSLContext | None) -> int:
+        """Listen with this TLS context, or in the clear for tests and loopback proxies."""
+        return await self._server.listen(host, port, tls=tls)
+
+    async def aclose(self) -> None:
+        """Stop listening; running watches end in order."""
+        await self._server.aclose()
+
+    async def _handle(self, request: HttpRequest) -> HttpResponse | None:
+        started = time.monotonic()
+        try:
+            response = await self._answer(request)
+        except ApiError as exc:
+            response = failure(exc)
+        except BodyTooLarge as exc:
+            response = failure(TooLargeBody(f"Request entity too large: limit is {MAX_BODY_BYTES}", hint=str(exc)))
+        except BodyTooSlow as exc:
+            response = failure(ServerTimeout(str(exc)))
+        except StoreError as exc:
+            log.error("api.store_failed", hint=exc.hint, error=str(exc))
+            response = failure(InternalError(f"the server's database failed: {exc}"))
+        if log.is_debug:
+            status = response.status if response is not None else 0
+            took_ms = round((time.monotonic() - started) * 1000, 1)
+            log.debug("api.request", method=request.method, path=request.path, status=status, took_ms=took_ms)
+        return response
+
+    async def _answer(self, request: HttpRequest) -> HttpResponse | None:
+        info = parse(request.method, request.path, request.query)
+        user = self._identify(request, info)
+        if not info.is_resource:
+            return self._other(request, info, user)
+        known = self._core.registry.group_versions().get(info.group)
+        if known is None or info.version not in known:
+            self._core.access.require(attributes(user, info))
+            return not_found_page()
+        options = write_options(info, user_agent=request.headers.get("User-Agent", ""))
+        call = self._core.call(user, info, options)
+        if info.subresource == "log":
+            return await self._logs.serve(request, call)
+        form = self._form(request, call)
+        if info.verb == "watch":
+            return await self._watch(request, call, form)
+        return await self._verb(request, call, form)
+
+    def _identify(self, request: HttpRequest, info: RequestInfo) -> User:
+        user = self._authenticator.identify(request.peer, request.headers.get("Authorization", ""))
+        name = request.headers.get("Impersonate-User")
+        if name is None:
+            return user
+        groups = tuple(request.headers.getall("Impersonate-Group", ()))
+        self._core.access.require(Attributes(user, "impersonate", resource="users", name=name))
+        for group in groups:
+            self._core.access.require(Attributes(user, "impersonate", resource="groups", name=group))
+        return User(name, (*groups, "system:authenticated"))
+
+    def _form(self, request: HttpRequest, call: Call) -> Form:
+        form = negotiate(request.headers.get("Accept", ""))
+        if form.shape and not call.kind.is_stored:
+            return negotiate("")
+        return form
+
+    async def _verb(self, request: HttpRequest, call: Call, form: Form) -> HttpResponse:
+        core, info = self._core, call.info
+        match info.verb:
+            case "get":
+                answer = await core.get(call)
+            case "list":
+                listed = await core.list(call, list_options(info))
+                return self._respond(
+                    request, call, self._renderer.page(call, listed, form, is_pretty=_pretty(request, info)), form
+                )
+            case "create":
+                answer = await core.create(call, await self._body(request, call))
+            case "update":
+                answer = await core.update(call, await self._body(request, call))
+            case "patch":
+                patch_type, patch = bodies.decode_patch(
+                    await request.body(),
+                    request.headers.get("Content-Type", ""),
+                    is_custom=call.kind.custom is not None,
+                )
+                answer = await core.patch(call, patch_type, patch)
+            case "delete":
+                answer = await core.delete(call, await self._delete_options(request, info))
+            case "deletecollection":
+                options = await self._delete_options(request, info)
+                listed = await core.delete_collection(call, list_options(info), options)
+                return self._respond(request, call, self._renderer.page(call, listed, form), form)
+            case _:
+                raise MethodNotAllowed("the server does not allow this method on the requested resource", details={})
+        return self._object(request, call, answer, form)
+
+    def _object(self, request: HttpRequest, call: Call, answer: Answer, form: Form) -> HttpResponse:
+        body = self._renderer.answer(call, answer, form, is_pretty=_pretty(request, call.info))
+        return self._respond(request, call, body, form, status=answer.status)
+
+    @staticmethod
+    def _respond(request: HttpRequest, call: Call, body: bytes, form: Form, *, status: int = 200) -> HttpResponse:
+        headers = [("Cache-Control", "no-cache, private"), *warning_headers(call.warnings)]
+        return HttpResponse(status, b"" if request.method == "HEAD" else body, form.content_type, headers)
+
+    async def _body(self, request: HttpRequest, call: Call) -> dict[str, object]:
+        resource = call.kind.resource
+        sub = call.kind.subresource(call.info.subresource)
+        expects = sub.kind if sub is not None and sub.kind else resource.kind
+        body = bodies.decode(
+            await request.body(),
+            request.headers.get("Content-Type", ""),
+            expects=expects,
+            has_protobuf=call.kind.custom is None,
+        )
+        call.duplicates.extend(body.duplicates)
+        return body.content
+
+    @staticmethod
+    async def _delete_options(request: HttpRequest, info: RequestInfo) -> bodies.DeleteOptions:
+        data = await request.body()
+        body = None
+        if data.strip():
+            body = bodies.decode(data, request.headers.get("Content-Type", ""), expects="DeleteOptions").content
+        return bodies.delete_options(body, dict(info.lists))
+
+    async def _watch(self, request: HttpRequest, call: Call, form: Form) -> HttpResponse | None:
+        steps = self._core.watch(call, list_options(call.info), on_stop=request.on_gone)
+        is_first = True
+        headers = [("Cache-Control", "no-cache, private")]
+        try:
+            async with request.stream(200, content_type="application/json", headers=headers) as out:
+                try:
+                    async for step in steps:
+                        await out.write(self._renderer.event(call, step, form, is_first=is_first))
+                        is_first = False
+                except Gone as exc:
+                    status = json.dumps(exc.to_status())
+                    await out.write(b'{"type":"ERROR","object":%b}\n' % status)
+        except ClientGone as exc:
+            if log.is_debug:
+                log.debug("watch.gone", path=request.path, why=str(exc))
+        finally:
+            await steps.aclose()
+        return None
+
+    def _other(self, request: HttpRequest, info: RequestInfo, user: User) -> HttpResponse:
+        self._core.access.require(attributes(user, info))
+        path = request.path.rstrip("/")
+        if info.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed("the server does not allow this method on the requested resource", details={})
+        if path.startswith(_HEALTH):
+            return HttpResponse(200, b"ok", "text/plain; charset=utf-8")
+        if path in _OPEN_PATHS:
+            return self._issuer(path)
+        host, port = request.local_address
+        document = self._discovery.answer(
+            path, accept=request.headers.get("Accept", ""), address=request.headers.get("Host") or f"{host}:{port}"
+        )
+        if document is None:
+            return not_found_page()
+        return _from_document(document, request.headers.get("If-None-Match", ""), info)
+
+    def _issuer(self, path: str) -> HttpResponse:
+        if path == _OPEN_PATHS[1]:
+            return HttpResponse(200, json.dumps(self._core.tokens.key.jwks()), "application/jwk-set+json")
+        issuer = self._core.tokens.issuer
+        return HttpResponse(
+            200,
+            json.dumps(
+                {
+                    "issuer": issuer,
+                    "jwks_uri": f"{issuer}/openid/v1/jwks",
+                    "response_types_supported": ["id_token"],
+                    "subject_types_supported": ["public"],
+                    "id_token_signing_alg_values_supported": ["RS256"],
+                }
+            ),
+        )
+
+
+def failure(exc: ApiError) -> HttpResponse:
+    """The Status of an error."""
+    headers = []
+    if isinstance(exc, TooManyRequests | ServerTimeout):
+        headers.append(("Retry-After", "1"))
+    return HttpResponse(exc.code, json.dumps(exc.to_status()), headers=headers)
+
+
+def not_found_page() -> HttpResponse:
+    """What unknown paths answer."""
+    return HttpResponse(404, b"404 page not found\n", "text/plain; charset=utf-8")
+
+
+def warning_headers(texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Warning headers, each text once, 4096 characters in all."""
+    left, headers = _WARNING_LIMIT, []
+    for text in dict.fromkeys(texts):
+        text = " ".join(text.split())[:left]
+        if not text:
+            break
+        left -= len(text)
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        headers.append(("Warning", f'299 - "{escaped}"'))
+    return headers
+
+
+def _from_document(document: Document, none_match: str, info: RequestInfo) -> HttpResponse:
+    headers = list(document.headers)
+    if document.etag:
+        headers.append(("ETag", document.etag))
+        if none_match == document.etag:
+            return HttpResponse(304, b"", "", headers)
+    if info.query.get("hash") and document.etag == f'"{info.query["hash"]}"':
+        headers.append(("Cache-Control", "public, immutable"))
+    return HttpResponse(200, document.body, document.content_type, headers)
+
+
+def _pretty(request: HttpRequest, info: RequestInfo) -> bool:
+    return wants_pretty(info.query.get("pretty"), request.headers.get("User-Agent", ""))

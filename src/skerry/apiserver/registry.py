@@ -1,0 +1,272 @@
+"""The table of what is served: one row per resource, plus the rows that CRDs add and take away.
+
+A kind is a row here plus its entry in the schema table; behaviour that a table cannot say is looked up by the row's
+name in ``handlers`` and ``api.kinds``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from skerry.api import gvk
+from skerry.api.gvk import Resource
+
+ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+_NAMESPACE_VERBS = tuple(verb for verb in ALL_VERBS if verb != "deletecollection")
+_CREATE = ("create",)
+_STATUS = ("get", "patch", "update")
+
+GROUP_ORDER = (
+    "",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "certificates.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+)
+"""Order of built-in groups in discovery; CRD groups follow by name. It is kubectl's order of preference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subresource:
+    """One subresource: its verbs, and the kind that it takes and gives when that differs from its parent's."""
+
+    name: str
+    verbs: tuple[str, ...] = _STATUS
+    group: str = ""
+    version: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomInfo:
+    """What a CRD's version adds to a row.
+
+    Args:
+        crd: name of the CRD.
+        schema: ``openAPIV3Schema`` of this version, or None.
+        printer_columns: ``additionalPrinterColumns``.
+        selectable_fields: JSON paths.
+        scale: the ``scale`` member of ``subresources``, or None.
+    """
+
+    crd: str
+    schema: dict[str, Any] | None
+    printer_columns: tuple[dict[str, Any], ...] = ()
+    selectable_fields: tuple[str, ...] = ()
+    scale: dict[str, str] | None = None
+    is_deprecated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A row: one resource in one version.
+
+    Args:
+        storage: group resource under which objects are stored; several rows may show the same objects.
+        verbs: of the resource itself; a review has only ``create`` and is never stored.
+        bumps_generation: which changes count up ``metadata.generation``: ``spec``, ``any`` (everything but metadata
+            and status), or empty for kinds without generation.
+        creates_on_update: PUT of a missing object creates it.
+        needs_version_on_update: PUT without resourceVersion is refused.
+        returns_deleted: DELETE answers the object instead of a Status.
+        view: name of a conversion between the stored and the served form, empty for none.
+    """
+
+    resource: Resource
+    singular: str
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ALL_VERBS
+    subresources: tuple[Subresource, ...] = ()
+    storage: str = ""
+    bumps_generation: str = ""
+    creates_on_update: bool = False
+    needs_version_on_update: bool = False
+    returns_deleted: bool = False
+    view: str = ""
+    custom: CustomInfo | None = None
+
+    @property
+    def is_stored(self) -> bool:
+        return "get" in self.verbs
+
+    @property
+    def has_status(self) -> bool:
+        return self.subresource("status") is not None
+
+    def subresource(self, name: str) -> Subresource | None:
+        """The subresource of that name, or None."""
+        return next((sub for sub in self.subresources if sub.name == name), None)
+
+
+def _kind(
+    resource: Resource,
+    *,
+    status: bool = False,
+    subs: Iterable[Subresource] = (),
+    short: str = "",
+    categories: tuple[str, ...] = (),
+    **flags: Any,
+) -> Kind:
+    subresources = (*((Subresource("status"),) if status else ()), *subs)
+    flags.setdefault("storage", resource.group_resource)
+    return Kind(
+        resource=resource,
+        singular=resource.kind.lower(),
+        short_names=tuple(short.split()),
+        categories=categories,
+        subresources=tuple(sorted(subresources, key=lambda sub: sub.name)),
+        **flags,
+    )
+
+
+def _review(group: str, plural: str, kind: str, *, namespaced: bool = False) -> Kind:
+    return _kind(Resource(group, "v1", plural, kind, namespaced), verbs=_CREATE, storage="")
+
+
+_SCALE = Subresource("scale", group="autoscaling", version="v1", kind="Scale")
+_ALL = ("all",)
+_GET = ("get",)
+
+
+def builtin_kinds() -> tuple[Kind, ...]:
+    """Every built-in row, in the order of discovery."""
+    return (
+        _kind(gvk.NAMESPACES, status=True, subs=[Subresource("finalize", ("update",))], short="ns",
+              verbs=_NAMESPACE_VERBS, returns_deleted=True),
+        _kind(gvk.NODES, status=True, short="no"),
+        _kind(
+            gvk.PODS, status=True, short="po", categories=_ALL, bumps_generation="spec", returns_deleted=True,
+            subs=[
+                Subresource("binding", _CREATE, kind="Binding"),
+                Subresource("eviction", _CREATE, "policy", "v1", "Eviction"),
+                Subresource("log", _GET),
+            ],
+        ),
+        _kind(gvk.CONFIGMAPS, short="cm"),
+        _kind(gvk.SECRETS),
+        _kind(gvk.SERVICES, status=True, short="svc", categories=_ALL, creates_on_update=True, returns_deleted=True),
+        _kind(Resource("", "v1", "endpoints", "Endpoints"), short="ep", creates_on_update=True),
+        _kind(gvk.EVENTS, short="ev", creates_on_update=True, storage="events"),
+        _kind(
+            gvk.SERVICEACCOUNTS, short="sa", returns_deleted=True,
+            subs=[Subresource("token", _CREATE, "authentication.k8s.io", "v1", "TokenRequest")],
+        ),
+        _kind(gvk.PERSISTENTVOLUMES, status=True, short="pv", returns_deleted=True),
+        _kind(gvk.PERSISTENTVOLUMECLAIMS, status=True, short="pvc", returns_deleted=True),
+        _kind(Resource("", "v1", "bindings", "Binding"), verbs=_CREATE, storage=""),
+        _kind(gvk.DEPLOYMENTS, status=True, short="deploy", categories=_ALL, bumps_generation="spec", subs=[_SCALE]),
+        _kind(gvk.REPLICASETS, status=True, short="rs", categories=_ALL, bumps_generation="spec", subs=[_SCALE]),
+        _kind(gvk.DAEMONSETS, status=True, short="ds", categories=_ALL, bumps_generation="spec"),
+        _kind(gvk.CONTROLLERREVISIONS),
+        _kind(Resource("events.k8s.io", "v1", "events", "Event"), short="ev", creates_on_update=True,
+              storage="events", view="events"),
+        _review("authentication.k8s.io", "tokenreviews", "TokenReview"),
+        _review("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview"),
+        _review("authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview"),
+        _review("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
+        _review("authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
+        _review("authorization.k8s.io", "localsubjectaccessreviews", "LocalSubjectAccessReview", namespaced=True),
+        _kind(gvk.ROLES, creates_on_update=True),
+        _kind(gvk.ROLEBINDINGS, creates_on_update=True),
+        _kind(gvk.CLUSTERROLES, creates_on_update=True),
+        _kind(gvk.CLUSTERROLEBINDINGS, creates_on_update=True),
+        _kind(gvk.CRDS, status=True, short="crd crds", categories=("api-extensions",), bumps_generation="spec",
+              needs_version_on_update=True),
+        _kind(Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False), short="pc",
+              bumps_generation="any"),
+        _kind(gvk.LEASES, creates_on_update=True, needs_version_on_update=True),
+        _kind(gvk.ENDPOINTSLICES, bumps_generation="any"),
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Registry:
+    """The rows that are served now. ``revision`` changes with every change of the table."""
+
+    _rows: dict[tuple[str, str, str], Kind] = field(default_factory=dict)
+    _custom: dict[str, tuple[tuple[str, str, str], ...]] = field(default_factory=dict)
+    revision: int = 0
+
+    def __post_init__(self) -> None:
+        for kind in builtin_kinds():
+            self._rows[_place(kind)] = kind
+
+    def find(self, group: str, version: str, plural: str) -> Kind | None:
+        """The row of a path, or None."""
+        return self._rows.get((group, version, plural))
+
+    def for_kind(self, group: str, version: str, kind: str) -> Kind | None:
+        """The stored row of a group, version and kind, or None."""
+        return next(
+            (
+                row
+                for row in self._rows.values()
+                if row.resource.kind == kind
+                and row.resource.group == group
+                and row.resource.version == version
+                and row.is_stored
+            ),
+            None,
+        )
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(self._rows.values())
+
+    def group_versions(self) -> dict[str, list[str]]:
+        """Versions by group, groups in the order of discovery, preferred version first."""
+        found: dict[str, list[str]] = {group: [] for group in GROUP_ORDER}
+        for group in sorted({row.resource.group for row in self._rows.values()} - set(GROUP_ORDER)):
+            found[group] = []
+        for row in self._rows.values():
+            if row.resource.version not in found[row.resource.group]:
+                found[row.resource.group].append(row.resource.version)
+        return {group: sorted(versions, key=version_rank) for group, versions in found.items() if versions}
+
+    def in_version(self, group: str, version: str) -> list[Kind]:
+        """Rows of one group version, by plural name."""
+        rows = [row for row in self._rows.values() if (row.resource.group, row.resource.version) == (group, version)]
+        return sorted(rows, key=lambda row: row.resource.plural)
+
+    def set_custom(self, crd: str, rows: Iterable[Kind]) -> None:
+        """Serve these rows, and no others, for a CRD."""
+        new = {_place(row): row for row in rows}
+        old = self._custom.get(crd, ())
+        if not new and not old:
+            return
+        if tuple(new) == old and all(self._rows.get(place) == row for place, row in new.items()):
+            return
+        for place in old:
+            self._rows.pop(place, None)
+        self._rows.update(new)
+        if new:
+            self._custom[crd] = tuple(new)
+        else:
+            self._custom.pop(crd, None)
+        self.revision += 1
+
+
+def _place(row: Kind) -> tuple[str, str, str]:
+    return row.resource.group, row.resource.version, row.resource.plural
+
+
+def version_rank(version: str) -> tuple[int, int, int, str]:
+    """Sort key that puts v2 before v1 before v1beta2 before v1alpha1 before other names."""
+    rest = version[1:]
+    digits = len(rest) - len(rest.lstrip("0123456789"))
+    if not version.startswith("v") or not digits:
+        return (3, 0, 0, version)
+    major = int(rest[:digits])
+    for level, word in ((1, "beta"), (2, "alpha")):
+        if rest[digits:].startswith(word) and rest[digits + len(word) :].isdigit():
+            return (level, -major, -int(rest[digits + len(word) :]), "")
+    return (0, -major, 0, "") if digits == len(rest) else (3, 0, 0, version)

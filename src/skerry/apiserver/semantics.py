@@ -1,0 +1,169 @@
+"""What objects of a row mean: the one place where the server asks ``api`` for schemas, rules, patches and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from skerry.api.field import FieldError, invalid_object
+from skerry.api.gvk import Object
+from skerry.api.patch import json_patch, merge_patch, strategic_merge_patch
+from skerry.api.schema import Schema, SchemaTable, apply_defaults, find_unknown, prune
+from skerry.api.selectors import FieldTerm, LabelSelector, parse_fields, parse_labels
+from skerry.api.structural import compile_structural
+from skerry.api.validation import check_types, validate
+from skerry.apiserver.registry import Kind
+from skerry.apiserver.store.watch import Entry
+from skerry.base.regex import search
+
+_FREE = Schema(type="object", preserve_unknown=True)
+
+
+class Semantics:
+    """Schemas are compiled once per row; custom ones are dropped with their CRD's row."""
+
+    def __init__(self) -> None:
+        self.table = SchemaTable()
+        self._custom: dict[int, tuple[Kind, Schema]] = {}
+
+    def schema(self, kind: Kind) -> Schema:
+        """The schema of a row."""
+        if kind.custom is None:
+            resource = kind.resource
+            return self.table.kind(resource.group, resource.version, resource.kind) or _FREE
+        found = self._custom.get(id(kind))
+        if found is None:
+            raw = kind.custom.schema
+            schema = compile_structural(raw) if raw else _FREE
+            found = self._custom[id(kind)] = (kind, schema)
+        return found[1]
+
+    def forget(self, kind: Kind) -> None:
+        """Drop what was compiled for a custom row."""
+        self._custom.pop(id(kind), None)
+
+    def definition_name(self, kind: Kind) -> str:
+        """Name of the row's schema in OpenAPI documents; empty when it has none."""
+        resource = kind.resource
+        if kind.custom is None:
+            return self.table.name_of(resource.group, resource.version, resource.kind) or ""
+        group = ".".join(reversed(resource.group.split(".")))
+        return f"{group}.{resource.version}.{resource.kind}"
+
+    def prune(self, kind: Kind, obj: Object) -> list[str]:
+        """Take out of ``obj``, in place, what the schema does not name; returns the paths of what was unknown."""
+        schema = self.schema(kind)
+        if kind.custom is None:
+            check_types(obj, schema, kind=kind.resource.kind, version=kind.resource.api_version)
+        unknown = find_unknown(obj, schema)
+        is_custom = kind.custom is not None
+        meta = prune(obj["metadata"], self.table.metadata(), drop_null=True)
+        unknown_meta = find_unknown(obj["metadata"], self.table.metadata(), path="metadata") if is_custom else []
+        pruned = prune(obj, schema, drop_null=not is_custom)
+        pruned["metadata"] = meta
+        obj.clear()
+        obj.update(pruned)
+        if is_custom:
+            unknown = sorted(unknown + unknown_meta)
+        return unknown
+
+    def default(self, kind: Kind, obj: Object) -> None:
+        """Fill defaults into ``obj`` in place."""
+        if kind.custom is not None:
+            apply_defaults(obj, self.schema(kind))
+
+    def default_read(self, kind: Kind, obj: Object) -> None:
+        """Defaults that were declared after the object was stored."""
+        if self.changes_on_read(kind):
+            apply_defaults(obj, self.schema(kind))
+
+    def changes_on_read(self, kind: Kind) -> bool:
+        """Whether stored objects of this row may differ from what is served."""
+        return kind.custom is not None and _has_defaults(self.schema(kind))
+
+    def validate_create(self, kind: Kind, obj: Object) -> None:
+        """Check a new object.
+
+        Raises:
+            Invalid: with every cause.
+        """
+        self._refuse(kind, obj, self._errors(kind, obj))
+
+    def validate_update(self, kind: Kind, obj: Object, old: Object, subresource: str) -> None:
+        """Check a change.
+
+        Raises:
+            Invalid: with every cause.
+        """
+        self._refuse(kind, obj, self._errors(kind, obj))
+
+    def _errors(self, kind: Kind, obj: Object) -> list[FieldError]:
+        if kind.custom is None:
+            return []
+        return validate(obj, self.schema(kind), match=search)
+
+    @staticmethod
+    def _refuse(kind: Kind, obj: Object, errors: list[FieldError]) -> None:
+        if errors:
+            resource = kind.resource
+            raise invalid_object(resource.kind, resource.group, obj["metadata"].get("name", ""), errors)
+
+    def patch(self, kind: Kind, patch_type: str, obj: Object, patch: Any) -> Object:
+        """The patched copy of an object.
+
+        Raises:
+            BadRequest, Invalid: the patch cannot be applied.
+        """
+        if patch_type == "json":
+            patched = json_patch(obj, patch)
+        elif patch_type == "strategic":
+            patched = strategic_merge_patch(obj, patch, self.schema(kind))
+        else:
+            patched = merge_patch(obj, patch)
+        result: Object = patched
+        return result
+
+    def matcher(self, kind: Kind, labels: str, fields: str) -> Callable[[Entry], bool] | None:
+        """What a selector pair matches; None for everything.
+
+        Raises:
+            BadRequest: a selector cannot be read.
+        """
+        selector = parse_labels(labels) if labels else LabelSelector()
+        selectable = kind.custom.selectable_fields if kind.custom is not None else None
+        terms = parse_fields(fields, kind.resource, selectable=selectable).terms if fields else ()
+        if selector.is_everything and not terms:
+            return None
+
+        def matches(entry: Entry) -> bool:
+            return all(_term_matches(term, entry) for term in terms) and (
+                selector.is_everything or selector.matches(entry.labels())
+            )
+
+        return matches
+
+    def table_of(
+        self, kind: Kind, subresource: str, objects: list[Object], *, now_s: float
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Column definitions and rows (without their objects)."""
+        columns = [{"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}]
+        return columns, [{"cells": [obj["metadata"].get("name", "")]} for obj in objects]
+
+
+def _term_matches(term: FieldTerm, entry: Entry) -> bool:
+    if term.label == "metadata.name":
+        return (entry.key.name == term.value) is term.is_equal
+    if term.label == "metadata.namespace":
+        return (entry.key.ns == term.value) is term.is_equal
+    sign = "=" if term.is_equal else "!="
+    return entry.field(f"{term.label}{sign}{term.value}", lambda obj: "yes" if term.matches(obj) else "no") == "yes"
+
+
+def _has_defaults(schema: Schema, seen: frozenset[int] = frozenset()) -> bool:
+    if schema.has_default:
+        return True
+    if id(schema) in seen:
+        return False
+    seen |= {id(schema)}
+    children = [*schema.properties.values(), schema.additional, schema.items]
+    return any(child is not None and _has_defaults(child, seen) for child in children)

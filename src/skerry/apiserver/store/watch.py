@@ -1,0 +1,306 @@
+"""The watch cache: every object in memory as bytes, recent changes per resource, and their fan-out.
+
+Bounds: each resource keeps the changes of the last ``KEEP_S`` seconds and at least the last ``KEEP_COUNT``, at most
+``KEEP_MOST``. Each watcher's queue is bounded; a watcher that falls behind is closed with ``SlowReader`` and must
+list again. Order is that of the revisions, the same for every watcher.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from skerry.api.gvk import Object
+from skerry.apiserver.store.log import Change, Key, Op, Row
+from skerry.base import json
+from skerry.base.aio.fanout import Fanout, Reader
+from skerry.base.errors import SkerryError
+
+KEEP_S = 75.0
+KEEP_COUNT = 1000
+KEEP_MOST = 100_000
+
+HEAD = b'{"metadata":{'
+"""Every stored body begins so: ``kind``, ``apiVersion`` and ``resourceVersion`` are put in when it is served."""
+
+
+class TooOld(SkerryError):
+    """The revision is older than what is remembered. ``floor_rv`` is the oldest that works."""
+
+    def __init__(self, message: str, *, floor_rv: int) -> None:
+        super().__init__(message)
+        self.floor_rv = floor_rv
+
+
+class Entry:
+    """One state of one object. ``rv`` 0 marks one that was not stored (dry run)."""
+
+    __slots__ = ("_fields", "_labels", "body", "crv", "key", "rv", "uid")
+
+    def __init__(self, key: Key, uid: str, crv: int, rv: int, body: bytes) -> None:
+        self.key = key
+        self.uid = uid
+        self.crv = crv
+        self.rv = rv
+        self.body = body
+        self._labels: dict[str, str] | None = None
+        self._fields: dict[str, str] | None = None
+
+    def content(self) -> Object:
+        """A fresh copy of the object, as stored: without kind, apiVersion and resourceVersion."""
+        content: Object = json.loads(self.body)
+        return content
+
+    def object(self, *, kind: str, api_version: str) -> Object:
+        """A fresh copy of the object, as served."""
+        content: Object = {"kind": kind, "apiVersion": api_version}
+        content.update(json.loads(self.body))
+        if self.rv:
+            content["metadata"]["resourceVersion"] = str(self.rv)
+        return content
+
+    def wire(self, prefix: bytes = b"{") -> bytes:
+        """The served JSON; ``prefix`` is ``{`` or ``{"kind":…,"apiVersion":…,``."""
+        if not self.rv:
+            return prefix + self.body[1:]
+        return b'%b"metadata":{"resourceVersion":"%d",%b' % (prefix, self.rv, self.body[len(HEAD) :])
+
+    def labels(self) -> dict[str, str]:
+        """The object's labels; never change them."""
+        if self._labels is None:
+            self._labels = self.content()["metadata"].get("labels") or {}
+        return self._labels
+
+    def field(self, label: str, read: Callable[[Object], str]) -> str:
+        """What field selectors see under a label, read once from the content."""
+        if self._fields is None:
+            self._fields = {}
+        found = self._fields.get(label)
+        if found is None:
+            found = self._fields[label] = read(self.content())
+        return found
+
+
+def encode(content: Object) -> bytes:
+    """The one text of an object for the store. ``kind``, ``apiVersion`` and ``resourceVersion`` are left out."""
+    metadata = {name: value for name, value in content["metadata"].items() if name != "resourceVersion"}
+    rest = {name: value for name, value in content.items() if name not in ("metadata", "kind", "apiVersion")}
+    head = b'{"metadata":' + json.dumps(metadata, sort_keys=True)
+    return head + b"," + json.dumps(rest, sort_keys=True)[1:] if rest else head + b"}"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change. ``before`` is None for ADDED, and where a restart has forgotten it (then ``is_blind``)."""
+
+    op: Op
+    entry: Entry
+    before: Entry | None
+    ts: float
+    is_blind: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a list, as it was at ``rv``."""
+
+    entries: list[Entry]
+    rv: int
+    next_start: str = ""
+    remaining: int = 0
+
+
+SortKey = tuple[str, str]
+
+
+class Collection:
+    """The objects of one storage resource."""
+
+    def __init__(self, gr: str, *, floor_rv: int) -> None:
+        self.gr = gr
+        self.floor_rv = floor_rv
+        self.last_rv = floor_rv
+        self.fanout: Fanout[Event] = Fanout(limit=2000)
+        self._entries: dict[SortKey, Entry] = {}
+        self._order: list[SortKey] = []
+        self._ring: deque[Event] = deque()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, ns: str, name: str) -> Entry | None:
+        """The newest state."""
+        return self._entries.get((ns, name))
+
+    def load(self, row: Row) -> None:
+        """Take a stored state at start; rows come in key order."""
+        sort_key = (row.key.ns, row.key.name)
+        self._entries[sort_key] = Entry(row.key, row.uid, row.crv, row.rv, row.body)
+        self._order.append(sort_key)
+        self.last_rv = max(self.last_rv, row.rv)
+
+    def remember(self, change: Change, before: Entry | None) -> Entry:
+        """Take a change of an earlier run into the ring, without telling anybody; returns its entry."""
+        row = change.row
+        entry = Entry(row.key, row.uid, row.crv, row.rv, row.body)
+        is_blind = before is None and change.op != "ADDED"
+        self._push(Event(change.op, entry, None if change.op == "ADDED" else before, change.ts, is_blind))
+        return entry
+
+    def apply(self, op: Op, entry: Entry, ts: float) -> Event:
+        """Take a committed change and tell every watcher."""
+        sort_key = (entry.key.ns, entry.key.name)
+        before = self._entries.get(sort_key)
+        if op == "DELETED":
+            self._entries.pop(sort_key, None)
+            at = bisect_left(self._order, sort_key)
+            if at < len(self._order) and self._order[at] == sort_key:
+                del self._order[at]
+        else:
+            if before is None:
+                insort(self._order, sort_key)
+            self._entries[sort_key] = entry
+        event = Event(op, entry, before, ts)
+        self._push(event)
+        self.fanout.send(event)
+        return event
+
+    def _push(self, event: Event) -> None:
+        ring = self._ring
+        ring.append(event)
+        self.last_rv = event.entry.rv
+        while len(ring) > KEEP_COUNT and (len(ring) > KEEP_MOST or ring[0].ts < event.ts - KEEP_S):
+            self.floor_rv = ring.popleft().entry.rv
+
+    def namespaces(self) -> set[str]:
+        """Every namespace that has an object here."""
+        return {ns for ns, _ in self._order}
+
+    def entries(self, ns: str | None = None) -> Iterator[Entry]:
+        """The newest states, of one namespace or of all, in key order."""
+        low, high = self._range(self._order, ns)
+        for sort_key in self._order[low:high]:
+            yield self._entries[sort_key]
+
+    def page(
+        self,
+        *,
+        ns: str | None,
+        current_rv: int,
+        at_rv: int | None = None,
+        start: str = "",
+        limit: int = 0,
+        matches: Callable[[Entry], bool] | None = None,
+    ) -> Page:
+        """A list, whole or in part.
+
+        Args:
+            ns: None for all namespaces.
+            current_rv: the server's newest revision.
+            at_rv: show the state at this revision; None for the newest.
+            start: continue after this key, as ``next_start`` of the page before.
+            limit: most entries; 0 for all.
+            matches: which entries count.
+
+        Raises:
+            TooOld: the state at ``at_rv`` cannot be told any more.
+        """
+        order, entries = self._order, self._entries
+        if at_rv is not None and self._ring and self._ring[-1].entry.rv > at_rv:
+            entries = self._snapshot(at_rv)
+            order = sorted(entries)
+        elif at_rv is not None and at_rv < self.floor_rv:
+            raise self._too_old(at_rv)
+        low, high = self._range(order, ns)
+        if start:
+            at = start.partition("/")
+            low = max(low, bisect_right(order, (at[0], at[2])))
+        found: list[Entry] = []
+        for index in range(low, high):
+            entry = entries[order[index]]
+            if matches is not None and not matches(entry):
+                continue
+            if limit and len(found) >= limit:
+                last = found[-1].key
+                return Page(found, at_rv or current_rv, f"{last.ns}/{last.name}", high - index)
+            found.append(entry)
+        return Page(found, at_rv or current_rv)
+
+    def since(self, rv: int) -> list[Event]:
+        """Remembered changes after ``rv``.
+
+        Raises:
+            TooOld: some of them are forgotten.
+        """
+        if rv < self.floor_rv:
+            raise self._too_old(rv)
+        ring = self._ring
+        if not ring or ring[-1].entry.rv <= rv:
+            return []
+        return [event for event in ring if event.entry.rv > rv]
+
+    def reader(self) -> Reader[Event]:
+        """Changes from now on."""
+        return self.fanout.reader()
+
+    def _snapshot(self, at_rv: int) -> dict[SortKey, Entry]:
+        """The state at ``at_rv``: the newest one with the later changes undone."""
+        entries = dict(self._entries)
+        for event in reversed(self.since(at_rv)):
+            sort_key = (event.entry.key.ns, event.entry.key.name)
+            if event.is_blind:
+                raise self._too_old(at_rv)
+            if event.before is None:
+                entries.pop(sort_key, None)
+            else:
+                entries[sort_key] = event.before
+        return entries
+
+    def _too_old(self, rv: int) -> TooOld:
+        return TooOld(f"too old resource version: {rv} ({self.floor_rv})", floor_rv=self.floor_rv)
+
+    @staticmethod
+    def _range(order: list[SortKey], ns: str | None) -> tuple[int, int]:
+        if ns is None:
+            return 0, len(order)
+        return bisect_left(order, (ns, "")), bisect_left(order, (ns + "\0", ""))
+
+
+class WatchCache:
+    """All collections of a server."""
+
+    def __init__(self, *, rv: int, compacted_rv: int) -> None:
+        self.rv = rv
+        self._compacted_rv = compacted_rv
+        self._collections: dict[str, Collection] = {}
+
+    def collection(self, gr: str) -> Collection:
+        """The objects of a storage resource; made empty when new."""
+        found = self._collections.get(gr)
+        if found is None:
+            found = self._collections[gr] = Collection(gr, floor_rv=self._compacted_rv)
+        return found
+
+    def collections(self) -> list[Collection]:
+        """Every collection that has been touched."""
+        return list(self._collections.values())
+
+    def load(self, rows: Iterable[Row], changes: Iterable[Change]) -> None:
+        """Fill from the disk at start."""
+        for row in rows:
+            self.collection(row.key.gr).load(row)
+        before: dict[Key, Entry] = {}
+        for change in changes:
+            key = change.row.key
+            before[key] = self.collection(key.gr).remember(change, before.get(key))
+
+    def apply(self, op: Op, row: Row, ts: float, *, labels: dict[str, Any] | None = None) -> Entry:
+        """Publish a committed change; must be called in the order of the revisions."""
+        entry = Entry(row.key, row.uid, row.crv, row.rv, row.body)
+        entry._labels = labels
+        self.rv = max(self.rv, row.rv)
+        self.collection(row.key.gr).apply(op, entry, ts)
+        return entry

@@ -1,0 +1,192 @@
+"""What the server itself decides about an object's content at create, update and status update (pure).
+
+Generic rules come first, the few kinds that need more follow as rows of small tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from skerry.api.gvk import Object
+from skerry.apiserver.registry import Kind
+
+SYSTEM_METADATA = (
+    "name",
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+)
+_STATUS_METADATA = ("labels", "annotations", "finalizers", "ownerReferences")
+_KEEPS_STATUS_ON_CREATE = ("nodes",)
+
+
+def prepare_create(kind: Kind, obj: Object) -> None:
+    """Set what a new object starts with; the caller has set name, namespace, uid and creationTimestamp."""
+    meta = obj["metadata"]
+    for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "generation"):
+        meta.pop(name, None)
+    if kind.bumps_generation:
+        meta["generation"] = 1
+    plural = kind.resource.plural
+    if kind.has_status and plural not in _KEEPS_STATUS_ON_CREATE:
+        obj.pop("status", None)
+        if kind.custom is None:
+            obj["status"] = {}
+    special = _CREATE.get(plural) if kind.custom is None else None
+    if special is not None:
+        special(obj)
+
+
+def prepare_update(kind: Kind, obj: Object, old: Object) -> None:
+    """Make ``obj`` the next state: keep what clients may not change, and count the generation."""
+    _keep_system_metadata(obj, old)
+    if kind.has_status:
+        _take("status", obj, old)
+    special = _UPDATE.get(kind.resource.plural) if kind.custom is None else None
+    if special is not None:
+        special(obj, old)
+    if kind.bumps_generation and _is_bumped(kind, obj, old):
+        obj["metadata"]["generation"] = int(old["metadata"].get("generation", 0)) + 1
+
+
+def prepare_status_update(kind: Kind, obj: Object, old: Object) -> Object:
+    """The next state after a write to ``/status``: only the status counts, and a little metadata."""
+    new = dict(old)
+    new["metadata"] = dict(old["metadata"])
+    if kind.custom is None and kind.resource.group != "apps":
+        for name in _STATUS_METADATA:
+            _take(name, new["metadata"], obj["metadata"])
+    _take("status", new, obj)
+    return new
+
+
+def mark_deleting(kind: Kind, obj: Object, *, timestamp: str, grace_s: int) -> None:
+    """Write down that an object is on its way out."""
+    meta = obj["metadata"]
+    meta["deletionTimestamp"] = timestamp
+    meta["deletionGracePeriodSeconds"] = grace_s
+    if meta.get("generation"):
+        meta["generation"] += 1
+    if kind.resource.plural == "namespaces" and kind.custom is None:
+        obj.setdefault("status", {})["phase"] = "Terminating"
+
+
+def holds_back(kind: Kind, obj: Object) -> bool:
+    """Whether finalizers still keep a deleted object."""
+    if obj["metadata"].get("finalizers"):
+        return True
+    if kind.resource.plural == "namespaces" and kind.custom is None:
+        return bool((obj.get("spec") or {}).get("finalizers"))
+    return False
+
+
+def pod_grace_s(pod: Object, asked_s: int | None) -> int:
+    """Seconds that a pod gets to end."""
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    if not spec.get("nodeName") or status.get("phase") in ("Succeeded", "Failed"):
+        return 0
+    grace = asked_s
+    if grace is None:
+        grace = spec.get("terminationGracePeriodSeconds")
+    return 1 if (grace or 0) < 0 else int(grace or 0)
+
+
+def qos_class(pod: Object) -> str:
+    """``Guaranteed``, ``Burstable`` or ``BestEffort``, from the requests and limits of cpu and memory."""
+    spec = pod.get("spec") or {}
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    has_any, is_guaranteed = False, bool(containers)
+    for container in containers:
+        resources = container.get("resources") or {}
+        limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+        for name in ("cpu", "memory"):
+            has_any = has_any or name in limits or name in requests
+            is_guaranteed = is_guaranteed and name in limits and requests.get(name, limits[name]) == limits[name]
+    if not has_any:
+        return "BestEffort"
+    return "Guaranteed" if is_guaranteed else "Burstable"
+
+
+def _keep_system_metadata(obj: Object, old: Object) -> None:
+    meta, before = obj["metadata"], old["metadata"]
+    for name in SYSTEM_METADATA:
+        _take(name, meta, before)
+    meta.pop("selfLink", None)
+    meta.pop("managedFields", None)
+
+
+def _take(name: str, into: Object, source: Object) -> None:
+    if name in source:
+        into[name] = source[name]
+    else:
+        into.pop(name, None)
+
+
+def _is_bumped(kind: Kind, obj: Object, old: Object) -> bool:
+    if kind.bumps_generation == "spec":
+        return bool(obj.get("spec") != old.get("spec"))
+    outside = {"metadata", "kind", "apiVersion"} | ({"status"} if kind.has_status else set())
+    return {n: v for n, v in obj.items() if n not in outside} != {n: v for n, v in old.items() if n not in outside}
+
+
+def _new_namespace(obj: Object) -> None:
+    obj.setdefault("spec", {})["finalizers"] = ["kubernetes"]
+    obj["status"] = {"phase": "Active"}
+    obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"]["name"]
+
+
+def _next_namespace(obj: Object, old: Object) -> None:
+    obj["spec"] = {**(obj.get("spec") or {}), "finalizers": (old.get("spec") or {}).get("finalizers", [])}
+    if not obj["spec"]["finalizers"]:
+        del obj["spec"]["finalizers"]
+    obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"]["name"]
+
+
+def _new_pod(obj: Object) -> None:
+    obj["status"] = {"phase": "Pending", "qosClass": qos_class(obj)}
+
+
+def _new_claim(obj: Object) -> None:
+    obj["status"] = {"phase": "Pending"}
+
+
+def _new_service(obj: Object) -> None:
+    obj["status"] = {"loadBalancer": {}}
+
+
+def _new_crd(obj: Object) -> None:
+    stored = [v["name"] for v in (obj.get("spec") or {}).get("versions") or () if v.get("storage")]
+    obj["status"] = {"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}
+
+
+def _next_crd(obj: Object, old: Object) -> None:
+    status = obj.get("status") or {}
+    known = status.get("storedVersions") or []
+    stored = [v["name"] for v in (obj.get("spec") or {}).get("versions") or () if v.get("storage")]
+    obj["status"] = {**status, "storedVersions": [*known, *(name for name in stored if name not in known)]}
+
+
+_CREATE: dict[str, Callable[[Object], None]] = {
+    "namespaces": _new_namespace,
+    "pods": _new_pod,
+    "persistentvolumes": _new_claim,
+    "persistentvolumeclaims": _new_claim,
+    "services": _new_service,
+    "customresourcedefinitions": _new_crd,
+}
+_UPDATE: dict[str, Callable[[Object, Object], None]] = {
+    "namespaces": _next_namespace,
+    "customresourcedefinitions": _next_crd,
+}
+
+
+def success(kind: Kind, entry_name: str, uid: str) -> dict[str, Any]:
+    """The Status that answers a DELETE of most kinds."""
+    details: dict[str, Any] = {"name": entry_name, "kind": kind.resource.plural, "uid": uid}
+    if kind.resource.group:
+        details["group"] = kind.resource.group
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
