@@ -119,8 +119,8 @@ class Cursor(Protocol):
     async def load(self, node: NodeName) -> dict[str, Acked]:
         """By object uid."""
 
-    def acked(self, node: NodeName, delivery: Delivery) -> None:
-        """The node has stored this version (or, for a delete, the removal)."""
+    def acked(self, node: NodeName, delivery: Delivery, *, can_wait: bool = False) -> None:
+        """The node has stored this version (or, for a delete, the removal). ``can_wait``: worth no write by itself."""
 
 
 class Gate(Protocol):

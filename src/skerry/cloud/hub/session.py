@@ -122,7 +122,7 @@ class NodeSession:
         if not self._is_synced:
             return
         if self.outbox.advance(delivery, from_version=from_version) is not None:
-            self._parts.cursor.acked(self.caller.node, delivery)
+            self._parts.cursor.acked(self.caller.node, delivery, can_wait=True)
         else:
             self._wake.set()
 

@@ -7,6 +7,7 @@ config that one of those pods names; when the last of these pods is gone, the co
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from skerry.api.gvk import CONFIGMAPS, NODES, PODS, SECRETS, Object
 from skerry.cloud.hub.ports import Delivery, NodeName, Outbox
@@ -35,6 +36,7 @@ class Downstream:
         self._configs = {c.TYPE_CONFIGMAP: informers.of(CONFIGMAPS), c.TYPE_SECRET: informers.of(SECRETS)}
         self._outbox: Outbox | None = None
         self._users: dict[ConfigKey, dict[str, set[str]]] = {}
+        self._named: dict[tuple[str, str], set[ConfigKey]] = {}
 
     def start(self, outbox: Outbox) -> None:
         """Begin to deliver; changes so far are in the caches and reach each node by its resync."""
@@ -42,7 +44,7 @@ class Downstream:
         self._pods.on_event(self._on_pod)
         self._nodes.on_event(self._on_node)
         for type_, informer in self._configs.items():
-            informer.on_event(lambda kind, old, new, type_=type_: self._on_config(type_, kind, old, new))
+            informer.on_event(partial(self._on_config, type_))
 
     async def wait_synced(self) -> None:
         """Wait until every cache has its first list."""
@@ -88,17 +90,16 @@ class Downstream:
     def _use(self, node: str, pod: Object, keys: Iterable[ConfigKey]) -> None:
         """The pod on this node names these configs now: bring new ones, take unused ones away."""
         uid, wanted = pod["metadata"]["uid"], set(keys)
-        for key in [key for key in self._named_by(node, pod) if key not in wanted]:
+        named = self._named.pop((node, uid), set())
+        if wanted:
+            self._named[(node, uid)] = wanted
+        for key in named - wanted:
             self._release(node, uid, key)
-        for key in wanted:
+        for key in wanted - named:
             users = self._users.setdefault(key, {}).setdefault(node, set())
             if not users and (config := self.config(key)) is not None:
                 self._put(node, _delivery(key.type, c.OP_INSERT, config, ORDER_CONFIG))
             users.add(uid)
-
-    def _named_by(self, node: str, pod: Object) -> list[ConfigKey]:
-        uid = pod["metadata"]["uid"]
-        return [key for key, nodes in self._users.items() if uid in nodes.get(node, ())]
 
     def _release(self, node: str, uid: str, key: ConfigKey) -> None:
         nodes = self._users[key]

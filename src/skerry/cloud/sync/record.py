@@ -23,6 +23,7 @@ from skerry.wire.kubeedge import constants as c
 log = get_log(__name__)
 
 FLUSH_EVERY_S = 1.0
+LAZY_EVERY_S = 60.0
 _Entry = tuple[NodeName, str]
 
 
@@ -41,6 +42,8 @@ class SyncRecord:
         self._written: set[_Entry] = set()
         self._dirty: dict[_Entry, Acked | None] = {}
         self._gone: dict[_Entry, Acked] = {}
+        self._lazy: dict[_Entry, Acked | None] = {}
+        self._lazy_s = self._clock.monotonic_s()
         self._has_read = False
         self._reading = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -57,8 +60,8 @@ class SyncRecord:
                 self._has_read = True
         return dict(self._held.get(node, {}))
 
-    def acked(self, node: NodeName, delivery: Delivery) -> None:
-        """The node has stored this version, or the removal; written within about a second."""
+    def acked(self, node: NodeName, delivery: Delivery, *, can_wait: bool = False) -> None:
+        """The node has stored this version, or the removal; written within a second, or a minute if it can wait."""
         held = self._held.setdefault(node, {})
         if delivery.operation == c.OP_DELETE:
             entry = held.pop(delivery.uid, None)
@@ -69,7 +72,11 @@ class SyncRecord:
         else:
             entry = _entry_of(delivery)
             held[delivery.uid] = entry
+            if can_wait:
+                self._lazy[(node, delivery.uid)] = entry
+                return
             self._dirty[(node, delivery.uid)] = entry
+        self._lazy.pop((node, delivery.uid), None)
         self._changed.set()
 
     def forget_node(self, node: NodeName) -> None:
@@ -77,6 +84,7 @@ class SyncRecord:
         for uid, entry in self._held.pop(node, {}).items():
             self._gone[(node, uid)] = entry
             self._dirty[(node, uid)] = None
+            self._lazy.pop((node, uid), None)
         self._changed.set()
 
     async def run(self) -> None:
@@ -89,6 +97,9 @@ class SyncRecord:
     async def flush(self) -> None:
         """Write what is not written yet. What fails is tried again at the next flush."""
         self._changed.clear()
+        if self._clock.monotonic_s() - self._lazy_s >= LAZY_EVERY_S:
+            self._dirty, self._lazy = self._lazy | self._dirty, {}
+            self._lazy_s = self._clock.monotonic_s()
         batch, self._dirty = self._dirty, {}
         try:
             while batch:

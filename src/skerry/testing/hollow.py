@@ -1,0 +1,223 @@
+"""Hollow edge nodes: real TLS, real WebSocket, real wire, and a dictionary where an agent has its store.
+
+For tests of the cloud side and for load (``bench/``). Certificates come from the test's own authority or by joining.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import ssl
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from skerry.base import x509
+from skerry.base.aio.supervise import Supervisor, wait_for_condition
+from skerry.base.x509 import Credential
+from skerry.wire.kubeedge import answer, join
+from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge.envelope import Envelope
+from skerry.wire.kubeedge.session import Answered, EdgePeer, Received
+
+
+class Refusal(Exception):
+    """The server answered with an HTTP error."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"{status} {text}")
+        self.status = status
+        self.text = text
+
+
+def stamp() -> tuple[str, int]:
+    """Id and time of a message."""
+    return str(uuid.uuid4()), int(time.time() * 1000)
+
+
+def client_tls(folder: Path, credential: Credential | None, ca_pem: bytes) -> ssl.SSLContext:
+    """TLS of a client that trusts one CA and shows one certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=ca_pem.decode())
+    if credential is not None:
+        cert, key = folder / f"{uuid.uuid4()}.crt", folder / f"{uuid.uuid4()}.key"
+        x509.save(credential, cert, key)
+        context.load_cert_chain(cert, key)
+    return context
+
+
+async def fetch(
+    url: str, tls: ssl.SSLContext, *, headers: Mapping[str, str] | None = None, body: bytes = b"", method: str = "GET"
+) -> bytes:
+    """One HTTPS request; the body of a 200.
+
+    Raises:
+        Refusal: any other status.
+    """
+    async with aiohttp.ClientSession() as session:
+        async with session.request(
+            method, url, ssl=tls, headers=dict(headers or {}), data=io.BytesIO(body) if body else None
+        ) as response:
+            data = await response.read()
+            if response.status != 200:
+                raise Refusal(response.status, data.decode(errors="replace"))
+            return data
+
+
+async def enrol(url: str, token: str, node: str, *, ca_der: bytes, folder: Path) -> Credential:
+    """Get a certificate by a join token."""
+    parsed = join.parse_token(token)
+    if not join.is_ca_of(parsed, ca_der):
+        raise ValueError("the token pins another CA")
+    csr, key = x509.new_csr(join.common_name(node), organizations=(c.CERT_ORGANIZATION,))
+    tls = client_tls(folder, None, x509.to_pem("CERTIFICATE", ca_der))
+    headers = join.request_headers(node, jwt=parsed.jwt)
+    cert = await fetch(url + join.PATH_CERTIFICATE, tls, headers=headers, body=csr)
+    return Credential(cert, key)
+
+
+class HollowNode:
+    """An edge that stores every delivery in memory and acknowledges it.
+
+    Attributes:
+        objects: by wire resource, as the cloud last delivered them.
+        log: ``(operation, resource, resource version)`` of every delivery applied, in order.
+    """
+
+    def __init__(self, websocket: aiohttp.ClientWebSocketResponse, *, acks: bool = True) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.log: list[tuple[str, str, str]] = []
+        self.others: list[Envelope] = []
+        self.copies: list[str] = []
+        self.acks = acks
+        self.changed = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.close_code: int | None = None
+        self._websocket = websocket
+        self._answers: dict[str, asyncio.Future[Envelope]] = {}
+        self._peer = EdgePeer(time.monotonic(), stamp)
+
+    async def run(self) -> None:
+        """Read until the connection ends."""
+        await self._flush()
+        async for message in self._websocket:
+            if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+                break
+            self._peer.receive_message(message.data)
+            for event in self._peer.events():
+                self._take(event)
+            await self._flush()
+            self.changed.set()
+        self.close_code = self._websocket.close_code
+        self.ended.set()
+        self.changed.set()
+
+    async def request(
+        self, operation: str, resource: str, content: Any = None, *, timeout_s: float = 10.0
+    ) -> answer.Outcome:
+        """Ask and wait for the answer."""
+        return answer.read(await self.exchange(operation, resource, content, timeout_s=timeout_s))
+
+    async def exchange(
+        self, operation: str, resource: str, content: Any = None, *, timeout_s: float = 10.0
+    ) -> Envelope:
+        """As ``request``; the whole envelope."""
+        msg_id = self._peer.send_request(Envelope("", c.SOURCE_EDGED, c.GROUP_META, operation, resource, content))
+        future: asyncio.Future[Envelope] = asyncio.get_running_loop().create_future()
+        self._answers[msg_id] = future
+        await self._flush()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        finally:
+            self._answers.pop(msg_id, None)
+
+    async def send(self, envelope: Envelope) -> None:
+        """Write and forget."""
+        self._peer.send(envelope)
+        await self._flush()
+
+    async def send_raw(self, data: bytes) -> None:
+        """Write these very bytes as one text message."""
+        await self._websocket.send_frame(data, aiohttp.WSMsgType.TEXT)
+
+    async def until(self, condition: Callable[[HollowNode], bool], *, timeout_s: float = 10.0) -> None:
+        """Wait until ``condition(self)`` holds.
+
+        Raises:
+            TimeoutError: it did not in time; names what the node holds.
+        """
+        if not await wait_for_condition(lambda: condition(self), self.changed, timeout_s=timeout_s):
+            raise TimeoutError(f"not reached in {timeout_s:g} s; the node holds {sorted(self.objects)[:20]}")
+
+    async def close(self) -> None:
+        """Leave with a close frame."""
+        await self._websocket.close()
+
+    def _take(self, event: Received | Answered) -> None:
+        if isinstance(event, Answered):
+            future = self._answers.get(event.request_id)
+            if future is not None and not future.done():
+                future.set_result(event.envelope)
+            if event.needs_ack:
+                self._peer.send_ack(event.envelope)
+            return
+        envelope = event.envelope
+        if envelope.operation not in c.DELIVERY_OPERATIONS or envelope.group != c.GROUP_RESOURCE:
+            self.others.append(envelope)
+            return
+        if not self.acks:
+            self.copies.append(envelope.msg_id)
+            return
+        self.log.append((envelope.operation, envelope.resource, envelope.resource_version))
+        if envelope.operation == c.OP_DELETE:
+            self.objects.pop(envelope.resource, None)
+        else:
+            self.objects[envelope.resource] = envelope.content
+        self._peer.send_ack(envelope)
+
+    async def _flush(self) -> None:
+        for frame in self._peer.messages_to_send():
+            await self._websocket.send_frame(frame, aiohttp.WSMsgType.TEXT)
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    node: str,
+    tls: ssl.SSLContext,
+    *,
+    headers: Mapping[str, str] | None = None,
+    is_skerry: bool = True,
+    acks: bool = True,
+    autoping: bool = True,
+) -> AsyncIterator[HollowNode]:
+    """A hollow node with a session; gone when left.
+
+    Raises:
+        Refusal: the hub refused the upgrade.
+    """
+    named = {c.HEADER_NODE_ID: node, c.HEADER_PROJECT_ID: c.PROJECT_ID, c.HEADER_CONNECTION_USE: "msg"}
+    if is_skerry:
+        named[c.HEADER_SKERRY] = "1"
+    all_headers = {key: value for key, value in (named | dict(headers or {})).items() if value}
+    async with aiohttp.ClientSession() as session, Supervisor(f"hollow-{node}") as supervisor:
+        try:
+            websocket = await session.ws_connect(
+                url + c.events_path(node), ssl=tls, headers=all_headers, max_msg_size=0, autoping=autoping
+            )
+        except aiohttp.WSServerHandshakeError as exc:
+            raise Refusal(exc.status, exc.message) from exc
+        hollow = HollowNode(websocket, acks=acks)
+        supervisor.detach("read", hollow.run())
+        try:
+            yield hollow
+        finally:
+            with contextlib.suppress(ConnectionError):
+                await websocket.close()

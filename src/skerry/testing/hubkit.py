@@ -1,0 +1,137 @@
+"""A whole cloud side on loopback, for tests: authority, tokens, join server, hub, sync over any ``KubeApi``."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from skerry.base import x509
+from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.aio.supervise import Supervisor
+from skerry.base.net.http_server import HttpLimits, HttpServer, server_tls
+from skerry.base.x509 import Credential
+from skerry.cloud.hub.listener import Hub, HubLimits, system_stamp
+from skerry.cloud.hub.ports import RouteEntry
+from skerry.cloud.hub.routes import RouteTable
+from skerry.cloud.join.ca import Authority, AuthorityStore
+from skerry.cloud.join.enrolments import Enrolments
+from skerry.cloud.join.server import JoinServer
+from skerry.cloud.join.tokens import JoinTokens
+from skerry.cloud.sync.down import Downstream
+from skerry.cloud.sync.presence import NodePresence
+from skerry.cloud.sync.record import SyncRecord
+from skerry.cloud.sync.up import Upstream
+from skerry.kube.informer import InformerSet
+from skerry.kube.ports import KubeApi
+from skerry.testing.hollow import client_tls, enrol
+from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge import join
+
+
+@dataclass(slots=True)
+class CloudKit:
+    """The parts and their addresses."""
+
+    api: KubeApi
+    folder: Path
+    authority: Authority
+    tokens: JoinTokens
+    enrolments: Enrolments
+    join_server: JoinServer
+    hub: Hub
+    record: SyncRecord
+    downstream: Downstream
+    join_url: str = ""
+    hub_url: str = ""
+    servers: list[HttpServer] = field(default_factory=list)
+    credentials: dict[str, Credential] = field(default_factory=dict)
+
+    @property
+    def ca_pem(self) -> bytes:
+        """The CA that clients trust."""
+        return self.authority.ca.cert_pem
+
+    def tls(self, credential: Credential | None = None) -> ssl.SSLContext:
+        """A client's TLS."""
+        return client_tls(self.folder, credential, self.ca_pem)
+
+    def node_credential(self, node: str) -> Credential:
+        """A certificate of our CA for a node, as a Go cloud would have issued it (in no record); one per node."""
+        if node not in self.credentials:
+            name = join.common_name(node)
+            self.credentials[node] = x509.issue_client(self.authority.ca, name, organizations=(c.CERT_ORGANIZATION,))
+        return self.credentials[node]
+
+    async def join(self, node: str, token: str = "") -> Credential:
+        """Join as an agent would."""
+        text = token or (await self.tokens.create(node=node))[1]
+        return await enrol(self.join_url, text, node, ca_der=self.authority.ca.cert_der, folder=self.folder)
+
+
+@asynccontextmanager
+async def cloud(
+    api: KubeApi,
+    folder: Path,
+    *,
+    clock: Clock | None = None,
+    hub_limits: HubLimits | None = None,
+    http_limits: HttpLimits | None = None,
+    extra_routes: Sequence[RouteEntry] = (),
+) -> AsyncIterator[CloudKit]:
+    """Everything running on free ports of 127.0.0.1; stopped when left."""
+    clock = clock or SystemClock()
+    authority = await AuthorityStore(api, ["127.0.0.1", "localhost"], clock=clock).load()
+    files = authority.write_files(folder / "tls")
+    tokens = JoinTokens(api, ca_der=authority.ca.cert_der, clock=clock)
+    await tokens.load()
+    enrolments = Enrolments(api, tokens=tokens, clock=clock)
+    join_server = JoinServer(
+        api,
+        authority=authority,
+        tokens=tokens,
+        enrolments=enrolments,
+        greeting=lambda: {"version": "test"},
+        clock=clock,
+    )
+    informers = InformerSet(api)
+    downstream = Downstream(informers)
+    upstream = Upstream(api, placement=downstream, stamp=system_stamp, cluster_ca=lambda: "PEM")
+    record = SyncRecord(api, clock=clock)
+    hub = Hub(
+        routes=RouteTable(system_stamp, [*upstream.routes(), *extra_routes]),
+        gate=enrolments,
+        cursor=record,
+        resync=downstream,
+        presence=NodePresence(api, clock=clock),
+        limits=hub_limits,
+        clock=clock,
+    )
+    upstream.start(hub)
+    kit = CloudKit(api, folder, authority, tokens, enrolments, join_server, hub, record, downstream)
+    join_http = HttpServer(join_server.handle, name="join", limits=http_limits)
+    hub_http = HttpServer(hub.handle, name="hub", limits=http_limits)
+    kit.servers = [join_http, hub_http]
+    async with Supervisor("cloudkit") as supervisor:
+        supervisor.keep("informers", informers.run)
+        supervisor.keep("cursor", record.run)
+        await downstream.wait_synced()
+        downstream.start(hub)
+        pair = (files.cert_file, files.key_file, files.ca_file)
+        try:
+            tls = _tls(*pair)
+            port = await join_http.listen("127.0.0.1", 0, tls=tls)
+            kit.join_url = f"https://127.0.0.1:{port}"
+            tls = _tls(*pair, require_client=True)
+            port = await hub_http.listen("127.0.0.1", 0, tls=tls)
+            kit.hub_url = f"wss://127.0.0.1:{port}"
+            yield kit
+        finally:
+            for server in kit.servers:
+                await server.aclose()
+
+
+def _tls(cert: Path, key: Path, ca: Path, *, require_client: bool = False) -> ssl.SSLContext:
+    return server_tls(cert_file=cert, key_file=key, client_ca_file=ca, require_client=require_client)

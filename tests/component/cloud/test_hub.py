@@ -1,0 +1,280 @@
+"""Hub, sync and join over real TLS WebSockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skerry.api.gvk import CLUSTEROBJECTSYNCS, CONFIGMAPS, EVENTS, NODES, OBJECTSYNCS, PODS, SERVICEACCOUNTS, Object
+from skerry.testing.fakekube import FakeKubeApi
+from skerry.testing.hollow import HollowNode, Refusal, connect
+from skerry.testing.hubkit import CloudKit, cloud
+from skerry.wire.kubeedge.envelope import Envelope
+
+NODE: dict[str, Any] = {
+    "metadata": {
+        "name": "edge-1",
+        "creationTimestamp": None,
+        "labels": {"kubernetes.io/hostname": "edge-1", "site": "a", "node-role.kubernetes.io/edge": ""},
+    },
+    "status": {"conditions": [{"type": "Ready", "status": "False"}]},
+}
+
+
+@pytest.fixture
+async def api() -> FakeKubeApi:
+    return FakeKubeApi()
+
+
+@pytest.fixture
+async def kit(api: FakeKubeApi, tmp_path: Path) -> AsyncIterator[CloudKit]:
+    async with cloud(api, tmp_path) as kit:
+        yield kit
+
+
+def pod(name: str, *, node: str = "edge-1", config: str = "") -> Object:
+    volumes = [{"name": "c", "configMap": {"name": config}}] if config else []
+    return {
+        "metadata": {"name": name, "namespace": "default", "managedFields": [{"manager": "x"}]},
+        "spec": {"nodeName": node, "containers": [{"name": "app", "image": "i"}], "volumes": volumes},
+    }
+
+
+def config(name: str, value: str) -> Object:
+    return {"metadata": {"name": name, "namespace": "default"}, "data": {"key": value}}
+
+
+def holds(*keys: str) -> Any:
+    return lambda node: set(keys) <= set(node.objects)
+
+
+async def test_a_node_joins_registers_and_runs_a_pod(kit: CloudKit, api: FakeKubeApi) -> None:
+    await api.create(CONFIGMAPS, config("cm", "1"))
+    tls = kit.tls(await kit.join("edge-1"))
+    async with connect(kit.hub_url, "edge-1", tls) as node:
+        registered = await node.request("insert", "null/node/edge-1", NODE)
+        assert registered.is_ok and registered.object is not None
+        assert registered.object["metadata"]["labels"]["kubernetes.io/hostname"] == "edge-1"
+        await node.until(holds("null/node/edge-1"))
+        made = await api.create(PODS, pod("web", config="cm"))
+        await node.until(holds("default/pod/web", "default/configmap/cm"))
+        order = [resource for _, resource, _ in node.log if resource.startswith("default/")]
+        assert order == ["default/configmap/cm", "default/pod/web"]
+        assert node.objects["default/pod/web"]["kind"] == "Pod"
+        assert "managedFields" not in node.objects["default/pod/web"]["metadata"]
+        status = {"metadata": {"uid": made["metadata"]["uid"]}, "status": {"phase": "Running"}}
+        patched = await node.request("patch", "default/podpatch/web", status)
+        assert patched.object is not None and patched.object["status"]["phase"] == "Running"
+        await api.patch(CONFIGMAPS, "cm", {"data": {"key": "2"}}, namespace="default")
+        await node.until(lambda n: n.objects["default/configmap/cm"]["data"]["key"] == "2")
+        assert len([1 for _, resource, _ in node.log if resource == "default/pod/web"]) == 1, "its own echo was sent"
+        await api.delete(PODS, "web", namespace="default")
+        await node.until(lambda n: "deletionTimestamp" in n.objects["default/pod/web"]["metadata"])
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": made["metadata"]["uid"]}}
+        assert (await node.request("delete", "default/pod/web", options)).text == "OK"
+        await node.until(lambda n: "default/pod/web" not in n.objects and "default/configmap/cm" not in n.objects)
+
+
+async def test_after_a_reconnect_only_the_difference_is_sent(kit: CloudKit, api: FakeKubeApi) -> None:
+    for name in ("same", "changed", "removed"):
+        await api.create(PODS, pod(name))
+    tls = kit.tls(kit.node_credential("edge-1"))
+    async with connect(kit.hub_url, "edge-1", tls) as node:
+        await node.until(holds("default/pod/same", "default/pod/changed", "default/pod/removed"))
+    await kit.record.flush()
+    assert len((await api.list(OBJECTSYNCS)).items) == 3
+    await api.patch(PODS, "changed", {"metadata": {"labels": {"a": "b"}}}, namespace="default")
+    await api.delete(PODS, "removed", namespace="default", grace_period_s=0)
+    await api.create(PODS, pod("new"))
+    async with connect(kit.hub_url, "edge-1", tls) as node:
+        await node.until(lambda n: len(n.log) >= 3)
+        assert sorted((operation, resource) for operation, resource, _ in node.log) == [
+            ("delete", "default/pod/removed"),
+            ("insert", "default/pod/changed"),
+            ("insert", "default/pod/new"),
+        ]
+    await kit.record.flush()
+    names = {sync["spec"]["objectName"] for sync in (await api.list(OBJECTSYNCS)).items}
+    assert names == {"same", "changed", "new"}
+
+
+async def test_cursors_survive_a_restart_of_the_cloud(api: FakeKubeApi, tmp_path: Path) -> None:
+    await api.create(NODES, {"metadata": {"name": "edge-1"}})
+    await api.create(PODS, pod("web"))
+    async with cloud(api, tmp_path) as first:
+        credential = await first.join("edge-1")
+        async with connect(first.hub_url, "edge-1", first.tls(credential)) as node:
+            await node.until(holds("default/pod/web", "null/node/edge-1"))
+        await first.record.flush()
+    assert len((await api.list(CLUSTEROBJECTSYNCS)).items) == 1
+    await api.create(PODS, pod("late"))
+    async with cloud(api, tmp_path) as second:
+        async with connect(second.hub_url, "edge-1", second.tls(credential)) as node:
+            await node.until(holds("default/pod/late"))
+            assert [resource for _, resource, _ in node.log] == ["default/pod/late"]
+
+
+async def test_a_node_that_lost_its_store_gets_everything_again(kit: CloudKit, api: FakeKubeApi) -> None:
+    await api.create(NODES, {"metadata": {"name": "edge-1"}})
+    await api.create(PODS, pod("web"))
+    async with connect(kit.hub_url, "edge-1", kit.tls(kit.node_credential("edge-1"))) as node:
+        await node.until(holds("default/pod/web"))
+        outcome = await node.request("insert", "null/node/edge-1", NODE)
+        assert outcome.status is not None and outcome.status["reason"] == "AlreadyExists"
+        await node.until(lambda n: [r for _, r, _ in n.log].count("default/pod/web") == 2)
+        assert [r for _, r, _ in node.log].count("null/node/edge-1") == 2
+
+
+async def test_a_delivery_without_an_acknowledgement_is_sent_again_after_reconnect(
+    kit: CloudKit, api: FakeKubeApi
+) -> None:
+    await api.create(PODS, pod("web"))
+    tls = kit.tls(kit.node_credential("edge-1"))
+    async with connect(kit.hub_url, "edge-1", tls, acks=False) as node:
+        await node.until(lambda n: len(n.copies) == 1)
+        link = kit.hub.connected()[0]
+        assert (link.node, link.waiting, link.is_skerry) == ("edge-1", 1, True)
+    async with connect(kit.hub_url, "edge-1", tls) as node:
+        await node.until(holds("default/pod/web"))
+
+
+async def test_a_node_sees_and_writes_only_its_own(kit: CloudKit, api: FakeKubeApi) -> None:
+    await api.create(NODES, {"metadata": {"name": "edge-2"}})
+    await api.create(PODS, pod("foreign", node="edge-2", config="theirs"))
+    await api.create(PODS, pod("mine", config="ours"))
+    for name in ("theirs", "ours", "nobodys"):
+        await api.create(CONFIGMAPS, config(name, "1"))
+    async with connect(kit.hub_url, "edge-1", kit.tls(kit.node_credential("edge-1"))) as node:
+        await node.until(holds("default/pod/mine", "default/configmap/ours"))
+        for operation, resource, content in [
+            ("query", "default/configmap/theirs", None),
+            ("query", "default/configmap/nobodys", None),
+            ("query", "default/secret/nobodys", None),
+            ("query", "default/serviceaccounttoken/default", {"spec": {"boundObjectRef": {"name": "foreign"}}}),
+            ("patch", "default/podpatch/foreign", {"status": {"phase": "Failed"}}),
+            ("delete", "default/pod/foreign", {}),
+            ("patch", "null/nodepatch/edge-2", {"status": {"phase": "x"}}),
+            ("insert", "null/node/edge-2", {"metadata": {"name": "edge-2"}}),
+            ("insert", "null/node/edge-1", {"metadata": {"name": "edge-2"}}),
+            ("update", "kube-node-lease/lease/edge-2", {"metadata": {"name": "edge-2"}}),
+            ("query", "kube-node-lease/lease/edge-2", None),
+            ("insert", "default/pod/static", pod("static", node="edge-2")),
+        ]:
+            outcome = await node.request(operation, resource, content)
+            assert outcome.status is not None, resource
+            assert outcome.status["code"] == 403, (resource, outcome.status)
+        assert (await node.request("query", "default/configmap/ours")).is_ok
+        missing = await node.request("query", "default/configmap/missing")
+        assert missing.status is not None and missing.status["code"] == 403
+        assert not [key for key in node.objects if "foreign" in key or "theirs" in key]
+    assert (await api.get(PODS, "foreign", namespace="default"))["spec"]["nodeName"] == "edge-2"
+
+
+async def test_a_missing_config_is_told_in_the_form_that_each_agent_understands(
+    kit: CloudKit, api: FakeKubeApi
+) -> None:
+    optional = pod("optional")
+    optional["spec"]["volumes"] = [{"name": "o", "secret": {"secretName": "maybe", "optional": True}}]
+    await api.create(PODS, optional)
+    await api.create(PODS, pod("web", config="absent"))
+    tls = kit.tls(kit.node_credential("edge-1"))
+    async with connect(kit.hub_url, "edge-1", tls, is_skerry=True) as node:
+        await node.until(holds("default/pod/web"))
+        outcome = await node.request("query", "default/configmap/absent")
+        assert outcome.status is not None and outcome.status["code"] == 404
+    async with connect(kit.hub_url, "edge-1", tls, is_skerry=False) as node:
+        reply = await node.exchange("query", "default/configmap/absent")
+        assert (reply.operation, type(reply.content)) == ("error", str)
+        reply = await node.exchange("query", "default/secret/maybe")
+        assert reply.content == {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "maybe", "namespace": "default"},
+        }
+
+
+async def test_leases_events_and_tokens(kit: CloudKit, api: FakeKubeApi) -> None:
+    await api.create(SERVICEACCOUNTS, {"metadata": {"name": "default", "namespace": "default"}})
+    made = await api.create(PODS, pod("web"))
+    lease = {"metadata": {"name": "edge-1", "namespace": "kube-node-lease"}, "spec": {"holderIdentity": "edge-1"}}
+    async with connect(kit.hub_url, "edge-1", kit.tls(kit.node_credential("edge-1"))) as node:
+        await node.until(holds("default/pod/web"))
+        missing = await node.request("query", "kube-node-lease/lease/edge-1")
+        assert missing.status is not None and missing.status["code"] == 404
+        first = await node.request("insert", "kube-node-lease/lease/edge-1", lease)
+        assert first.object is not None
+        assert (await node.request("update", "kube-node-lease/lease/edge-1", first.object)).is_ok
+        stale = await node.request("update", "kube-node-lease/lease/edge-1", first.object)
+        assert stale.status is not None and stale.status["reason"] == "Conflict"
+        bound = {"kind": "Pod", "apiVersion": "v1", "name": "web", "uid": made["metadata"]["uid"]}
+        asked = {"spec": {"audiences": None, "expirationSeconds": 3607, "boundObjectRef": bound}}
+        token = await node.request("query", "default/serviceaccounttoken/default", asked)
+        assert token.object is not None and token.object["status"]["token"] == "token-of-default"
+        assert (await node.request("query", "k8s/ca.crt")).text == "PEM"
+        event = {"metadata": {"name": "e", "namespace": "default"}, "reason": "Started", "count": 1}
+        await _fire(node, "insert", "default/event/e", event)
+        await _fire(node, "patch", "default/event/e", {"event": event, "patchData": '{"count":2}'})
+        await _fire(node, "patch", "default/event/f", {"event": event, "patchData": '{"count":2}'})
+        await node.request("query", "kube-node-lease/lease/edge-1")
+        counts = {e["metadata"]["name"]: e["count"] for e in (await api.list(EVENTS)).items}
+        assert counts == {"e": 2, "f": 1}
+
+
+async def _fire(node: HollowNode, operation: str, resource: str, content: Object) -> None:
+    await node.send(Envelope("", "edged", "meta", operation, resource, content))
+
+
+async def test_every_question_is_answered(kit: CloudKit) -> None:
+    async with connect(kit.hub_url, "edge-1", kit.tls(kit.node_credential("edge-1"))) as node:
+        for operation, resource, content in [
+            ("query", "default/unicorn/x", None),
+            ("frobnicate", "default/pod/web", None),
+            ("query", "nonsense", None),
+            ("patch", "null/nodepatch/edge-1", "not json"),
+            ("insert", "null/node/edge-1", 7),
+            ("insert", "null/node/edge-1", {"metadata": "x"}),
+            ("query", "a/configmap/b/c", None),
+            ("query", "default/serviceaccounttoken/default", "{broken"),
+        ]:
+            outcome = await node.request(operation, resource, content)
+            assert not outcome.is_ok, (operation, resource)
+
+
+async def test_a_deleted_node_loses_its_session(kit: CloudKit, api: FakeKubeApi) -> None:
+    await api.create(NODES, {"metadata": {"name": "edge-1"}})
+    async with connect(kit.hub_url, "edge-1", kit.tls(kit.node_credential("edge-1"))) as node:
+        await node.until(holds("null/node/edge-1"))
+        await api.delete(NODES, "edge-1")
+        await node.until(lambda n: n.ended.is_set())
+        assert node.close_code == 1001
+
+
+async def test_of_two_living_connections_the_newer_is_refused(kit: CloudKit, api: FakeKubeApi) -> None:
+    await api.create(NODES, {"metadata": {"name": "edge-1"}})
+    tls = kit.tls(kit.node_credential("edge-1"))
+    async with connect(kit.hub_url, "edge-1", tls) as first:
+        await first.until(holds("null/node/edge-1"))
+        with pytest.raises(Refusal) as caught:
+            async with connect(kit.hub_url, "edge-1", tls):
+                pass
+        assert caught.value.status == 409
+        assert not first.ended.is_set()
+        conditions = {x["type"]: x for x in (await api.get(NODES, "edge-1"))["status"]["conditions"]}
+        assert conditions["IdentityClash"]["status"] == "True"
+    assert kit.hub.refusals.count == 2
+    async with connect(kit.hub_url, "edge-1", tls) as again:
+        await again.request("query", "null/node/edge-1")
+        conditions = {x["type"]: x for x in (await api.get(NODES, "edge-1"))["status"]["conditions"]}
+        assert conditions["IdentityClash"]["status"] == "False"
+
+
+async def test_a_newer_connection_replaces_a_dead_one(kit: CloudKit) -> None:
+    tls = kit.tls(kit.node_credential("edge-1"))
+    async with connect(kit.hub_url, "edge-1", tls, autoping=False) as dead:
+        async with connect(kit.hub_url, "edge-1", tls) as alive:
+            assert not (await alive.request("query", "default/configmap/x")).is_ok
+            await dead.until(lambda n: n.ended.is_set())
+        assert kit.hub.refusals.count == 0
