@@ -38,6 +38,9 @@ class MapperInMemory:
         handler = getattr(self, f"_{method}")
         return dict(handler(request) or {})
 
+    async def probe(self, address: str) -> bool:
+        return self.is_up
+
     @staticmethod
     def _name(request: Message) -> str:
         inner = request.get("device") or request.get("model") or {}
@@ -88,6 +91,7 @@ class Bench:
             own_uid=1000,
             on_protocols=self._changed,
             retry_first_s=0.01,
+            probe_every_s=0.02,
         )
         registry.start()
         return registry
@@ -154,6 +158,18 @@ async def test_a_mapper_that_is_away_hears_the_newest_when_it_returns(bench: Ben
     bench.mapper.is_up = True
     await eventually(lambda: "t1" in bench.mapper.devices)
     assert bench.mapper.devices["t1"]["spec"]["properties"][1]["desired"]["value"] == "21"
+
+
+async def test_devices_of_a_mapper_that_is_gone_are_unknown_and_told_anew_when_it_is_back(bench: Bench) -> None:
+    await bench.register()
+    bench.bind()
+    await eventually(lambda: "t1" in bench.mapper.devices)
+    bench.mapper.is_up = False
+    await eventually(lambda: bench.desk.keeper.devices["default/t1"].state == "unknown")
+    bench.mapper.devices.clear()
+    bench.mapper.models.clear()
+    bench.mapper.is_up = True
+    await eventually(lambda: "t1" in bench.mapper.devices)
 
 
 async def test_status_and_labels_alone_are_not_told(bench: Bench) -> None:

@@ -62,3 +62,6 @@ class MapperCaller(Protocol):
             MapperUnreachable: no connection, or no answer in time.
             MapperRefused: an error answer.
         """
+
+    async def probe(self, address: str) -> bool:
+        """Whether somebody listens on a mapper's socket."""

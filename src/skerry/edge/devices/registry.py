@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass
 from skerry.api import devices as meaning
 from skerry.api.gvk import Object
 from skerry.base import json
+from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.keyed import KeyedQueue
-from skerry.base.errors import DeviceError
+from skerry.base.aio.supervise import Supervisor
+from skerry.base.errors import DeviceError, SkerryError
 from skerry.base.obs.log import get_log
 from skerry.edge.devices.catalog import DEVICE, Catalog, Change
 from skerry.edge.devices.ports import MapperCaller, MapperRefused, MapperUnreachable, Store
@@ -68,6 +70,8 @@ class MapperRegistry:
         caller: calls mappers back.
         own_uid: a mapper of this user, or of root, may speak for every device.
         on_protocols: told when the set of protocols with an external mapper changed.
+        probe_every_s: how often to look whether mappers are still there; devices of one that is gone become
+            ``unknown``, and one that is back is told everything anew.
     """
 
     def __init__(
@@ -81,6 +85,8 @@ class MapperRegistry:
         on_protocols: Callable[[], None] = lambda: None,
         retry_first_s: float = 0.5,
         retry_cap_s: float = 30.0,
+        probe_every_s: float = 10.0,
+        clock: Clock | None = None,
     ) -> None:
         self._store = store
         self._catalog = catalog
@@ -88,6 +94,10 @@ class MapperRegistry:
         self._caller = caller
         self._own_uid = own_uid
         self._on_protocols = on_protocols
+        self._probe_every_s = probe_every_s
+        self._clock = clock or SystemClock()
+        self._supervisor = Supervisor("dmi-probe")
+        self._gone: set[str] = set()
         self._mappers: dict[str, _Mapper] = {}
         self._told: dict[str, _Told] = {}
         self._models_told: dict[tuple[str, str], Object] = {}
@@ -102,10 +112,12 @@ class MapperRegistry:
             uid = loaded.pop("uid", -1)
             self._mappers[loaded["name"]] = _Mapper(MapperInfo(**loaded), uid)
         self._catalog.on_change(self._changed)
+        self._supervisor.keep("probe", self._probe)
         self._wake_all()
 
     async def aclose(self) -> None:
         """Stop calling mappers."""
+        await self._supervisor.aclose()
         await self._queue.aclose()
 
     def has_protocol(self, protocol: str) -> bool:
@@ -134,6 +146,7 @@ class MapperRegistry:
         await self._store.write(lambda c: rows.put_mapper(c, info.name, info.protocol, document))
         self._mappers.pop(info.name, None)
         self._mappers[info.name] = _Mapper(info, peer.uid)
+        self._gone.discard(info.name)
         self._forget_told(info.name)
         log.info("mapper.registered", mapper=info.name, protocol=info.protocol, socket=info.address)
         self._on_protocols()
@@ -164,6 +177,30 @@ class MapperRegistry:
         self._check_speaker(device_id, peer)
         await self._keeper.state(device_id, str(request.get("state", "")))
         return {}
+
+    async def _probe(self) -> None:
+        while True:
+            await self._clock.sleep(self._probe_every_s)
+            for mapper in list(self._mappers.values()):
+                is_there = await self._caller.probe(mapper.info.address)
+                if is_there and mapper.info.name in self._gone:
+                    self._gone.discard(mapper.info.name)
+                    log.info("mapper.back", mapper=mapper.info.name)
+                    self._forget_told(mapper.info.name)
+                    self._wake_all()
+                elif not is_there and mapper.info.name not in self._gone:
+                    self._gone.add(mapper.info.name)
+                    log.warning("mapper.gone", mapper=mapper.info.name, socket=mapper.info.address)
+                    await self._mark_unknown(mapper.info)
+
+    async def _mark_unknown(self, info: MapperInfo) -> None:
+        for view in self._catalog.views():
+            current = self._mapper_for(view.protocol)
+            if current is not None and current.name == info.name:
+                try:
+                    await self._keeper.state(view.device_id, "unknown")
+                except SkerryError as exc:
+                    log.warning("device.report_failed", device=view.device_id, error=str(exc))
 
     def _check_speaker(self, device_id: str, peer: Peer) -> None:
         device = self._catalog.device(device_id)

@@ -189,6 +189,16 @@ class TwinKeeper:
         surplus = tuple(Member(d.device_id, d.name) for d in self._devices.values() if d.device_id not in named)
         await self.membership(docs.MembershipChange(self._new_id(), self._now_ms(), members, surplus))
 
+    async def on_envelope(self, envelope: Envelope) -> None:
+        """The cloud sent ``membership`` or ``membership/detail``; an unreadable one is logged and left."""
+        try:
+            if envelope.resource == docs.MEMBERSHIP:
+                await self.membership(docs.parse_membership(envelope.content))
+            elif envelope.resource == docs.MEMBERSHIP_DETAIL:
+                await self.membership_detail(docs.parse_membership_detail(envelope.content))
+        except ProtocolError as broken:
+            log.warning("twin.membership_unreadable", error=str(broken))
+
     async def on_message(self, topic: str, payload: bytes) -> None:
         """A local client published on a device or node topic; every question is answered, errors included."""
         where = docs.parse_topic(topic)
