@@ -1,0 +1,129 @@
+"""The watch cache: lists, pages, history and its limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from skerry.api.status import BadRequest, Invalid
+from skerry.apiserver.handlers.lists import decode_continue, encode_continue, list_options
+from skerry.apiserver.handlers.watch import translate
+from skerry.apiserver.request_info import parse
+from skerry.apiserver.store.log import Key, Op, Row
+from skerry.apiserver.store.watch import KEEP_COUNT, Collection, Entry, TooOld, WatchCache, encode
+
+
+def content(name: str, **labels: str) -> dict[str, object]:
+    return {"metadata": {"name": name, "uid": f"u-{name}", "labels": labels}, "data": {"k": "v"}}
+
+
+class Cache(WatchCache):
+    def __init__(self) -> None:
+        super().__init__(rv=1, compacted_rv=0)
+        self.ts = 0.0
+
+    def put(self, op: Op, name: str, *, ns: str = "a", **labels: str) -> Entry:
+        rv = self.rv + 1
+        return self.apply(op, Row(Key("cm", ns, name), f"u-{name}", rv, rv, encode(content(name, **labels))), self.ts)
+
+    @property
+    def cm(self) -> Collection:
+        return self.collection("cm")
+
+
+def names(entries: list[Entry]) -> list[str]:
+    return [entry.key.name for entry in entries]
+
+
+def test_bodies_have_neither_kind_nor_version_and_get_them_when_served() -> None:
+    body = encode({"kind": "X", "apiVersion": "v1", "metadata": {"name": "a", "resourceVersion": "9"}, "b": 1, "a": 2})
+    assert body == b'{"metadata":{"name":"a"},"a":2,"b":1}'
+    entry = Entry(Key("x", "", "a"), "u", 1, 7, body)
+    assert entry.wire(b'{"kind":"X",') == b'{"kind":"X","metadata":{"resourceVersion":"7","name":"a"},"a":2,"b":1}'
+    assert entry.object(kind="X", api_version="v1")["metadata"] == {"name": "a", "resourceVersion": "7"}
+    assert Entry(Key("x", "", "a"), "u", 0, 0, body).wire() == body
+    assert encode({"metadata": {"name": "a"}}) == b'{"metadata":{"name":"a"}}'
+
+
+def test_lists_are_ordered_by_namespace_and_name() -> None:
+    cache = Cache()
+    for ns, name in (("b", "1"), ("a", "2"), ("a-b", "3"), ("a", "1")):
+        cache.put("ADDED", name, ns=ns)
+    page = cache.cm.page(ns=None, current_rv=cache.rv)
+    assert [(entry.key.ns, entry.key.name) for entry in page.entries] == [
+        ("a", "1"), ("a", "2"), ("a-b", "3"), ("b", "1"),
+    ]  # fmt: skip
+    assert names(cache.cm.page(ns="a", current_rv=cache.rv).entries) == ["1", "2"]
+
+
+def test_pages_show_one_state_while_objects_come_and_go() -> None:
+    cache = Cache()
+    for name in "abcdef":
+        cache.put("ADDED", name)
+    first = cache.cm.page(ns=None, current_rv=cache.rv, limit=2)
+    assert (names(first.entries), first.remaining) == (["a", "b"], 4)
+    cache.put("DELETED", "c")
+    cache.put("ADDED", "bb")
+    cache.put("MODIFIED", "d", changed="yes")
+    second = cache.cm.page(ns=None, current_rv=cache.rv, at_rv=first.rv, start=first.next_start, limit=3)
+    assert names(second.entries) == ["c", "d", "e"]
+    assert second.entries[1].labels() == {}
+    assert second.rv == first.rv
+    newest = cache.cm.page(ns=None, current_rv=cache.rv, start=first.next_start)
+    assert names(newest.entries) == ["bb", "d", "e", "f"]
+
+
+def test_history_is_bounded_by_age_and_count() -> None:
+    cache = Cache()
+    cache.put("ADDED", "old")
+    for number in range(KEEP_COUNT):
+        cache.put("ADDED", f"n{number}")
+    assert len(cache.cm.since(1)) == KEEP_COUNT + 1
+    cache.ts = 100.0
+    cache.put("ADDED", "new")
+    with pytest.raises(TooOld):
+        cache.cm.since(1)
+    with pytest.raises(TooOld):
+        cache.cm.page(ns=None, current_rv=cache.rv, at_rv=1)
+    assert names([event.entry for event in cache.cm.since(cache.rv - 1)]) == ["new"]
+    assert cache.cm.since(cache.rv + 100) == []
+
+
+def test_selectors_translate_changes() -> None:
+    cache = Cache()
+    reader = cache.cm.reader()
+    cache.put("ADDED", "a", x="no")
+    cache.put("MODIFIED", "a", x="yes")
+    cache.put("MODIFIED", "a", x="yes", y="1")
+    cache.put("MODIFIED", "a", x="no", y="2")
+    cache.put("DELETED", "a", x="no")
+    steps = [translate(event, lambda entry: entry.labels().get("x") == "yes") for event in reader.drain()]
+    assert [step and step.type for step in steps] == [None, "ADDED", "MODIFIED", "DELETED", None]
+    gone = steps[3]
+    assert gone is not None
+    assert gone.entry is not None
+    assert (gone.entry.labels(), gone.rv) == ({"x": "yes", "y": "1"}, 5)
+
+
+def test_continue_tokens() -> None:
+    assert decode_continue(encode_continue(7, "ns/name")) == ("ns/name", 7)
+    for token in ("x", "bm8", encode_continue(1, "a")[:-4] + "!!!!"):
+        with pytest.raises(BadRequest):
+            decode_continue(token)
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ("resourceVersion=abc", BadRequest),
+        ("limit=x", BadRequest),
+        ("resourceVersionMatch=Exact", Invalid),
+        ("resourceVersionMatch=Wrong&resourceVersion=1", Invalid),
+        ("resourceVersionMatch=Exact&resourceVersion=0", Invalid),
+        ("continue=abc&resourceVersion=5", BadRequest),
+        ("sendInitialEvents=true", Invalid),
+        ("watch=1&sendInitialEvents=true", Invalid),
+    ],
+)
+def test_list_options_that_do_not_go_together(query: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        list_options(parse("GET", "/api/v1/pods", query))
