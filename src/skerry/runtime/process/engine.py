@@ -1,0 +1,437 @@
+"""``PodRuntime`` and ``ImageStore`` of the process runtime. Containers are host processes under shims.
+
+A sandbox is a record and, when the agent runs as root, a user id; containers share the host's network. Everything is
+found again after a restart of the agent; nothing but directories and processes exists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import skerry
+from skerry.api.quantity import parse_quantity
+from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.aio.fanout import Fanout
+from skerry.base.aio.supervise import Supervisor
+from skerry.base.obs.log import get_log
+from skerry.runtime.ports import (
+    ContainerSpec,
+    ContainerState,
+    EngineError,
+    EngineInfo,
+    EngineRefused,
+    ObservedContainer,
+    ObservedPod,
+    ObservedSandbox,
+    SandboxSpec,
+)
+from skerry.runtime.process.records import Records, remove_tree
+from skerry.runtime.process.shim import boot_id, start_time
+from skerry.runtime.process.starter import Starter, Watch, send_signal
+
+log = get_log(__name__)
+
+MOUNTS_ANNOTATION = "skerry.dev/process-mounts"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_KILL_WAIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    """What pods on this node may do, and the sizes.
+
+    Args:
+        node_ip: told as the pods' address.
+        uid_base, uid_count: user ids that pods get when the agent runs as root.
+        log_limit_bytes, log_keep_count: rotation of container logs.
+    """
+
+    node_ip: str = ""
+    allow_host_paths: bool = False
+    allow_host_namespaces: bool = False
+    allow_privileged: bool = False
+    uid_base: int = 2_000_000
+    uid_count: int = 60_000
+    log_limit_bytes: int = 10 * 1024 * 1024
+    log_keep_count: int = 5
+
+
+class ProcessRuntime:
+    """Runs pods as processes.
+
+    Args:
+        directory: everything the runtime keeps; its own.
+        settings: what is allowed.
+        clock: wall-clock times in records.
+    """
+
+    def __init__(self, directory: Path, *, settings: ProcessSettings | None = None, clock: Clock | None = None) -> None:
+        self._records = Records(directory)
+        self._settings = settings or ProcessSettings()
+        self._clock = clock or SystemClock()
+        self._supervisor = Supervisor("process-runtime")
+        self._starter = Starter(self._supervisor)
+        self._changes: Fanout[str] = Fanout(limit=10_000)
+        self._ended = asyncio.Event()
+        self._watch = Watch(self._on_end)
+        self._boot_id = boot_id()
+        self._has_views: bool | None = None
+        for path in self._records.torn():
+            log.warning("process.torn_sandbox_removed", path=str(path))
+            self._end_torn(path)
+
+    async def info(self) -> EngineInfo:
+        view = "mount namespaces" if await self._views() else "linked directories"
+        return EngineInfo("process", skerry.__version__, is_ready=True, message=f"volumes by {view}")
+
+    async def observe(self) -> dict[str, ObservedPod]:
+        found: dict[str, list[tuple[ObservedSandbox, list[ObservedContainer]]]] = {}
+        for sandbox_id, record in self._records.sandboxes():
+            containers = [c for i in self._records.containers(sandbox_id) if (c := self._container(i)) is not None]
+            found.setdefault(record["uid"], []).append((_sandbox(sandbox_id, record), containers))
+        return {uid: _pod(uid, parts) for uid, parts in found.items()}
+
+    async def changes(self) -> AsyncIterator[str]:
+        reader = self._changes.reader()
+        try:
+            async for pod_uid in reader:
+                yield pod_uid
+        finally:
+            reader.close()
+
+    async def create_sandbox(self, spec: SandboxSpec) -> str:
+        self._check_pod(spec.pod)
+        annotations = dict(spec.annotations)
+        if not await self._views():
+            annotations[MOUNTS_ANNOTATION] = "linked"
+        sandbox_id = uuid.uuid4().hex
+        record = {
+            "uid": spec.uid,
+            "namespace": spec.namespace,
+            "name": spec.name,
+            "attempt": spec.attempt,
+            "hostname": spec.hostname,
+            "created_at_s": self._clock.now_s(),
+            "annotations": annotations,
+            "is_ready": True,
+            "ip": self._settings.node_ip,
+            "user_id": self._user_id(spec.uid) if os.geteuid() == 0 else None,
+        }
+        self._records.put_sandbox(sandbox_id, record)
+        return sandbox_id
+
+    async def stop_sandbox(self, sandbox_id: str) -> None:
+        record = self._records.sandbox(sandbox_id)
+        if record is None:
+            return
+        containers = self._records.containers(sandbox_id)
+        await asyncio.gather(*(self.stop_container(container_id, grace_s=0) for container_id in containers))
+        if record["is_ready"]:
+            self._records.put_sandbox(sandbox_id, record | {"is_ready": False})
+            self._changes.send(record["uid"])
+
+    async def remove_sandbox(self, sandbox_id: str) -> None:
+        record = self._records.sandbox(sandbox_id)
+        if record is None:
+            return
+        await self.stop_sandbox(sandbox_id)
+        self._records.remove_sandbox(sandbox_id)
+        self._changes.send(record["uid"])
+
+    async def create_container(self, sandbox_id: str, spec: ContainerSpec, sandbox: SandboxSpec) -> str:
+        record = self._records.sandbox(sandbox_id)
+        if record is None:
+            raise EngineError(f"sandbox {sandbox_id} does not exist")
+        self._check_container(spec)
+        has_views = await self._views()
+        container_id = f"{sandbox_id}.{spec.name}.{spec.attempt}.{uuid.uuid4().hex[:6]}"
+        place = self._records.directory / sandbox_id / container_id
+        log_path = sandbox.log_directory / spec.log_path
+        user_id = None if self._is_root(spec.container) else record["user_id"]
+        self._records.put_container(
+            container_id,
+            {
+                "uid": record["uid"],
+                "sandbox_id": sandbox_id,
+                "name": spec.name,
+                "attempt": spec.attempt,
+                "image": spec.image,
+                "image_ref": spec.image_ref,
+                "log_path": str(log_path),
+                "spec_hash": spec.spec_hash,
+                "annotations": dict(spec.annotations),
+                "created_at_s": self._clock.now_s(),
+                "shim": {
+                    "argv": [*spec.command, *spec.args],
+                    "env": self._environment(spec, sandbox.hostname, None if has_views else place / "volumes"),
+                    "working_dir": spec.working_dir or ("/" if has_views else str(place / "work")),
+                    "log_path": str(log_path),
+                    "log_limit_bytes": self._settings.log_limit_bytes,
+                    "log_keep_count": self._settings.log_keep_count,
+                    "cgroups": [],
+                    "root": str(place / "root") if has_views else "",
+                    "user_namespace": os.geteuid() != 0,
+                    "hostname": sandbox.hostname,
+                    "mounts": [
+                        {"source": str(m.host_path), "target": m.container_path, "read_only": m.read_only}
+                        for m in spec.mounts
+                    ],
+                    "rlimits": _rlimits(spec.container),
+                    "uid": user_id,
+                    "gid": user_id,
+                    "groups": [],
+                    "privileged": self._is_privileged(spec.container),
+                },
+            },
+        )
+        if not has_views:
+            _link_volumes(place, spec)
+        return container_id
+
+    async def start_container(self, container_id: str) -> None:
+        place, record = self._records.place(container_id), self._records.container(container_id)
+        if place is None or record is None:
+            raise EngineError(f"container {container_id} does not exist")
+        if self._records.state(container_id):
+            return
+        await self._starter.start(place)
+        self._container(container_id)
+        self._changes.send(record["uid"])
+
+    async def stop_container(self, container_id: str, *, grace_s: float) -> None:
+        if grace_s > 0:
+            self._signal(container_id, signal.SIGTERM)
+            if await self._ends_within(container_id, grace_s):
+                return
+        self._signal(container_id, signal.SIGKILL)
+        if not await self._ends_within(container_id, _KILL_WAIT_S):
+            raise EngineError(f"container {container_id} does not end after SIGKILL")
+
+    async def remove_container(self, container_id: str) -> None:
+        record = self._records.container(container_id)
+        if record is None:
+            return
+        await self.stop_container(container_id, grace_s=0)
+        self._records.remove_container(container_id)
+        self._changes.send(record["uid"])
+
+    async def aclose(self) -> None:
+        self._watch.close()
+        self._changes.close()
+        await self._starter.aclose()
+        await self._supervisor.aclose()
+
+    # What is observed
+
+    def _container(self, container_id: str) -> ObservedContainer | None:
+        record = self._records.container(container_id)
+        if record is None:
+            return None
+        state = self._state(container_id)
+        return ObservedContainer(
+            id=container_id,
+            sandbox_id=record["sandbox_id"],
+            name=record["name"],
+            attempt=record["attempt"],
+            state=ContainerState(state.get("state", "created")),
+            image=record["image"],
+            image_ref=record["image_ref"],
+            created_at_s=record["created_at_s"],
+            started_at_s=state.get("started_at_s", 0.0),
+            finished_at_s=state.get("finished_at_s", 0.0),
+            exit_code=state.get("exit_code", 0),
+            signal=state.get("signal", 0),
+            reason=state.get("reason", ""),
+            message=state.get("message", ""),
+            log_path=Path(record["log_path"]),
+            spec_hash=record["spec_hash"],
+            annotations=record["annotations"],
+        )
+
+    def _state(self, container_id: str) -> dict[str, Any]:
+        state = self._records.state(container_id)
+        if state.get("state") != "running":
+            return state
+        if self._is_alive(state):
+            self._watch.add(container_id, state["shim_pid"], state["shim_start"])
+            return state
+        # The shim may have written its last word since we read.
+        state = self._records.state(container_id)
+        if state.get("state") != "running":
+            return state
+        send_signal(state["pid"], state["pid_start"], signal.SIGKILL) if state["boot_id"] == self._boot_id else None
+        is_reboot = state["boot_id"] != self._boot_id
+        state |= {
+            "state": "exited",
+            "exit_code": 255 if is_reboot else 137,
+            "finished_at_s": self._clock.now_s(),
+            "reason": "ContainerStatusUnknown",
+            "message": "the node was restarted" if is_reboot else "the container's supervisor was killed",
+        }
+        self._records.put_state(container_id, state)
+        return state
+
+    def _is_alive(self, state: dict[str, Any]) -> bool:
+        is_this_boot: bool = state["boot_id"] == self._boot_id
+        return is_this_boot and start_time(state["shim_pid"]) == state["shim_start"]
+
+    def _on_end(self, container_id: str) -> None:
+        record = self._records.container(container_id)
+        self._ended.set()
+        self._changes.send(record["uid"] if record else "")
+
+    async def _ends_within(self, container_id: str, wait_s: float) -> bool:
+        try:
+            async with asyncio.timeout(wait_s):
+                while self._state(container_id).get("state") == "running":
+                    self._ended.clear()
+                    await self._ended.wait()
+        except TimeoutError:
+            return self._state(container_id).get("state") != "running"
+        return True
+
+    def _signal(self, container_id: str, number: int) -> None:
+        state = self._records.state(container_id)
+        if state.get("state") == "running" and state["boot_id"] == self._boot_id:
+            send_signal(state["pid"], state["pid_start"], number)
+
+    # What is allowed
+
+    def _check_pod(self, pod: Mapping[str, object]) -> None:
+        spec: Any = pod.get("spec") or {}
+        for name in ("hostNetwork", "hostPID", "hostIPC"):
+            if spec.get(name) and not self._settings.allow_host_namespaces:
+                raise _refused(f"spec.{name} is not allowed on this node", "pods.process.allowHostNamespaces")
+        for volume in spec.get("volumes") or []:
+            if volume.get("hostPath") is not None and not self._settings.allow_host_paths:
+                raise _refused(
+                    f"hostPath volume {volume.get('name')!r} is not allowed on this node", "pods.process.allowHostPaths"
+                )
+
+    def _check_container(self, spec: ContainerSpec) -> None:
+        if not spec.command:
+            raise EngineRefused(
+                f"container {spec.name!r} has no command: it runs as a process here, its image is only a label",
+                reason="CreateContainerError",
+                hint=f"set spec.containers[].command of {spec.name!r}, or give the node a container engine",
+            )
+        security: Any = spec.container.get("securityContext") or {}
+        if security.get("privileged") and not self._settings.allow_privileged:
+            raise _refused(
+                f"privileged container {spec.name!r} is not allowed on this node", "pods.process.allowPrivileged"
+            )
+        if security.get("runAsUser") == 0 and not self._settings.allow_privileged:
+            raise _refused(f"container {spec.name!r} wants to run as root", "pods.process.allowPrivileged")
+
+    def _is_privileged(self, container: Mapping[str, object]) -> bool:
+        security: Any = container.get("securityContext") or {}
+        return bool(security.get("privileged")) and self._settings.allow_privileged
+
+    def _is_root(self, container: Mapping[str, object]) -> bool:
+        security: Any = container.get("securityContext") or {}
+        return self._settings.allow_privileged and (bool(security.get("privileged")) or security.get("runAsUser") == 0)
+
+    def _user_id(self, pod_uid: str) -> int:
+        taken = {record["user_id"]: record["uid"] for _, record in self._records.sandboxes()}
+        for number, owner in taken.items():
+            if owner == pod_uid and number is not None:
+                return int(number)
+        base = self._settings.uid_base
+        for number in range(base, base + self._settings.uid_count):
+            if number not in taken:
+                return number
+        raise EngineError(
+            f"all {self._settings.uid_count} user ids for pods are taken", reason="FailedCreatePodSandBox"
+        )
+
+    async def _views(self) -> bool:
+        if self._has_views is None:
+            self._has_views = await self._starter.can_unshare()
+            if not self._has_views:
+                log.warning("process.no_namespaces", hint="volumes are linked directories, see SKERRY_VOLUMES")
+        return self._has_views
+
+    @staticmethod
+    def _environment(spec: ContainerSpec, hostname: str, volumes: Path | None) -> dict[str, str]:
+        env = {"PATH": _PATH, "HOSTNAME": hostname, "HOME": "/"} | dict(spec.env)
+        return env | {"SKERRY_VOLUMES": str(volumes)} if volumes else env
+
+    def _end_torn(self, path: Path) -> None:
+        for entry in path.iterdir():
+            state = self._records.state(entry.name) if "." in entry.name else {}
+            if state.get("state") == "running" and state["boot_id"] == self._boot_id:
+                send_signal(state["pid"], state["pid_start"], signal.SIGKILL)
+                send_signal(state["shim_pid"], state["shim_start"], signal.SIGKILL)
+        remove_tree(path)
+
+
+class ProcessImages:
+    """``ImageStore``: an image is a label, so every image is there."""
+
+    async def is_present(self, image: str) -> bool:
+        return True
+
+    async def pull(self, image: str, *, secrets: Sequence[dict[str, object]] = ()) -> str:
+        return image
+
+    async def resolve(self, image: str) -> str:
+        return image
+
+
+def _refused(message: str, setting: str) -> EngineRefused:
+    return EngineRefused(
+        message, hint=f"remove it from the pod, or allow it with {setting} in the node's configuration"
+    )
+
+
+def _rlimits(container: Mapping[str, object]) -> dict[str, int]:
+    resources: Any = container.get("resources") or {}
+    memory = (resources.get("limits") or {}).get("memory")
+    limits = {"RLIMIT_CORE": 0}
+    if memory:
+        # Counts what can be written privately, so that large reserved address ranges stay possible.
+        limits["RLIMIT_DATA"] = parse_quantity(str(memory)).value
+    return limits
+
+
+def _link_volumes(place: Path, spec: ContainerSpec) -> None:
+    """Without mount namespaces: ``$SKERRY_VOLUMES/<mountPath>`` is a link to the volume."""
+    (place / "work").mkdir()
+    for mount in spec.mounts:
+        link = place / "volumes" / mount.container_path.lstrip("/")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(mount.host_path)
+
+
+def _sandbox(sandbox_id: str, record: dict[str, Any]) -> ObservedSandbox:
+    return ObservedSandbox(
+        id=sandbox_id,
+        namespace=record["namespace"],
+        name=record["name"],
+        uid=record["uid"],
+        attempt=record["attempt"],
+        is_ready=record["is_ready"],
+        created_at_s=record["created_at_s"],
+        ips=[record["ip"]] if record["ip"] else [],
+        annotations=record["annotations"],
+    )
+
+
+def _pod(uid: str, parts: list[tuple[ObservedSandbox, list[ObservedContainer]]]) -> ObservedPod:
+    parts.sort(key=lambda part: part[0].attempt, reverse=True)
+    containers = [container for _, each in parts for container in each]
+    newest = parts[0][0]
+    return ObservedPod(
+        uid=uid,
+        namespace=newest.namespace,
+        name=newest.name,
+        sandboxes=[sandbox for sandbox, _ in parts],
+        containers=sorted(containers, key=lambda c: (c.attempt, c.created_at_s), reverse=True),
+    )
