@@ -68,6 +68,7 @@ class EventRecorder:
         self._clock = clock or SystemClock()
         self._known: OrderedDict[_Key, _Known] = OrderedDict()
         self._queue: KeyedQueue[_Key, Object] | None = None
+        self._is_closed = False
         self.dropped_count = 0
 
     def normal(self, about: Object, reason: str, message: str) -> None:
@@ -84,12 +85,15 @@ class EventRecorder:
             await self._queue.join()
 
     async def aclose(self) -> None:
-        """Drop what waits."""
-        if self._queue is not None:
-            await self._queue.aclose()
-            self._queue = None
+        """Drop what waits, and whatever is recorded from now on."""
+        self._is_closed = True
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            await queue.aclose()
 
     def _record(self, about: Object, kind: str, reason: str, message: str) -> None:
+        if self._is_closed:
+            return
         meta = about["metadata"]
         key = _Key(
             meta.get("namespace") or "default",

@@ -1,0 +1,179 @@
+"""A real embedded API server on disk, the controllers, and a kubelet that says yes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skerry.api.gvk import (
+    CONFIGMAPS,
+    DAEMONSETS,
+    DEPLOYMENTS,
+    ENDPOINTSLICES,
+    EVENTS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICASETS,
+    SERVICEACCOUNTS,
+    SERVICES,
+    Object,
+)
+from skerry.api.status import NotFound
+from skerry.apiserver.auth.authn import User
+from skerry.apiserver.core import ApiCore
+from skerry.apiserver.local import LocalKubeApi
+from skerry.base.aio.clock import SystemClock
+from skerry.base.aio.supervise import Supervisor, wait_for_condition
+from skerry.controllers.daemonsets import DaemonSetController
+from skerry.controllers.deployments.loop import DeploymentController
+from skerry.controllers.endpoints import ENDPOINTS, EndpointController
+from skerry.controllers.gc import GarbageCollector
+from skerry.controllers.loop import Loop
+from skerry.controllers.namespaces import NamespaceController
+from skerry.controllers.objects import is_deleting, is_ready, timestamp
+from skerry.controllers.pod_gc import PodGarbageCollector
+from skerry.controllers.replicasets import ReplicaSetController
+from skerry.controllers.scheduler.loop import Scheduler
+from skerry.controllers.tokens import NamespaceBasics
+from skerry.kube.events import EventRecorder
+from skerry.kube.informer import InformerSet, Key
+
+ADMIN = User("admin", ("system:masters", "system:authenticated"))
+WATCHED = (
+    PODS, NODES, DEPLOYMENTS, REPLICASETS, DAEMONSETS, NAMESPACES, SERVICES, ENDPOINTSLICES, EVENTS, CONFIGMAPS,
+    SERVICEACCOUNTS, ENDPOINTS,
+)  # fmt: skip
+
+
+class Kubelet:
+    """Runs every pod that is bound to a node, at once, and ends those that are deleted.
+
+    Pods whose image is ``broken`` never become ready. ``offline`` nodes do nothing.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._api = cluster.api
+        self._pods = cluster.informers.of(PODS)
+        self.offline: set[str] = set()
+        self._loop: Loop[Key] = Loop("kubelet", self._sync, informers=(self._pods,))
+        self._loop.follow(self._pods)
+
+    async def run(self) -> None:
+        await self._loop.run()
+
+    async def _sync(self, key: Key) -> float | None:
+        pod = self._pods.get(key[1], key[0])
+        node = pod["spec"].get("nodeName") if pod else None
+        if pod is None or not node or node in self.offline:
+            return None
+        meta = pod["metadata"]
+        try:
+            if is_deleting(pod):
+                await self._api.delete(PODS, key[1], namespace=key[0], uid=meta["uid"], grace_period_s=0)
+            elif (pod.get("status") or {}).get("phase") != "Running":
+                await self._start(pod)
+        except NotFound:
+            pass
+        return None
+
+    async def _start(self, pod: Object) -> None:
+        broken = any(container["image"] == "broken" for container in pod["spec"]["containers"])
+        now = timestamp(SystemClock().now_s())
+        ready = {"type": "Ready", "status": "False" if broken else "True", "lastTransitionTime": now}
+        status = {"phase": "Running", "podIP": "10.1.0.7", "conditions": [ready]}
+        meta = pod["metadata"]
+        await self._api.patch(
+            PODS, meta["name"], {"status": status}, patch_type="strategic", namespace=meta["namespace"],
+            subresource="status",
+        )  # fmt: skip
+
+
+class Cluster:
+    """One cluster in this process."""
+
+    def __init__(self, core: ApiCore, tasks: Supervisor) -> None:
+        self.core = core
+        self.api = LocalKubeApi(core, user=ADMIN)
+        self.tasks = tasks
+        self.informers = InformerSet(self.api)
+        self.events = EventRecorder(self.api, "test")
+        self.kubelet = Kubelet(self)
+        self._changed = asyncio.Event()
+        for resource in WATCHED:
+            self.informers.of(resource).on_event(lambda kind, old, new: self._changed.set())
+
+    def start(self) -> None:
+        """Start every controller and the kubelet."""
+        served = lambda: [row.resource for row in self.core.registry if row.is_stored]  # noqa: E731
+        shared: dict[str, Any] = {"informers": self.informers, "events": self.events}
+        parts = [
+            Scheduler(self.api, **shared),
+            DeploymentController(self.api, **shared),
+            ReplicaSetController(self.api, **shared),
+            DaemonSetController(self.api, **shared),
+            GarbageCollector(self.api, informers=self.informers, served=served),
+            NamespaceController(self.api, informers=self.informers, served=served),
+            NamespaceBasics(self.api, informers=self.informers, root_ca_pem="PEM"),
+            EndpointController(self.api, informers=self.informers),
+            PodGarbageCollector(self.api, informers=self.informers),
+            self.kubelet,
+        ]
+        for part in parts:
+            self.tasks.keep(type(part).__name__, part.run)
+        self.tasks.keep("informers", self.informers.run)
+
+    async def until(self, condition: Callable[[], bool], *, timeout_s: float = 10) -> None:
+        """Wait until what the caches show fulfils ``condition``."""
+        assert await wait_for_condition(condition, self._changed, timeout_s=timeout_s), self._picture()
+
+    async def add_node(self, name: str, labels: dict[str, str] | None = None) -> None:
+        """A node that is ready."""
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels or {}}}
+        await self.api.create(NODES, node)
+        status = {
+            "allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"},
+            "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": timestamp(1e9)}],
+        }
+        await self.api.patch(NODES, name, {"status": status}, subresource="status")
+        await self.api.patch(NODES, name, {"spec": {"taints": None}})
+
+    def pods(self, app: str = "web", *, ready: bool = True) -> list[Object]:
+        """Pods of an app that are not on their way out."""
+        found = [p for p in self.informers.of(PODS).items() if p["metadata"].get("labels", {}).get("app") == app]
+        return [p for p in found if not is_deleting(p) and (is_ready(p) or not ready)]
+
+    def images(self, app: str = "web") -> list[str]:
+        """Images of ready pods, sorted."""
+        return sorted(pod["spec"]["containers"][0]["image"] for pod in self.pods(app))
+
+    def events_of(self, reason: str) -> list[str]:
+        """Messages of events with this reason."""
+        return [e["message"] for e in self.informers.of(EVENTS).items() if e.get("reason") == reason]
+
+    def _picture(self) -> str:
+        lines = []
+        for resource in WATCHED:
+            if resource in (NAMESPACES, CONFIGMAPS, SERVICEACCOUNTS):
+                continue
+            for obj in self.informers.of(resource).items():
+                text = obj.get("message") or obj.get("status")
+                lines.append(f"{resource.plural} {obj['metadata']['name']} {text}")
+        return "\n".join(lines)
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    core = ApiCore(database=tmp_path / "api.db", token_key=tmp_path / "sa.key", synchronous="NORMAL")
+    await core.start()
+    async with Supervisor("test") as tasks:
+        made = Cluster(core, tasks)
+        made.start()
+        await made.until(lambda: made.informers.of(SERVICEACCOUNTS).get("default", "default") is not None)
+        yield made
+        await made.events.aclose()
+    await core.aclose()
