@@ -48,6 +48,14 @@ class Interface:
                 return value
         raise KeyError(f"{enum}.{name}")
 
+    def encode(self, message: str, value: Mapping[str, Any]) -> bytes:
+        """``codec.encode`` with these tables."""
+        return encode(self, message, value)
+
+    def decode(self, message: str, data: bytes) -> dict[str, Any]:
+        """``codec.decode`` with these tables and the default limits."""
+        return decode(self, message, data)
+
 
 CRI: Final = Interface(cri_table.MESSAGES, cri_table.ENUMS, cri_table.METHODS)
 DMI: Final = Interface(dmi_table.MESSAGES, dmi_table.ENUMS, dmi_table.METHODS)
