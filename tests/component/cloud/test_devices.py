@@ -30,9 +30,19 @@ class Outbox:
     def __init__(self) -> None:
         self.deliveries: list[tuple[str, Delivery]] = []
         self.sent: list[tuple[str, Envelope]] = []
+        self.advanced: list[tuple[str, str]] = []
 
     def put(self, node: NodeName, delivery: Delivery) -> None:
         self.deliveries.append((node, delivery))
+
+    def advance(self, node: NodeName, delivery: Delivery, *, from_version: str) -> None:
+        self.advanced.append((node, delivery.key))
+
+    def resync(self, node: NodeName, *, force: bool = False) -> None:
+        raise AssertionError("not asked for here")
+
+    def disconnect(self, node: NodeName, reason: str) -> None:
+        raise AssertionError("not asked for here")
 
     def send(self, node: NodeName, envelope: Envelope) -> bool:
         self.sent.append((node, envelope))
@@ -132,6 +142,7 @@ async def test_only_a_new_spec_is_sent(duty: Duty) -> None:
         ("edge-1", "update", "default/devicemodel/thermo"),
         ("edge-1", "update", "default/device/t1"),
     ]
+    assert duty.outbox.advanced == [("edge-1", "default/device/t1")]
     await duty.api.patch(DEVICEMODELS, "thermo", {"spec": {"protocol": "opcua"}}, namespace="default")
     await eventually(lambda: len(duty.outbox.deliveries) == 5)
     assert duty.outbox.brief()[4] == ("edge-1", "update", "default/devicemodel/thermo")

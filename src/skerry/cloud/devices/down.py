@@ -15,7 +15,7 @@ from skerry.api import devices as meaning
 from skerry.api.gvk import DEVICEMODELS, DEVICES, Object, Resource
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.obs.log import get_log
-from skerry.cloud.hub.ports import Delivery, NodeName, Outbox, Request
+from skerry.cloud.hub.ports import Delivery, NodeName, Outbox, Request, RouteEntry
 from skerry.kube.informer import Informer
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge import twin as docs
@@ -63,6 +63,10 @@ class DeviceDown:
         self._models.on_event(self._model_changed)
         self._devices.on_event(self._device_changed)
 
+    def routes(self) -> list[RouteEntry]:
+        """Rows for the hub's table."""
+        return [RouteEntry(docs.MEMBERSHIP_DETAIL, c.OP_GET, self.membership_detail)]
+
     async def desired(self, node: NodeName) -> Sequence[Delivery]:
         """Everything of ours that a node should hold: models first, then Devices whose model is there."""
         await self._devices.wait_synced()
@@ -100,19 +104,26 @@ class DeviceDown:
             self._join(NodeName(now), new)
         elif old is None or not meaning.same_spec(old, new):
             self._put(NodeName(now), c.OP_UPDATE, new)
+        elif self._model_of(new) is not None:
+            self._outbox.advance(
+                NodeName(now), _delivery(DEVICES, c.OP_UPDATE, new, ORDER_DEVICE), from_version=_version(old)
+            )
 
     def _model_changed(self, event: str, old: Object | None, new: Object | None) -> None:
-        if new is None or (old is not None and meaning.same_spec(old, new)):
+        if new is None:
             return
         model = meaning.device_id(new)
-        for device in self._devices.items():
-            node = _node_of(device)
-            if not node or meaning.model_id(device) != model:
-                continue
-            if old is None:
-                self._put(NodeName(node), c.OP_INSERT, device)
+        users = [d for d in self._devices.items() if _node_of(d) and meaning.model_id(d) == model]
+        if old is None:
+            for device in users:
+                self._put(NodeName(_node_of(device)), c.OP_INSERT, device)
+            return
+        delivery = _delivery(DEVICEMODELS, c.OP_UPDATE, new, ORDER_MODEL)
+        for node in dict.fromkeys(NodeName(_node_of(device)) for device in users):
+            if meaning.same_spec(old, new):
+                self._outbox.advance(node, delivery, from_version=_version(old))
             else:
-                self._outbox.put(NodeName(node), _delivery(DEVICEMODELS, c.OP_UPDATE, new, ORDER_MODEL))
+                self._outbox.put(node, delivery)
 
     def _join(self, node: NodeName, device: Object) -> None:
         self._say_membership(node, added=[_member(device)])
@@ -166,6 +177,10 @@ class DeviceDown:
 
 def _node_of(device: Object | None) -> str:
     return ((device or {}).get("spec") or {}).get("nodeName") or ""
+
+
+def _version(obj: Object) -> str:
+    return str(obj["metadata"].get("resourceVersion") or "")
 
 
 def _member(device: Object) -> Member:

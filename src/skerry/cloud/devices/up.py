@@ -21,7 +21,7 @@ from skerry.base.aio.keyed import KeyedQueue
 from skerry.base.errors import Retryable
 from skerry.base.obs.log import get_log
 from skerry.cloud.devices import reduce
-from skerry.cloud.hub.ports import NodeName, Request
+from skerry.cloud.hub.ports import NodeName, Request, RouteEntry
 from skerry.kube.informer import Informer
 from skerry.kube.ports import KubeApi
 from skerry.wire.errors import ProtocolError
@@ -90,6 +90,13 @@ class DeviceUp:
     def start(self) -> None:
         """Begin to follow the Devices."""
         self._devices.on_event(self._device_changed)
+
+    def routes(self) -> list[RouteEntry]:
+        """Rows for the hub's table."""
+        return [
+            RouteEntry("device/twin/edge_updated", c.OP_UPDATE, self.handle),
+            RouteEntry("device/state/update", c.OP_UPDATE, self.handle),
+        ]
 
     async def aclose(self) -> None:
         """Stop; reports that were not answered are sent again by their nodes."""

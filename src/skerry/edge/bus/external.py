@@ -98,7 +98,7 @@ class ExternalBus:
 
     def start(self) -> None:
         """Begin to connect, again and again."""
-        self._supervisor.keep("link", self._run)
+        self._supervisor.keep("link", self.run)
 
     async def aclose(self) -> None:
         """Leave the broker."""
@@ -122,7 +122,8 @@ class ExternalBus:
         self._waiting.append((topic, payload))
         self._work.set()
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Connect, serve, connect again; never ends. For those who keep a supervisor; others use ``start``."""
         backoff = Backoff(first_s=0.5, cap_s=30.0)
         while True:
             client = MqttClient(self._connect)
