@@ -165,7 +165,7 @@ def down(*, data: Path | None, as_json: bool) -> int:
         raise ConfigError(f"nothing runs from {data or data_root() / 'up'}", hint="name the directory with --data")
     pid = int(facts["pids"]["group"])
     os.kill(pid, signal.SIGTERM)
-    _wait_for_end(pid)
+    wait_for_end(pid)
     output.emit({"stopped": True}, as_json=as_json, text="stopped")
     return 0
 
@@ -187,7 +187,7 @@ def default_node_name() -> str:
     return name[:200] or "edge"
 
 
-def _wait_for_end(pid: int) -> None:
+def wait_for_end(pid: int) -> None:
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,0 +1,289 @@
+"""``skerry cloud run``: the composition root of the cloud, top to bottom in start order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from skerry import __version__
+from skerry.api import crds
+from skerry.api.config import cloud as kind
+from skerry.api.config.cloud import CloudConfig, port_plan
+from skerry.api.gvk import DEVICEMODELS, DEVICES, Resource
+from skerry.apiserver.auth.authn import MASTERS, User
+from skerry.apiserver.core import ApiCore
+from skerry.apiserver.http import ApiServer
+from skerry.apiserver.local import LocalKubeApi
+from skerry.app import output, pki
+from skerry.app.cloud_controllers import start_controllers
+from skerry.app.places import cloud_data
+from skerry.base import conf, json
+from skerry.base.aio.clock import SystemClock
+from skerry.base.aio.supervise import Supervisor
+from skerry.base.errors import ConfigError
+from skerry.base.files import DirectoryLock, make_private_dir, write_atomic
+from skerry.base.net.http_server import HttpLimits, HttpServer, server_tls, tune_tls_buffers
+from skerry.base.obs.log import get_log
+from skerry.cloud.devices.down import DeviceDown
+from skerry.cloud.devices.up import DeviceUp
+from skerry.cloud.hub.listener import Hub, system_stamp
+from skerry.cloud.hub.ports import Delivery, NodeName, RouteEntry
+from skerry.cloud.hub.routes import RouteTable
+from skerry.cloud.join.ca import AuthorityStore
+from skerry.cloud.join.enrolments import Enrolments
+from skerry.cloud.join.server import JoinServer
+from skerry.cloud.join.tokens import JoinTokens
+from skerry.cloud.sync.down import Downstream
+from skerry.cloud.sync.presence import NodePresence
+from skerry.cloud.sync.record import SyncRecord
+from skerry.cloud.sync.up import Upstream
+from skerry.cloud.tunnel.connector import TunnelConnector
+from skerry.cloud.tunnel.edge_server import TunnelServer
+from skerry.cloud.tunnel.sessions import Tunnels
+from skerry.kube.informer import InformerSet
+from skerry.kube.ports import KubeApi
+
+log = get_log(__name__)
+
+RUN_FILE = "run.json"
+PORTS_FILE = "ports.json"
+KUBECONFIG = "admin.kubeconfig"
+
+
+def main(*, config_file: Path | None, flags: Mapping[str, Any], as_json: bool) -> int:
+    """Run until a signal comes. Returns the exit code."""
+    config = load_config(config_file, flags)
+    make_private_dir(config.data)
+    tune_tls_buffers()
+    with DirectoryLock(config.data), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run_cloud(config, as_json=as_json))
+
+
+def load_config(config_file: Path | None, flags: Mapping[str, Any]) -> CloudConfig:
+    """Defaults, the file, the environment, the flags."""
+    found = conf.read_file(config_file, kind=kind.KIND, api_version=kind.API_VERSION) if config_file else {}
+    found.setdefault("data", str(cloud_data(flags.get("data"))))
+    config = conf.build(
+        CloudConfig, file=found, file_name=str(config_file or "defaults"), environment=os.environ,
+        prefix=kind.ENVIRONMENT_PREFIX, flags=flags,
+    )  # fmt: skip
+    try:
+        port_plan(config.ports)
+    except ValueError as exc:
+        raise ConfigError(str(exc)) from exc
+    return config
+
+
+async def run_cloud(config: CloudConfig, *, as_json: bool) -> int:
+    """Build the parts, serve, and stop in reverse order."""
+    started_s = time.monotonic()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        facts = await Cloud(config).start(stack)
+        facts["took_s"] = round(time.monotonic() - started_s, 2)
+        write_atomic(config.data / RUN_FILE, json.dumps(facts), mode=0o600)
+        stack.callback((config.data / RUN_FILE).unlink, missing_ok=True)
+        output.emit(facts, as_json=as_json, text=_text(facts))
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        await stop.wait()
+        log.info("cloud.stopping")
+    return 0
+
+
+class Cloud:
+    """Every part of the cloud; ``start`` brings them up in order."""
+
+    def __init__(self, config: CloudConfig) -> None:
+        self.config = config
+        self._clock = SystemClock()
+        self._ports = _wanted_ports(config)
+
+    async def start(self, stack: AsyncExitStack) -> dict[str, Any]:
+        """Bring everything up; ``stack`` takes it down again. Returns the facts that say so."""
+        config = self.config
+        hosts = reachable_hosts(config)
+        files = pki.prepare(config.data / "pki", hosts=hosts)
+        core = ApiCore(
+            database=config.data / "cluster.db", token_key=files.token_key, clock=self._clock, crds=crds.manifests()
+        )
+        await core.start()
+        stack.push_async_callback(core.aclose)
+        api = LocalKubeApi(core, user=User("skerry-cloud", (MASTERS,)))
+        tunnels = Tunnels(clock=self._clock)
+        server = ApiServer(core, nodes=TunnelConnector(tunnels))
+        stack.push_async_callback(server.aclose)
+        self._ports["api"] = await _listen(
+            self._ports["api"],
+            lambda port: server.listen(
+                config.listen, port, cert_file=files.cert, key_file=files.key, client_ca_file=files.ca_cert
+            ),
+        )
+        await core.publish_address(_first_address(hosts), self._ports["api"])
+        supervisor = await stack.enter_async_context(Supervisor("cloud", clock=self._clock))
+        informers = InformerSet(api, clock=self._clock)
+        supervisor.keep("informers", informers.run)
+        root_ca = files.ca_cert.read_text()
+        recorders = start_controllers(
+            supervisor, api, config, informers=informers, served=lambda: _served(core), root_ca_pem=root_ca,
+            clock=self._clock,
+        )  # fmt: skip
+        for recorder in recorders:
+            stack.push_async_callback(recorder.aclose)
+        await self._start_edge_side(stack, supervisor, api, informers, tunnels, hosts, root_ca)
+        write_atomic(config.data / PORTS_FILE, json.dumps(self._ports))
+        kubeconfig = config.data / KUBECONFIG
+        host = "127.0.0.1" if config.listen in ("0.0.0.0", "127.0.0.1", "localhost") else config.listen
+        pki.write_kubeconfig(kubeconfig, files, server=f"https://{host}:{self._ports['api']}")
+        schemes = {"api": "https", "hub": "wss", "join": "https", "tunnel": "wss"}
+        return {
+            "ready": True, "kubeconfig": str(kubeconfig), "pids": {"cloud": os.getpid()}, "data": str(config.data),
+            "advertise": list(config.advertise) or [_first_address(hosts)],
+            "endpoints": {name: f"{schemes[name]}://{host}:{port}" for name, port in self._ports.items()},
+        }  # fmt: skip
+
+    async def _start_edge_side(
+        self, stack: AsyncExitStack, supervisor: Supervisor, api: KubeApi, informers: InformerSet, tunnels: Tunnels,
+        hosts: Sequence[str], root_ca: str,
+    ) -> None:  # fmt: skip
+        clock, config = self._clock, self.config
+        authority = await AuthorityStore(api, hosts, clock=clock).load()
+        tls_files = authority.write_files(config.data / "tls")
+        tokens = JoinTokens(api, ca_der=authority.ca.cert_der, clock=clock)
+        await tokens.load()
+        enrolments = Enrolments(api, tokens=tokens, clock=clock)
+        join = JoinServer(
+            api, authority=authority, tokens=tokens, enrolments=enrolments, greeting=self._greeting, clock=clock
+        )
+        downstream = Downstream(informers)
+        upstream = Upstream(api, placement=downstream, stamp=system_stamp, cluster_ca=lambda: root_ca)
+        record = SyncRecord(api, clock=clock)
+        devices, models = informers.of(DEVICES), informers.of(DEVICEMODELS)
+        device_up = DeviceUp(api=api, devices=devices, clock=clock)
+        everything = _Everything(downstream)
+        routes = RouteTable(system_stamp, upstream.routes())
+        hub = Hub(
+            routes=routes, gate=enrolments, cursor=record, resync=everything,
+            presence=NodePresence(api, clock=clock), clock=clock,
+        )  # fmt: skip
+        device_down = DeviceDown(devices=devices, models=models, outbox=hub, clock=clock)
+        everything.devices = device_down
+        for entry in _device_routes(device_up, device_down):
+            routes.add(entry)
+        upstream.start(hub)
+        device_up.start()
+        device_down.start()
+        stack.push_async_callback(device_up.aclose)
+        supervisor.keep("cursor", record.run)
+        await downstream.wait_synced()
+        downstream.start(hub)
+
+        async def judge(node: str, fingerprint: str) -> str:
+            return "" if await enrolments.is_good(node, fingerprint) else f"the certificate of node {node} is revoked"
+
+        tunnel = TunnelServer(tunnels, judge=judge)
+        doors = {"join": (join.handle, False), "hub": (hub.handle, True), "tunnel": (tunnel.handle, True)}
+        for name, (handle, require_client) in doors.items():
+            door = HttpServer(handle, name=name, limits=HttpLimits(per_address=2_000))
+            stack.push_async_callback(door.aclose)
+            tls = server_tls(
+                cert_file=tls_files.cert_file, key_file=tls_files.key_file, client_ca_file=tls_files.ca_file,
+                require_client=require_client,
+            )  # fmt: skip
+            self._ports[name] = await _listen(
+                self._ports[name],
+                lambda port, door=door, tls=tls: door.listen(config.listen, port, tls=tls),
+            )
+
+    def _greeting(self) -> dict[str, Any]:
+        return {"version": __version__, "ports": dict(self._ports), "advertise": list(self.config.advertise)}
+
+
+class _Everything:
+    """What a node should hold: the objects of every duty."""
+
+    def __init__(self, objects: Downstream) -> None:
+        self._objects = objects
+        self.devices: DeviceDown | None = None
+
+    async def desired(self, node: NodeName) -> Sequence[Delivery]:
+        found = list(await self._objects.desired(node))
+        if self.devices is not None:
+            found += await self.devices.desired(node)
+        return found
+
+
+def reachable_hosts(config: CloudConfig) -> list[str]:
+    """Names and addresses for server certificates: those advertised, and this machine's own."""
+    named = [entry.rpartition(":")[0] or entry for entry in config.advertise]
+    own = [] if config.listen in ("127.0.0.1", "localhost") else [socket.gethostname(), *_own_addresses()]
+    return list(dict.fromkeys([*named, *own, "127.0.0.1", "localhost"]))
+
+
+def _own_addresses() -> list[str]:
+    try:
+        found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return [str(item[4][0]) for item in found if not str(item[4][0]).startswith("fe80")]
+
+
+def _first_address(hosts: Sequence[str]) -> str:
+    """An IP address among ``hosts``: the API server behind the Service ``kubernetes`` must be one."""
+    for host in hosts:
+        try:
+            socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+        except OSError:
+            continue
+        return host
+    return "127.0.0.1"
+
+
+def _wanted_ports(config: CloudConfig) -> dict[str, int]:
+    """The plan; with ``any`` the ports of the last run, so that nodes find the cloud again."""
+    plan = port_plan(config.ports)
+    try:
+        last: dict[str, int] = json.loads((config.data / PORTS_FILE).read_bytes())
+    except (OSError, json.JsonError):
+        return plan
+    return {name: port or int(last.get(name, 0)) for name, port in plan.items()} if config.ports == "any" else plan
+
+
+async def _listen(port: int, listen: Any) -> int:
+    bound: int = await listen(port)
+    return bound
+
+
+def _served(core: ApiCore) -> list[Resource]:
+    return [row.resource for row in core.registry if row.is_stored]
+
+
+def _device_routes(up: DeviceUp, down: DeviceDown) -> list[RouteEntry]:
+    return [
+        RouteEntry("device/twin/edge_updated", "*", up.handle),
+        RouteEntry("device/state/update", "*", up.handle),
+        RouteEntry("membership/detail", "*", down.membership_detail),
+    ]
+
+
+def _text(facts: Mapping[str, Any]) -> str:
+    lines = [f"  {name:<8} {url}" for name, url in facts["endpoints"].items()]
+    return (
+        "The cloud serves.\n" + "\n".join(lines) + f"\n  export KUBECONFIG={facts['kubeconfig']}\n"
+        f"Add a node: {Path(sys.argv[0]).name} token create --node NAME"
+    )

@@ -1,0 +1,83 @@
+"""The control loops of the embedded control plane, each of which can be switched off by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from skerry.api.config.cloud import CloudConfig
+from skerry.api.gvk import Resource
+from skerry.base.aio.clock import Clock
+from skerry.base.aio.supervise import Supervisor
+from skerry.base.errors import ConfigError
+from skerry.controllers.daemonsets import DaemonSetController
+from skerry.controllers.deployments.loop import DeploymentController
+from skerry.controllers.endpoints import EndpointController
+from skerry.controllers.gc import GarbageCollector
+from skerry.controllers.namespaces import NamespaceController
+from skerry.controllers.node_lifecycle import NodeLifecycle, Patience
+from skerry.controllers.pod_gc import PodGarbageCollector
+from skerry.controllers.replicasets import ReplicaSetController
+from skerry.controllers.scheduler.loop import Scheduler
+from skerry.controllers.tokens import NamespaceBasics
+from skerry.kube.events import EventRecorder
+from skerry.kube.informer import InformerSet
+from skerry.kube.ports import KubeApi
+
+Run = Callable[[], Coroutine[Any, Any, None]]
+
+
+def start_controllers(
+    supervisor: Supervisor,
+    api: KubeApi,
+    config: CloudConfig,
+    *,
+    informers: InformerSet,
+    served: Callable[[], Sequence[Resource]],
+    root_ca_pem: str,
+    clock: Clock,
+) -> list[EventRecorder]:
+    """Start every control loop that the configuration does not name as switched off.
+
+    Returns:
+        The recorders of their Events; the caller closes them.
+
+    Raises:
+        ConfigError: it names a loop that does not exist.
+    """
+    recorders: list[EventRecorder] = []
+
+    def events(component: str) -> EventRecorder:
+        recorders.append(EventRecorder(api, component, clock=clock))
+        return recorders[-1]
+
+    patience = Patience(grace_s=config.node_grace_s, start_s=config.mass_loss_grace_s)
+    loops: dict[str, Run] = {
+        "scheduler": Scheduler(api, informers=informers, events=events("default-scheduler"), clock=clock).run,
+        "deployment": DeploymentController(
+            api, informers=informers, events=events("deployment-controller"), clock=clock
+        ).run,
+        "replicaset": ReplicaSetController(
+            api, informers=informers, events=events("replicaset-controller"), clock=clock
+        ).run,
+        "daemonset": DaemonSetController(
+            api, informers=informers, events=events("daemonset-controller"), clock=clock
+        ).run,
+        "node-lifecycle": NodeLifecycle(
+            api, informers=informers, events=events("node-controller"), clock=clock, patience=patience
+        ).run,
+        "garbage-collector": GarbageCollector(api, informers=informers, served=served).run,
+        "pod-gc": PodGarbageCollector(api, informers=informers, clock=clock).run,
+        "namespace": NamespaceController(api, informers=informers, served=served, clock=clock).run,
+        "endpoints": EndpointController(api, informers=informers).run,
+        "namespace-basics": NamespaceBasics(api, informers=informers, root_ca_pem=root_ca_pem).run,
+    }
+    unknown = set(config.disable_controllers) - set(loops)
+    if unknown:
+        raise ConfigError(
+            f"unknown controllers: {', '.join(sorted(unknown))}", hint=f"known: {', '.join(sorted(loops))}"
+        )
+    for name, run in loops.items():
+        if name not in config.disable_controllers:
+            supervisor.keep(f"controller-{name}", run)
+    return recorders

@@ -1,0 +1,145 @@
+"""The device parts of the agent: catalogue, twins, built-in mappers, mapper interface, MQTT bus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from skerry.api.config.edge import EdgeConfig
+from skerry.base.aio.clock import Clock
+from skerry.base.aio.supervise import Supervisor
+from skerry.base.obs.log import get_log
+from skerry.base.sqlite import Database
+from skerry.edge.bus.external import ExternalBus, Route
+from skerry.edge.devices.catalog import DEVICE, MODEL, Catalog
+from skerry.edge.devices.mapper import BuiltinMappers, KeeperSink
+from skerry.edge.devices.mappers.modbus import ModbusDrivers
+from skerry.edge.devices.twins import TwinKeeper
+from skerry.edge.link.dial import DialledLink
+from skerry.edge.link.ports import LinkError
+from skerry.edge.store.objects import Change, EdgeObjects
+from skerry.edge.store.outbox import EdgeOutbox
+from skerry.edge.sync.inbox import Handler
+from skerry.wire.errors import ProtocolError
+from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge import twin as docs
+from skerry.wire.kubeedge.answer import unwrapped
+from skerry.wire.kubeedge.envelope import Envelope
+
+log = get_log(__name__)
+
+
+class DeviceParts:
+    """Builds and runs the device duty."""
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        *,
+        node: str,
+        database: Database,
+        objects: EdgeObjects,
+        outbox: EdgeOutbox,
+        link: DialledLink,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._node = node
+        self._objects = objects
+        self._link = link
+        self._clock = clock
+        self._bus: ExternalBus | None = None
+        self.dmi_socket = Path(config.dmi_socket) if config.dmi_socket else config.data / "dmi.sock"
+        self.catalog = Catalog()
+        self.keeper = TwinKeeper(
+            store=database,
+            outbox=outbox,
+            node=node,
+            publish=self._publish,
+            clock=clock,  # type: ignore[arg-type]
+        )
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Messages of the cloud that are no objects."""
+        return {"membership": self._membership, "membership/detail": self._membership_detail, "twin": _ignore}
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Bring it up."""
+        supervisor = await stack.enter_async_context(Supervisor("devices", clock=self._clock))
+        self._objects.subscribe(self._changed)
+        for kind in (MODEL, DEVICE):
+            for key, obj in self._objects.list(kind).items():
+                self.catalog.apply(key, obj)
+        self.keeper.start()
+        stack.push_async_callback(self.keeper.aclose)
+        self.keeper.follow(self.catalog)
+        mappers = BuiltinMappers(
+            catalog=self.catalog,
+            sink=KeeperSink(self.keeper),
+            drivers={"modbus": ModbusDrivers().factory},
+            clock=self._clock,
+        )
+        mappers.start()
+        stack.push_async_callback(mappers.aclose)
+        self._start_bus(supervisor)
+        self._link.on_state(lambda is_up: self._ask_membership(supervisor) if is_up else None)
+
+    def counts(self) -> dict[str, int]:
+        """What became of readings since the start."""
+        counts = self.keeper.counts
+        return {
+            "accepted": counts.accepted, "superseded": counts.superseded, "unchanged": counts.unchanged,
+            "stored": counts.stored, "waiting": self.keeper.waiting,
+        }  # fmt: skip
+
+    def _changed(self, change: Change) -> None:
+        if change.type in (DEVICE, MODEL):
+            self.catalog.apply(change.key, change.new)
+
+    def _publish(self, topic: str, payload: bytes) -> None:
+        if self._bus is not None:
+            self._bus.publish(topic, payload)
+
+    def _start_bus(self, supervisor: Supervisor) -> None:
+        if not self._config.mqtt:
+            return
+        host, _, port = self._config.mqtt.partition(":")
+        routes = [
+            Route("$hw/events/device/+/+/twin/+", self.keeper.on_message),
+            Route("$hw/events/device/+/+/state/update", self.keeper.on_message),
+            Route("$hw/events/node/+/membership/get", self.keeper.on_message),
+        ]
+        self._bus = ExternalBus(
+            host=host, port=int(port or 1883), client_id=f"skerry-{self._node}", routes=routes, clock=self._clock
+        )
+        supervisor.keep("bus", self._bus.run)
+
+    def _ask_membership(self, supervisor: Supervisor) -> None:
+        supervisor.detach("membership", self._send_membership_request())
+
+    async def _send_membership_request(self) -> None:
+        content = docs.membership_detail_request("", int(self._clock.now_s() * 1000), self._node)
+        envelope = Envelope("", c.SOURCE_TWIN, c.GROUP_RESOURCE, c.OP_GET, "membership/detail", content)
+        try:
+            await self._link.send(envelope)
+        except LinkError as exc:
+            log.debug("membership.not_asked", why=str(exc))
+
+    async def _membership(self, envelope: Envelope) -> None:
+        try:
+            await self.keeper.membership(docs.parse_membership(unwrapped(envelope.content)))
+        except ProtocolError as exc:
+            log.warning("membership.malformed", error=str(exc))
+
+    async def _membership_detail(self, envelope: Envelope) -> None:
+        if envelope.parent_id:
+            return
+        try:
+            await self.keeper.membership_detail(docs.parse_membership_detail(unwrapped(envelope.content)))
+        except ProtocolError as exc:
+            log.warning("membership.malformed", error=str(exc))
+
+
+async def _ignore(envelope: Envelope) -> None:
+    """Confirmations of reports come as answers; one without a request is late and says nothing."""

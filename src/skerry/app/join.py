@@ -1,0 +1,159 @@
+"""``skerry join`` and ``skerry reset``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from skerry.api.config import edge as config_kind
+from skerry.app import output
+from skerry.app.places import edge_data
+from skerry.app.runtimes import choose_runtime
+from skerry.base import json, yaml
+from skerry.base.errors import ConfigError, Refused
+from skerry.base.files import write_atomic, write_secret
+from skerry.edge.link import enrol
+from skerry.edge.link.checks import Check, JoinChecks
+from skerry.edge.link.manifest import Manifest
+from skerry.wire.kubeedge import constants as c
+
+NODE_FILE = "node.json"
+_UNIT = Path("/etc/systemd/system/skerry-edge.service")
+
+
+def main(
+    *, host: str, token: str, node: str | None, runtime: str, labels: str | None, data: Path | None,
+    config_file: Path | None, check_only: bool, service: bool, as_json: bool,
+) -> int:  # fmt: skip
+    """Check, enrol, write the configuration, install the unit. Returns the exit code."""
+    name, port = split_address(host, c.PORT_JOIN)
+    directory = edge_data(data)
+    return asyncio.run(
+        _join(name, port, token, node or "", runtime, labels, directory, config_file, check_only, service, as_json)
+    )
+
+
+async def _join(
+    host: str, port: int, token: str, node: str, runtime: str, labels: str | None, data: Path,
+    config_file: Path | None, check_only: bool, service: bool, as_json: bool,
+) -> int:  # fmt: skip
+    if (data / NODE_FILE).exists() and not check_only:
+        raise ConfigError(
+            f"{data} belongs to a joined node already", hint="`skerry reset` undoes the join, or choose another --data"
+        )
+    checks = JoinChecks(
+        host, port, token=token, node=node, data=data,
+        probe_runtime=lambda: choose_runtime(runtime, cri_socket=""), tell=_tell,
+    )  # fmt: skip
+    passed = await checks.run()
+    report = [check.to_json() for check in checks.checks]
+    if not passed:
+        failed = next(check for check in checks.checks if not check.is_ok)
+        output.emit({"joined": False, "checks": report}, as_json=as_json, text="not joined; nothing was changed")
+        kind = Refused if failed.name in ("token", "authority and TLS") else ConfigError
+        raise kind(f"{failed.name}: {failed.detail}", hint=failed.remedy)
+    if check_only:
+        output.emit(
+            {"joined": False, "checks": report}, as_json=as_json, text="every check passed; nothing was changed"
+        )
+        return 0
+    facts = await _enrol(host, port, checks, data, labels, config_file)
+    if service and _can_install():
+        _install(data)
+        facts["unit"] = _UNIT.name
+    facts |= {"joined": True, "checks": report}
+    output.emit(facts, as_json=as_json, text=_text(facts))
+    return 0
+
+
+async def _enrol(
+    host: str, port: int, checks: JoinChecks, data: Path, labels: str | None, config_file: Path | None
+) -> dict[str, Any]:
+    manifest = Manifest(data)
+    manifest.add("directory", str(data))
+    assert checks.token is not None
+    files = enrol.CertificateFiles(data / "certs")
+    await enrol.enrol(host, port, token=checks.token, node=checks.node, files=files)
+    ports = checks.hello.get("ports") or {}
+    facts: dict[str, Any] = {
+        "node": checks.node,
+        "join": [host, port],
+        "hubs": [[host, int(ports.get("hub") or c.PORT_HUB)]],
+        "tunnels": [[host, int(ports.get("tunnel") or c.PORT_TUNNEL)]],
+        "runtime": checks.runtime,
+    }
+    if config_file is None:
+        config = {
+            "apiVersion": config_kind.API_VERSION,
+            "kind": config_kind.KIND,
+            "data": str(data),
+            "runtime": checks.runtime,
+        }
+        if labels:
+            config["labels"] = labels
+        write_atomic(data / "edge.yaml", yaml.dump(config).encode())
+    write_secret(data / NODE_FILE, json.dumps(facts))
+    return facts
+
+
+def reset(*, data: Path | None, config_file: Path | None, yes: bool, as_json: bool) -> int:
+    """Undo the join: remove what the manifest lists."""
+    directory = edge_data(data)
+    manifest = Manifest(directory)
+    if not manifest.made:
+        raise ConfigError(f"{directory} holds no manifest: nothing here was made by `skerry join`")
+    if not yes:
+        for entry in manifest.made:
+            output.progress(f"will remove {entry.kind} {entry.name}")
+        if not sys.stdin.isatty() or input("go on? [y/N] ").strip().lower() != "y":
+            raise ConfigError("not confirmed; nothing was removed", hint="add --yes to go on without asking")
+    done = manifest.undo()
+    output.emit({"reset": True, "done": done}, as_json=as_json, text="\n".join(done))
+    return 0
+
+
+def split_address(text: str, port: int) -> tuple[str, int]:
+    """``host``, ``host:port`` or ``[v6]:port``."""
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        rest = rest.removeprefix(":")
+    elif text.count(":") > 1:
+        host, rest = text, ""
+    else:
+        host, _, rest = text.partition(":")
+    if not host or (rest and not rest.isdigit()):
+        raise ConfigError(f"{text!r} is no address", hint="give HOST or HOST:PORT")
+    return host, int(rest) if rest else port
+
+
+def _can_install() -> bool:
+    return os.geteuid() == 0 and shutil.which("systemctl") is not None and Path("/run/systemd/system").is_dir()
+
+
+def _install(data: Path) -> None:
+    unit = (
+        "[Unit]\nDescription=Skerry edge agent\nWants=network-online.target\nAfter=network-online.target\n\n"
+        f"[Service]\nExecStart={sys.executable} -m skerry.cli.main edge run --data {data} --config {data}/edge.yaml\n"
+        "Restart=always\nRestartSec=2\nKillMode=process\nOOMScoreAdjust=-999\n\n[Install]\nWantedBy=multi-user.target\n"
+    )
+    Manifest(data).add("unit", str(_UNIT))
+    write_atomic(_UNIT, unit.encode())
+    for command in (("daemon-reload",), ("enable", "--now", _UNIT.name)):
+        subprocess.run(["systemctl", *command], check=True, capture_output=True, timeout=60)
+
+
+def _tell(check: Check) -> None:
+    mark = "ok  " if check.is_ok else "FAIL"
+    output.progress(f"  {mark} {check.name:<18} {check.detail} ({check.took_s:.2f} s)")
+    if not check.is_ok and check.remedy:
+        output.progress(f"       what to do: {check.remedy}")
+
+
+def _text(facts: dict[str, Any]) -> str:
+    running = f"unit {facts['unit']} runs" if "unit" in facts else "start the agent with: skerry edge run"
+    return f"node {facts['node']} has joined; {running}"
