@@ -24,6 +24,7 @@ class VirtualClock:
         self._elapsed_s = 0.0
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._slept = asyncio.Event()
 
     def now_s(self) -> float:
         return self._start_s + self._elapsed_s
@@ -34,7 +35,14 @@ class VirtualClock:
     async def sleep(self, delay_s: float) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._elapsed_s + max(0.0, delay_s), next(self._order), future))
+        self._slept.set()
         await future
+
+    async def wait_sleepers(self, count: int) -> None:
+        """Wait until ``count`` tasks sleep: whoever was woken has done its work."""
+        while self.sleeper_count < count:
+            self._slept.clear()
+            await self._slept.wait()
 
     @property
     def sleeper_count(self) -> int:
