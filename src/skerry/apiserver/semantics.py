@@ -7,6 +7,7 @@ from typing import Any
 
 from skerry.api.field import FieldError, invalid_object
 from skerry.api.gvk import Object
+from skerry.api.kinds.rules import Rules
 from skerry.api.patch import json_patch, merge_patch, strategic_merge_patch
 from skerry.api.schema import Schema, SchemaTable, apply_defaults, find_unknown, prune
 from skerry.api.selectors import FieldTerm, LabelSelector, parse_fields, parse_labels
@@ -16,6 +17,9 @@ from skerry.apiserver.registry import Kind
 from skerry.apiserver.store.watch import Entry
 from skerry.base.regex import search
 
+_PARTIAL = ("status", "binding", "finalize")
+"""Subresources that write a part which the rules of the whole object would not let anybody change."""
+
 _FREE = Schema(type="object", preserve_unknown=True)
 
 
@@ -24,6 +28,7 @@ class Semantics:
 
     def __init__(self) -> None:
         self.table = SchemaTable()
+        self._rules = Rules()
         self._custom: dict[int, tuple[Kind, Schema]] = {}
 
     def schema(self, kind: Kind) -> Schema:
@@ -71,6 +76,8 @@ class Semantics:
         """Fill defaults into ``obj`` in place."""
         if kind.custom is not None:
             apply_defaults(obj, self.schema(kind))
+        else:
+            self._rules.default(kind.resource.group, kind.resource.kind, obj)
 
     def default_read(self, kind: Kind, obj: Object) -> None:
         """Defaults that were declared after the object was stored."""
@@ -87,7 +94,8 @@ class Semantics:
         Raises:
             Invalid: with every cause.
         """
-        self._refuse(kind, obj, self._errors(kind, obj))
+        errors = self._rules.validate_create(*self._rules_key(kind), obj)
+        self._refuse(kind, obj, errors + self._schema_errors(kind, obj))
 
     def validate_update(self, kind: Kind, obj: Object, old: Object, subresource: str) -> None:
         """Check a change.
@@ -95,12 +103,19 @@ class Semantics:
         Raises:
             Invalid: with every cause.
         """
-        self._refuse(kind, obj, self._errors(kind, obj))
+        if subresource in _PARTIAL:
+            errors = self._rules.validate_status_update(*self._rules_key(kind), obj, old)
+        else:
+            errors = self._rules.validate_update(*self._rules_key(kind), obj, old)
+        self._refuse(kind, obj, errors + self._schema_errors(kind, obj))
 
-    def _errors(self, kind: Kind, obj: Object) -> list[FieldError]:
-        if kind.custom is None:
-            return []
-        return validate(obj, self.schema(kind), match=search)
+    @staticmethod
+    def _rules_key(kind: Kind) -> tuple[str, str]:
+        """Custom kinds follow the rules of metadata alone, whatever their kind is called."""
+        return ("", "") if kind.custom is not None else (kind.resource.group, kind.resource.kind)
+
+    def _schema_errors(self, kind: Kind, obj: Object) -> list[FieldError]:
+        return validate(obj, self.schema(kind), match=search) if kind.custom is not None else []
 
     @staticmethod
     def _refuse(kind: Kind, obj: Object, errors: list[FieldError]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from skerry.api.gvk import Object
+from skerry.api.kinds.rules import pod_qos_class
 from skerry.apiserver.registry import Kind
 
 SYSTEM_METADATA = (
@@ -95,22 +96,6 @@ def pod_grace_s(pod: Object, asked_s: int | None) -> int:
     return 1 if (grace or 0) < 0 else int(grace or 0)
 
 
-def qos_class(pod: Object) -> str:
-    """``Guaranteed``, ``Burstable`` or ``BestEffort``, from the requests and limits of cpu and memory."""
-    spec = pod.get("spec") or {}
-    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-    has_any, is_guaranteed = False, bool(containers)
-    for container in containers:
-        resources = container.get("resources") or {}
-        limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
-        for name in ("cpu", "memory"):
-            has_any = has_any or name in limits or name in requests
-            is_guaranteed = is_guaranteed and name in limits and requests.get(name, limits[name]) == limits[name]
-    if not has_any:
-        return "BestEffort"
-    return "Guaranteed" if is_guaranteed else "Burstable"
-
-
 def _keep_system_metadata(obj: Object, old: Object) -> None:
     meta, before = obj["metadata"], old["metadata"]
     for name in SYSTEM_METADATA:
@@ -147,7 +132,7 @@ def _next_namespace(obj: Object, old: Object) -> None:
 
 
 def _new_pod(obj: Object) -> None:
-    obj["status"] = {"phase": "Pending", "qosClass": qos_class(obj)}
+    obj["status"] = {"phase": "Pending", "qosClass": pod_qos_class(obj)}
 
 
 def _new_claim(obj: Object) -> None:

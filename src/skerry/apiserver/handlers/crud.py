@@ -308,7 +308,6 @@ class Objects:
         hook = self.before_store.get(kind.storage)
         if hook is not None and not subresource:
             await hook(call, obj, old)
-        self._check_finalizers(call, obj, old)
         self.semantics.validate_update(kind, obj, old, subresource)
         if call.options.is_dry_run:
             return Answer(200, Entry(entry.key, entry.uid, entry.crv, entry.rv, encode(obj)))
@@ -426,21 +425,6 @@ class Objects:
                 call.kind.resource.group_resource,
                 entry.key.name,
                 f"Precondition failed: UID in precondition: {uid}, UID in object meta: {entry.uid}",
-            )
-
-    def _check_finalizers(self, call: Call, obj: Object, old: Object) -> None:
-        if not old["metadata"].get("deletionTimestamp"):
-            return
-        before = old["metadata"].get("finalizers") or []
-        added = [name for name in obj["metadata"].get("finalizers") or () if name not in before]
-        if added:
-            text = (
-                "Forbidden: no new finalizers can be added if the object is being deleted, "
-                f"found new finalizers {added}"
-            )
-            raise Invalid(
-                f'{self._kind_name(call)} "{call.name}" is invalid: metadata.finalizers: {text}',
-                details=self._cause(call, call.name, "FieldValueForbidden", "metadata.finalizers", text),
             )
 
     def _check_preconditions(self, call: Call, entry: Entry, options: DeleteOptions) -> None:
