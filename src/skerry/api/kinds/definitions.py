@@ -1,0 +1,108 @@
+"""CustomResourceDefinition: defaults and validation.
+
+Source: apiextensions-apiserver pkg/apis/apiextensions/{v1/defaults,validation/validation}.go (v1.36).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from skerry.api.field import FieldError, duplicate, invalid, not_supported, required
+from skerry.api.gvk import Object
+from skerry.api.kinds.filling import fill, part, rows
+from skerry.api.names import dns_1035_label, dns_subdomain
+from skerry.api.structural import structural_errors
+
+
+def default_crd(obj: Object) -> None:
+    """Fill names and the conversion strategy."""
+    spec = part(obj, "spec")
+    names = part(spec, "names")
+    kind = names.get("kind") or ""
+    fill(names, "singular", kind.lower())
+    fill(names, "listKind", f"{kind}List" if kind else "")
+    fill(part(spec, "conversion"), "strategy", "None")
+
+
+def crd_errors(obj: Object) -> Iterator[FieldError]:
+    """Everything wrong with a CustomResourceDefinition."""
+    spec = obj.get("spec") or {}
+    names, group = spec.get("names") or {}, spec.get("group") or ""
+    yield from _name_errors(obj, names, group)
+    if spec.get("scope") not in ("Cluster", "Namespaced"):
+        yield not_supported("spec.scope", spec.get("scope") or "", ("Cluster", "Namespaced"))
+    yield from _version_errors(rows(spec, "versions"))
+
+
+def crd_update_errors(obj: Object, old: Object) -> Iterator[FieldError]:
+    """Group, plural, kind and scope never change; a stored version stays listed."""
+    new, before = obj.get("spec") or {}, old.get("spec") or {}
+    for name in ("group", "scope"):
+        if new.get(name) != before.get(name):
+            yield invalid(f"spec.{name}", new.get(name), "field is immutable")
+    for name in ("plural", "kind"):
+        if (new.get("names") or {}).get(name) != (before.get("names") or {}).get(name):
+            yield invalid(f"spec.names.{name}", (new.get("names") or {}).get(name), "field is immutable")
+    listed = {version.get("name") for version in rows(new, "versions")}
+    for index, stored in enumerate((old.get("status") or {}).get("storedVersions") or []):
+        if stored not in listed:
+            yield invalid(f"status.storedVersions[{index}]", stored, "missing from spec.versions; v1 was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in v1 and removes v1 from status.storedVersions".replace("v1", stored))  # noqa: E501  # fmt: skip
+
+
+def _name_errors(obj: Object, names: dict[str, Any], group: str) -> Iterator[FieldError]:
+    plural, wanted = names.get("plural") or "", f"{names.get('plural') or ''}.{group}"
+    name = (obj.get("metadata") or {}).get("name") or ""
+    if name != wanted:
+        yield invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group')
+    if not group:
+        yield required("spec.group")
+    else:
+        yield from (invalid("spec.group", group, text) for text in dns_subdomain(group))
+        if "." not in group:
+            yield invalid("spec.group", group, "should be a domain with at least one dot")
+    for key, text in (("plural", plural), ("singular", names.get("singular") or "")):
+        if not text:
+            yield required(f"spec.names.{key}")
+        else:
+            yield from (invalid(f"spec.names.{key}", text, error) for error in dns_1035_label(text))
+    for key in ("kind", "listKind"):
+        if not names.get(key):
+            yield required(f"spec.names.{key}")
+        else:
+            yield from (invalid(f"spec.names.{key}", names[key], text) for text in dns_1035_label(names[key].lower()))
+    if names.get("kind") and names.get("kind") == names.get("listKind"):
+        yield invalid("spec.names.listKind", names["listKind"], "kind and listKind may not be the same")
+
+
+def _version_errors(versions: list[dict[str, Any]]) -> Iterator[FieldError]:
+    if not versions:
+        yield required("spec.versions", "must have at least one version")
+        return
+    if sum(bool(version.get("storage")) for version in versions) != 1:
+        yield invalid("spec.versions", versions, "must have exactly one version marked as storage version")
+    seen: set[str] = set()
+    for index, version in enumerate(versions):
+        where, name = f"spec.versions[{index}]", version.get("name") or ""
+        yield from (invalid(f"{where}.name", name, text) for text in dns_1035_label(name))
+        if name in seen:
+            yield duplicate(f"{where}.name", name)
+        seen.add(name)
+        schema = (version.get("schema") or {}).get("openAPIV3Schema")
+        if not isinstance(schema, dict):
+            yield required(f"{where}.schema.openAPIV3Schema", "schemas are required")
+            continue
+        place = "spec.validation" if len(versions) == 1 else f"{where}.schema"
+        yield from structural_errors(schema, f"{place}.openAPIV3Schema")
+        for at, column in enumerate(rows(version, "additionalPrinterColumns")):
+            yield from _column_errors(column, f"{where}.additionalPrinterColumns[{at}]")
+
+
+def _column_errors(column: dict[str, Any], path: str) -> Iterator[FieldError]:
+    types = ("boolean", "date", "integer", "number", "string")
+    if not column.get("name"):
+        yield required(f"{path}.name")
+    if column.get("type") not in types:
+        yield invalid(f"{path}.type", column.get("type") or "", f"must be one of {','.join(types)}")
+    if not column.get("jsonPath"):
+        yield required(f"{path}.jsonPath")

@@ -1,0 +1,218 @@
+"""Validation per kind."""
+
+# ruff: noqa: E501 - texts of the wire stand on one line
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from skerry.api.kinds.rules import Rules
+from skerry.base.json import deep_copy
+
+RBAC = "rbac.authorization.k8s.io"
+
+
+@pytest.fixture(scope="module")
+def rules() -> Rules:
+    return Rules()
+
+
+def texts(errors: list[Any]) -> list[str]:
+    return [str(error) for error in errors]
+
+
+def pod(**spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}], **spec}}
+
+
+def deployment(**spec: Any) -> dict[str, Any]:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    obj = {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template, **spec}}
+    Rules().default("apps", "Deployment", obj)
+    return obj
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ({"containers": []}, "spec.containers: Required value"),
+        ({"containers": [{"image": "i"}]}, "spec.containers[0].name: Required value"),
+        ({"containers": [{"name": "c"}]}, "spec.containers[0].image: Required value"),
+        ({"containers": [{"name": "c", "image": "i"}] * 2}, 'spec.containers[1].name: Duplicate value: "c"'),
+        ({"restartPolicy": "Maybe"}, 'spec.restartPolicy: Unsupported value: "Maybe": supported values: "Always", "Never", "OnFailure"'),
+        ({"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 70000}]}]}, "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive"),
+        ({"containers": [{"name": "c", "image": "i", "volumeMounts": [{"name": "v", "mountPath": "/x"}]}]}, 'spec.containers[0].volumeMounts[0].name: Not found: "v"'),
+        ({"containers": [{"name": "c", "image": "i", "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}}]}, 'spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1'),
+        ({"containers": [{"name": "c", "image": "i", "livenessProbe": {}}]}, "spec.containers[0].livenessProbe: Required value: must specify a handler type"),
+        ({"volumes": [{"name": "v", "emptyDir": {}, "hostPath": {"path": "/x"}}]}, "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"),
+        ({"volumes": [{"name": "v", "configMap": {}}]}, "spec.volumes[0].configMap.name: Required value"),
+        ({"tolerations": [{"operator": "Equal"}]}, 'spec.tolerations[0].operator: Invalid value: "Equal": operator must be Exists when `key` is empty, which means "match all values and all keys"'),
+        ({"activeDeadlineSeconds": 0}, "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive"),
+    ],
+)  # fmt: skip
+def test_pods(rules: Rules, spec: dict[str, Any], text: str) -> None:
+    assert texts(rules.validate_create("", "Pod", pod(**spec))) == [text]
+
+
+def test_a_right_pod(rules: Rules) -> None:
+    obj = pod(volumes=[{"name": "v", "emptyDir": {}}], tolerations=[{"operator": "Exists"}])
+    rules.default("", "Pod", obj)
+    assert rules.validate_create("", "Pod", obj) == []
+
+
+def test_what_may_change_in_a_pod(rules: Rules) -> None:
+    old = pod(tolerations=[{"key": "a", "operator": "Exists"}], nodeName="n")
+    new = deep_copy(old)
+    new["spec"]["containers"][0]["image"] = "other"
+    new["spec"]["tolerations"].append({"key": "b", "operator": "Exists"})
+    new["spec"]["activeDeadlineSeconds"] = 5
+    assert rules.validate_update("", "Pod", new, old) == []
+    new["spec"]["nodeName"] = "m"
+    new["spec"]["tolerations"] = []
+    found = texts(rules.validate_update("", "Pod", new, old))
+    assert (
+        found[0] == "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"
+    )
+    assert found[1].startswith(
+        "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ({"replicas": -1}, "spec.replicas: Invalid value: -1: must be greater than or equal to 0"),
+        ({"selector": None}, "spec.selector: Required value"),
+        ({"selector": {}}, "spec.selector: Invalid value: {}: empty selector is invalid for deployment"),
+        ({"selector": {"matchLabels": {"x": "y"}}}, 'spec.template.metadata.labels: Invalid value: {"a":"b"}: `selector` does not match template `labels`'),
+        ({"strategy": {"type": "Fast"}}, 'spec.strategy.type: Unsupported value: "Fast": supported values: "Recreate", "RollingUpdate"'),
+        ({"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}}, "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"),
+        ({"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}}, "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"),
+    ],
+)  # fmt: skip
+def test_deployments(rules: Rules, spec: dict[str, Any], text: str) -> None:
+    assert texts(rules.validate_create("apps", "Deployment", deployment(**spec))) == [text]
+
+
+def test_a_template_always_restarts(rules: Rules) -> None:
+    obj = deployment()
+    obj["spec"]["template"]["spec"]["restartPolicy"] = "Never"
+    assert texts(rules.validate_create("apps", "Deployment", obj)) == [
+        'spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"'
+    ]
+
+
+def test_a_selector_is_immutable(rules: Rules) -> None:
+    old, new = deployment(), deployment()
+    new["spec"]["template"]["metadata"]["labels"]["c"] = "d"
+    new["spec"]["selector"]["matchLabels"]["c"] = "d"
+    assert texts(rules.validate_update("apps", "Deployment", new, old)) == [
+        'spec.selector: Invalid value: {"matchLabels":{"a":"b","c":"d"}}: field is immutable'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("group", "kind", "obj", "text"),
+    [
+        ("", "Service", {"spec": {}}, "spec.ports: Required value"),
+        ("", "Service", {"spec": {"ports": [{"port": 0}]}}, "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive"),
+        ("", "Service", {"spec": {"ports": [{"port": 1, "name": "a"}, {"port": 2}]}}, "spec.ports[1].name: Required value"),
+        ("", "Service", {"spec": {"type": "Magic", "ports": [{"port": 1}]}}, 'spec.type: Unsupported value: "Magic": supported values: "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"'),
+        ("", "Service", {"spec": {"type": "ExternalName"}}, "spec.externalName: Required value"),
+        ("", "ConfigMap", {"data": {"a": "x"}, "binaryData": {"a": "eA=="}}, 'data[a]: Invalid value: "a": duplicate of key present in binaryData'),
+        ("", "ConfigMap", {"data": {"a": "x" * (2**20 + 1)}}, ": Too long: may not be more than 1048576 bytes"),
+        ("", "Secret", {"type": "kubernetes.io/tls", "data": {"tls.crt": ""}}, "data[tls.key]: Required value"),
+        ("", "Node", {"spec": {"taints": [{"key": "a", "effect": "Never"}]}}, 'spec.taints[0].effect: Unsupported value: "Never": supported values: "NoSchedule", "PreferNoSchedule", "NoExecute"'),
+        ("", "Event", {"metadata": {"name": "a", "namespace": "n"}, "involvedObject": {"namespace": "m"}}, 'involvedObject.namespace: Invalid value: "m": does not match event.namespace'),
+        ("coordination.k8s.io", "Lease", {"spec": {"leaseDurationSeconds": 0}}, "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"),
+        ("discovery.k8s.io", "EndpointSlice", {"endpoints": []}, "addressType: Required value"),
+        (RBAC, "Role", {"rules": [{"apiGroups": [""], "resources": ["pods"]}]}, "rules[0].verbs: Required value: verbs must contain at least one value"),
+        (RBAC, "ClusterRoleBinding", {"roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "r"}}, 'roleRef.kind: Unsupported value: "Role": supported values: "ClusterRole"'),
+    ],
+)  # fmt: skip
+def test_other_kinds(rules: Rules, group: str, kind: str, obj: dict[str, Any], text: str) -> None:
+    assert texts(rules.validate_create(group, kind, {"metadata": {"name": "a"}, **obj})) == [text]
+
+
+@pytest.mark.parametrize(
+    ("group", "kind", "old", "new", "field"),
+    [
+        ("", "ConfigMap", {"immutable": True, "data": {"a": "x"}}, {"immutable": True, "data": {"a": "y"}}, "data"),
+        ("", "ConfigMap", {"immutable": True}, {}, "immutable"),
+        ("", "Secret", {"type": "Opaque"}, {"type": "other"}, "type"),
+        ("", "Service", {"spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 1}]}}, {"spec": {"clusterIP": "10.0.0.2", "ports": [{"port": 1}]}}, "spec.clusterIPs[0]"),
+        (RBAC, "RoleBinding", {"roleRef": {"name": "a"}}, {"roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "b"}}, "roleRef"),
+        ("discovery.k8s.io", "EndpointSlice", {"addressType": "IPv4"}, {"addressType": "IPv6"}, "addressType"),
+        ("apps", "ControllerRevision", {"data": {"a": 1}}, {"data": {"a": 2}}, "data"),
+        ("scheduling.k8s.io", "PriorityClass", {"value": 1}, {"value": 2}, "value"),
+    ],
+)  # fmt: skip
+def test_what_never_changes(rules: Rules, group: str, kind: str, old: Any, new: Any, field: str) -> None:
+    meta = {"metadata": {"name": "a"}}
+    assert [error.field for error in rules.validate_update(group, kind, {**meta, **new}, {**meta, **old})] == [field]
+
+
+@pytest.mark.parametrize(
+    ("meta", "text"),
+    [
+        ({}, "metadata.name: Required value: name or generateName is required"),
+        ({"name": "A"}, 'metadata.name: Invalid value: "A": a lowercase RFC 1123 subdomain'),
+        ({"name": "a", "labels": {"a": "no way"}}, 'metadata.labels: Invalid value: "no way": a valid label must be'),
+        ({"name": "a", "finalizers": ["x y"]}, 'metadata.finalizers: Invalid value: "x y": name part must consist'),
+        ({"name": "a", "ownerReferences": [{"apiVersion": "v1", "kind": "K", "name": "n", "uid": ""}]}, "metadata.ownerReferences[0].uid: Invalid value"),
+    ],
+)  # fmt: skip
+def test_metadata(rules: Rules, meta: dict[str, Any], text: str) -> None:
+    found = texts(rules.validate_create("x.io", "Widget", {"metadata": meta}))
+    assert len(found) == 1 and found[0].startswith(text)
+
+
+def test_only_one_controller(rules: Rules) -> None:
+    owner = {"apiVersion": "v1", "kind": "K", "uid": "u", "controller": True}
+    meta = {"name": "a", "ownerReferences": [{**owner, "name": "n"}, {**owner, "name": "m"}]}
+    (error,) = rules.validate_create("x.io", "Widget", {"metadata": meta})
+    assert error.message.endswith('Found "true" in references for n and m')
+
+
+def test_finalizers_only_go_while_an_object_is_being_deleted(rules: Rules) -> None:
+    old = {"metadata": {"name": "a", "deletionTimestamp": "t", "finalizers": ["x/a", "x/b"]}}
+    new = {"metadata": {"name": "a", "finalizers": ["x/b", "x/c"]}}
+    assert texts(rules.validate_update("", "ConfigMap", new, old)) == [
+        'metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{"x/c"}'
+    ]
+
+
+def crd(**version: Any) -> dict[str, Any]:
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    names = {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"}
+    versions = [{"name": "v1", "served": True, "storage": True, "schema": schema, **version}]
+    return {
+        "metadata": {"name": "widgets.x.io"},
+        "spec": {"group": "x.io", "scope": "Namespaced", "names": names, "versions": versions},
+    }
+
+
+def test_custom_resource_definitions(rules: Rules) -> None:
+    group, kind = "apiextensions.k8s.io", "CustomResourceDefinition"
+    assert rules.validate_create(group, kind, crd()) == []
+    assert texts(
+        rules.validate_create(group, kind, crd(schema={"openAPIV3Schema": {"type": "object", "properties": {"a": {}}}}))
+    ) == [
+        "spec.validation.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields"
+    ]
+    (error,) = rules.validate_create(group, kind, crd(storage=False))
+    assert error.field == "spec.versions" and error.message.endswith(
+        "must have exactly one version marked as storage version"
+    )
+    wrong = crd()
+    wrong["metadata"]["name"] = "gadgets.x.io"
+    assert texts(rules.validate_create(group, kind, wrong)) == [
+        'metadata.name: Invalid value: "gadgets.x.io": must be spec.names.plural+"."+spec.group'
+    ]
+    cluster = crd()
+    cluster["spec"]["scope"] = "Cluster"
+    assert texts(rules.validate_update(group, kind, cluster, crd())) == [
+        'spec.scope: Invalid value: "Cluster": field is immutable'
+    ]
