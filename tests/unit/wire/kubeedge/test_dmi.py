@@ -10,6 +10,7 @@ from skerry.wire.errors import Malformed
 from skerry.wire.kubeedge import dmi
 from skerry.wire.kubeedge.dmi import MapperInfo, Report
 from skerry.wire.kubeedge.twin import Value
+from skerry.wire.pb import codec
 
 MODEL: dict[str, Any] = {
     "metadata": {"name": "mod", "namespace": "ns"},
@@ -137,3 +138,27 @@ def test_reports_keep_time_and_type_and_have_both_sides() -> None:
     assert dmi.parse_report(request) == ("ns/d", {"t": Report(Value("21.5", 1700000000000), None, "float")})
     observed = dmi.report_request("ns/d", {"t": Report(Value("1", 2), Value("3"))})
     assert dmi.parse_report(observed)[1]["t"].observed == Value("3")
+
+
+def test_bytes_as_a_go_mapper_sends_them() -> None:
+    register = bytes.fromhex(
+        "080112310a016d120276311a0676312e302e3022066d6f646275732a142f6574632f6b756265656467652f6d2e736f636b32026f6b"
+    )
+    info, with_data = dmi.parse_mapper(codec.decode(codec.DMI, "MapperRegisterRequest", register))
+    assert (info, with_data) == (MapperInfo("m", "modbus", "/etc/kubeedge/m.sock", "v1", "v1.0.0", "ok"), True)
+    assert codec.encode(codec.DMI, "MapperRegisterRequest", dmi.register_request(info)) == register
+    report = bytes.fromhex(
+        "0a0164123d0a3b0a0474656d7012001a310a0432312e35121a0a0974696d657374616d70120d31373030303030303030303030120d0a"
+        "04747970651205666c6f61741a026e73"
+    )
+    found = dmi.parse_report(codec.decode(codec.DMI, "ReportDeviceStatusRequest", report))
+    assert found == ("ns/d", {"temp": Report(Value("21.5", 1700000000000), None, "float")})
+    assert codec.encode(codec.DMI, "ReportDeviceStatusRequest", dmi.report_request(*found)) == report
+
+
+def test_a_device_in_bytes_keeps_its_empty_parts() -> None:
+    data = codec.encode(codec.DMI, "RegisterDeviceRequest", {"device": dmi.device_message(DEVICE, MODEL)})
+    device = codec.decode(codec.DMI, "RegisterDeviceRequest", data)["device"]
+    assert device["spec"]["properties"][0]["desired"] == {}
+    assert device["status"] == {"reportToCloud": True, "reportCycle": 1000}
+    assert dmi.device_object(device)["spec"]["protocol"] == DEVICE["spec"]["protocol"]
