@@ -154,14 +154,14 @@ def label_selector(selector: Mapping[str, Any] | None) -> LabelSelector:
         if operator is None or operator in ("gt", "lt"):
             raise BadRequest(f"{show(expression.get('operator', ''))} is not a valid label selector operator")
         requirements.append(_checked(expression.get("key", ""), operator, expression.get("values") or []))
-    return LabelSelector(tuple(requirements))
+    return LabelSelector(tuple(sorted(requirements, key=lambda requirement: requirement.key)))
 
 
 def match_labels(labels: Mapping[str, str] | None) -> LabelSelector:
     """From a plain map (Service and ReplicationController selectors); empty or None matches nothing."""
     if not labels:
         return LabelSelector(is_nothing=True)
-    return LabelSelector(tuple(exactly(key, value) for key, value in labels.items()))
+    return LabelSelector(tuple(exactly(key, labels[key]) for key in sorted(labels)))
 
 
 def node_term_requirement(expression: Mapping[str, Any]) -> Requirement:
