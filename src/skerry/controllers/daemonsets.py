@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.api.gvk import CONTROLLERREVISIONS, DAEMONSETS, NODES, PODS, Object
+from skerry.api.meta import controller_of, is_deleting, owner_reference
 from skerry.api.status import AlreadyExists, ApiError, NotFound
 from skerry.base import json
 from skerry.base.aio.clock import Clock, SystemClock
@@ -22,11 +23,8 @@ from skerry.controllers.loop import Loop
 from skerry.controllers.node_lifecycle import EDGE_LABEL, is_edge
 from skerry.controllers.objects import (
     annotations_of,
-    controller_of,
-    controller_ref,
     created_s,
     is_available,
-    is_deleting,
     is_ready,
     labels_of,
     phase_of,
@@ -277,7 +275,7 @@ def revision_of(daemon_set: Object, *, number: int) -> Object:
                 for key, value in annotations_of(daemon_set).items()
                 if key != "kubectl.kubernetes.io/last-applied-configuration"
             },
-            "ownerReferences": [controller_ref(daemon_set, DAEMONSETS)],
+            "ownerReferences": [owner_reference(daemon_set, DAEMONSETS)],
         },
         "data": {"spec": {"template": {**json.deep_copy(template), "$patch": "replace"}}},
         "revision": number,

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skerry.api.gvk import ENDPOINTSLICES, NODES, PODS, SERVICES, Object, Resource
+from skerry.api.meta import is_deleting, owner_reference
 from skerry.api.status import AlreadyExists, NotFound
 from skerry.base import json
 from skerry.controllers.loop import Loop
-from skerry.controllers.objects import controller_ref, is_deleting, is_ready, labels_of, phase_of
+from skerry.controllers.objects import is_ready, labels_of, phase_of
 from skerry.kube.informer import Informer, InformerSet, Key, by_namespace
 from skerry.kube.ports import KubeApi
 
@@ -130,7 +131,7 @@ def _slice(service: Object, family: str, ports: list[Any], entries: list[dict[st
             "generateName": f"{meta['name']}-",
             "namespace": meta["namespace"],
             "labels": labels,
-            "ownerReferences": [controller_ref(service, SERVICES)],
+            "ownerReferences": [owner_reference(service, SERVICES)],
         },
         "addressType": family,
         "endpoints": entries,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from skerry.api.gvk import Object
+from skerry.api.meta import is_deleting
 from skerry.base.aio.clock import Clock
-from skerry.controllers.objects import is_deleting
 from skerry.kube.informer import Informer, Key, key_of
 
 EXPIRY_S = 300.0

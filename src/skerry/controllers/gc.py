@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from skerry.api.gvk import CRDS, Object, Resource
+from skerry.api.meta import is_deleting
 from skerry.api.status import NotFound
 from skerry.base.obs.log import get_log
 from skerry.controllers.loop import Loop
-from skerry.controllers.objects import is_deleting
 from skerry.kube.informer import Informer, InformerSet, by_owner
 from skerry.kube.ports import KubeApi
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.api.gvk import NAMESPACES, PODS, Object, Resource
+from skerry.api.meta import is_deleting
 from skerry.api.status import ApiError, MethodNotAllowed, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.controllers.loop import Loop
-from skerry.controllers.objects import is_deleting, set_condition
+from skerry.controllers.objects import set_condition
 from skerry.kube.informer import InformerSet, Key
 from skerry.kube.ports import KubeApi
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from skerry.api.gvk import LEASES, NODES, PODS, Object
+from skerry.api.meta import is_deleting, parse_rfc3339, rfc3339
 from skerry.api.status import ApiError, Conflict, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.obs.log import get_log
-from skerry.controllers.objects import condition_of, is_deleting, labels_of, parse_time, set_condition, timestamp
+from skerry.controllers.objects import condition_of, labels_of, set_condition
 from skerry.controllers.tolerance import NOT_READY, UNREACHABLE, UNSCHEDULABLE, tolerates
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet, by_node
@@ -111,7 +112,7 @@ def _as_before(taint: dict[str, Any], old: Sequence[dict[str, Any]], now_s: floa
     for found in old:
         if (found["key"], found.get("effect")) == (taint["key"], taint["effect"]):
             return found
-    return {**taint, "timeAdded": timestamp(now_s)}
+    return {**taint, "timeAdded": rfc3339(now_s)}
 
 
 def evict_in_s(pod: Object, taints: Sequence[Mapping[str, Any]], *, now_s: float) -> float | None:
@@ -125,7 +126,7 @@ def evict_in_s(pod: Object, taints: Sequence[Mapping[str, Any]], *, now_s: float
             return 0.0
         limits = [t["tolerationSeconds"] for t in matching if t.get("tolerationSeconds") is not None]
         if limits:
-            since_s = parse_time(taint.get("timeAdded")) or now_s
+            since_s = parse_rfc3339(taint.get("timeAdded")) or now_s
             deadlines.append(max(0.0, since_s + min(limits) - now_s))
     return min(deadlines, default=None)
 
@@ -232,7 +233,7 @@ class NodeLifecycle:
         for pod in self._pods.by_index("node", node):
             if (condition_of(pod, "Ready") or {}).get("status") != "True":
                 continue
-            condition = {"type": "Ready", "status": "False", "lastTransitionTime": timestamp(self._clock.now_s())}
+            condition = {"type": "Ready", "status": "False", "lastTransitionTime": rfc3339(self._clock.now_s())}
             meta = pod["metadata"]
             try:
                 await self._api.patch(

@@ -6,33 +6,18 @@ Not here: decisions of one loop.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from skerry.api.gvk import Object, Resource
+from skerry.api.meta import is_deleting, owner_reference, parse_rfc3339, rfc3339
 from skerry.base.json import deep_copy
 
 Labels = Mapping[str, str]
 
 
-def timestamp(now_s: float) -> str:
-    """RFC 3339 in whole seconds, as ``metav1.Time``."""
-    return datetime.fromtimestamp(int(now_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def parse_time(text: str | None) -> float | None:
-    """Seconds since 1970 of a ``metav1.Time`` or ``MicroTime``; None for nothing and for nonsense."""
-    if not text:
-        return None
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None
-
-
 def created_s(obj: Object) -> float:
     """When the object was created; 0 when it does not say."""
-    return parse_time(obj["metadata"].get("creationTimestamp")) or 0.0
+    return parse_rfc3339(obj["metadata"].get("creationTimestamp")) or 0.0
 
 
 def labels_of(obj: Object) -> dict[str, str]:
@@ -45,13 +30,11 @@ def annotations_of(obj: Object) -> dict[str, str]:
     return obj["metadata"].get("annotations") or {}
 
 
-def is_deleting(obj: Object) -> bool:
-    """Whether somebody asked for its deletion."""
-    return bool(obj["metadata"].get("deletionTimestamp"))
-
-
 def matches(selector: Mapping[str, Any] | None, labels: Labels) -> bool:
     """Whether a ``LabelSelector`` selects these labels. An absent one selects nothing, an empty one everything.
+
+    For objects that were validated when they were stored: unlike ``api.selectors`` this parses and refuses nothing,
+    because it runs for every pod in handlers that must not fail.
 
     Source: apimachinery/pkg/apis/meta/v1/helpers.go:LabelSelectorAsSelector (v1.36).
     """
@@ -85,26 +68,6 @@ def _compares(operator: str, found: str | None, values: Iterable[str]) -> bool:
     return (operator == "Gt" and number > bound) or (operator == "Lt" and number < bound)
 
 
-def controller_of(obj: Object) -> dict[str, Any] | None:
-    """The owner reference that controls the object."""
-    for owner in obj["metadata"].get("ownerReferences") or ():
-        if owner.get("controller"):
-            return dict(owner)
-    return None
-
-
-def controller_ref(owner: Object, resource: Resource) -> dict[str, Any]:
-    """An owner reference that makes ``owner`` the controller."""
-    return {
-        "apiVersion": resource.api_version,
-        "kind": resource.kind,
-        "name": owner["metadata"]["name"],
-        "uid": owner["metadata"]["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
-
-
 def pod_from_template(template: Mapping[str, Any], owner: Object, resource: Resource) -> Object:
     """A new Pod made from a pod template, controlled by ``owner``; named ``<owner>-<5 characters>`` by the server."""
     meta = template.get("metadata") or {}
@@ -117,7 +80,7 @@ def pod_from_template(template: Mapping[str, Any], owner: Object, resource: Reso
             "labels": dict(meta.get("labels") or {}),
             "annotations": dict(meta.get("annotations") or {}),
             "finalizers": list(meta.get("finalizers") or []),
-            "ownerReferences": [controller_ref(owner, resource)],
+            "ownerReferences": [owner_reference(owner, resource)],
         },
         "spec": deep_copy(template["spec"]),
     }
@@ -152,7 +115,7 @@ def ready_since_s(pod: Object) -> float | None:
     condition = condition_of(pod, "Ready")
     if condition is None or condition.get("status") != "True":
         return None
-    return parse_time(condition.get("lastTransitionTime")) or created_s(pod)
+    return parse_rfc3339(condition.get("lastTransitionTime")) or created_s(pod)
 
 
 def available_in_s(pod: Object, min_ready_s: int, now_s: float) -> float | None:
@@ -172,7 +135,7 @@ def set_condition(
     conditions: list[dict[str, Any]], kind: str, status: str, reason: str, message: str, *, now_s: float
 ) -> list[dict[str, Any]]:
     """A new list with the condition set; ``lastTransitionTime`` moves only when the status does."""
-    now = timestamp(now_s)
+    now = rfc3339(now_s)
     fresh = {"type": kind, "status": status, "lastTransitionTime": now, "reason": reason, "message": message}
     out = []
     found = False

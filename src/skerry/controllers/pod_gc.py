@@ -6,10 +6,11 @@ Source: kubernetes pkg/controller/podgc/gc_controller.go (v1.36).
 from __future__ import annotations
 
 from skerry.api.gvk import NODES, PODS, Object
+from skerry.api.meta import is_deleting
 from skerry.api.status import ApiError, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.obs.log import get_log
-from skerry.controllers.objects import created_s, is_deleting, phase_of
+from skerry.controllers.objects import created_s, phase_of
 from skerry.kube.informer import InformerSet
 from skerry.kube.ports import KubeApi
 

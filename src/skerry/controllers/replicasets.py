@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.api.gvk import PODS, REPLICASETS, Object
+from skerry.api.meta import controller_of, is_deleting, owner_reference
 from skerry.api.status import ApiError, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.controllers.expectations import Expectations
@@ -17,12 +18,9 @@ from skerry.controllers.loop import Loop
 from skerry.controllers.objects import (
     annotations_of,
     available_in_s,
-    controller_of,
-    controller_ref,
     created_s,
     is_active,
     is_available,
-    is_deleting,
     is_ready,
     labels_of,
     matches,
@@ -229,7 +227,7 @@ class ReplicaSetController:
 
     async def _adopt(self, rs: Object, pod: Object) -> Object:
         owners = pod["metadata"].get("ownerReferences") or []
-        return await self._set_owners(pod, [*owners, controller_ref(rs, REPLICASETS)])
+        return await self._set_owners(pod, [*owners, owner_reference(rs, REPLICASETS)])
 
     async def _set_owners(self, pod: Object, owners: list[dict[str, Any]]) -> Object:
         meta = pod["metadata"]

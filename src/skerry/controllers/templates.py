@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from skerry.api.meta import safe_encoded
 from skerry.base import json
 
 HASH_LABEL = "pod-template-hash"
-_SAFE = "bcdfghjklmnpqrstvwxz2456789"
 
 
 def template_hash(template: Mapping[str, Any], collisions: int = 0) -> str:
@@ -17,7 +17,7 @@ def template_hash(template: Mapping[str, Any], collisions: int = 0) -> str:
     value = 0x811C9DC5
     for byte in data:
         value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
-    return "".join(_SAFE[ord(digit) % len(_SAFE)] for digit in str(value))
+    return safe_encoded(str(value))
 
 
 def same_template(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

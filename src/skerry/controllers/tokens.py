@@ -7,9 +7,9 @@ pkg/controller/certificates/rootcacertpublisher/publisher.go (v1.36).
 from __future__ import annotations
 
 from skerry.api.gvk import CONFIGMAPS, NAMESPACES, SERVICEACCOUNTS, Object
+from skerry.api.meta import is_deleting
 from skerry.api.status import AlreadyExists, ApiError
 from skerry.controllers.loop import Loop
-from skerry.controllers.objects import is_deleting
 from skerry.kube.informer import InformerSet, Key
 from skerry.kube.ports import KubeApi
 

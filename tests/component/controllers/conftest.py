@@ -23,6 +23,7 @@ from skerry.api.gvk import (
     SERVICES,
     Object,
 )
+from skerry.api.meta import is_deleting, rfc3339
 from skerry.api.status import NotFound
 from skerry.apiserver.auth.authn import User
 from skerry.apiserver.core import ApiCore
@@ -35,7 +36,7 @@ from skerry.controllers.endpoints import ENDPOINTS, EndpointController
 from skerry.controllers.gc import GarbageCollector
 from skerry.controllers.loop import Loop
 from skerry.controllers.namespaces import NamespaceController
-from skerry.controllers.objects import is_deleting, is_ready, timestamp
+from skerry.controllers.objects import is_ready
 from skerry.controllers.pod_gc import PodGarbageCollector
 from skerry.controllers.replicasets import ReplicaSetController
 from skerry.controllers.scheduler.loop import Scheduler
@@ -83,7 +84,7 @@ class Kubelet:
 
     async def _start(self, pod: Object) -> None:
         broken = any(container["image"] == "broken" for container in pod["spec"]["containers"])
-        now = timestamp(SystemClock().now_s())
+        now = rfc3339(SystemClock().now_s())
         ready = {"type": "Ready", "status": "False" if broken else "True", "lastTransitionTime": now}
         status = {"phase": "Running", "podIP": "10.1.0.7", "conditions": [ready]}
         meta = pod["metadata"]
@@ -137,7 +138,7 @@ class Cluster:
         await self.api.create(NODES, node)
         status = {
             "allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"},
-            "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": timestamp(1e9)}],
+            "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": rfc3339(1e9)}],
         }
         await self.api.patch(NODES, name, {"status": status}, subresource="status")
         await self.api.patch(NODES, name, {"spec": {"taints": None}})

@@ -10,11 +10,12 @@ import pytest
 from tests.component.controllers.conftest import ADMIN
 
 from skerry.api.gvk import LEASES, NODES, PODS, SERVICEACCOUNTS, Object
+from skerry.api.meta import rfc3339
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.local import LocalKubeApi
 from skerry.base.aio.supervise import Supervisor
 from skerry.controllers.node_lifecycle import EDGE_LABEL, NodeLifecycle, Patience
-from skerry.controllers.objects import condition_of, timestamp
+from skerry.controllers.objects import condition_of
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet
 from skerry.testing.clock import VirtualClock
@@ -34,7 +35,7 @@ class World:
     async def add_node(self, name: str, *, edge: bool) -> None:
         labels = {EDGE_LABEL: ""} if edge else {}
         await self.api.create(NODES, {"metadata": {"name": name, "labels": labels}})
-        ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": timestamp(1e9)}
+        ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": rfc3339(1e9)}
         await self.api.patch(NODES, name, {"status": {"conditions": [ready]}}, subresource="status")
         pod: Object = {
             "metadata": {"name": f"on-{name}", "namespace": "default"},
@@ -131,7 +132,7 @@ async def test_a_node_that_comes_back_is_freed_of_its_taints(world: World) -> No
     await world.pass_time(10, beating=("steady", "edge"))
     await world.pass_time(80, beating=("steady",))
     assert (await world.state("edge"))[0] == "Unknown"
-    ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": timestamp(2e9)}
+    ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": rfc3339(2e9)}
     await world.api.patch(
         NODES, "edge", {"status": {"conditions": [ready]}}, patch_type="strategic", subresource="status"
     )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from skerry.api.gvk import Object
+from skerry.api.meta import rfc3339
 from skerry.controllers.daemonsets import (
     REVISION_LABEL,
     daemon_pod,
@@ -17,7 +18,6 @@ from skerry.controllers.daemonsets import (
     plan,
     revision_of,
 )
-from skerry.controllers.objects import timestamp
 
 NOW_S = 1_750_000_000.0
 EVERYTHING = [{"operator": "Exists"}]
@@ -40,7 +40,7 @@ def node(name: str, labels: dict[str, str] | None = None, *taints: dict[str, str
 
 def pod(at: str, *, revision: str = "new", ready: bool = True, phase: str = "Running", **meta: Any) -> Object:
     found = daemon_pod(daemon_set(), at, revision)
-    since = timestamp(NOW_S - 60)
+    since = rfc3339(NOW_S - 60)
     found["metadata"] |= {"name": f"on-{at}", "uid": f"on-{at}", "creationTimestamp": since, **meta}
     found["spec"]["nodeName"] = at
     found["status"] = {"phase": phase}
@@ -60,7 +60,7 @@ def test_one_pod_per_node() -> None:
 
 
 def test_a_pod_on_its_way_out_is_waited_for() -> None:
-    assert decide(daemon_set(), [node("a")], [pod("a", deletionTimestamp=timestamp(NOW_S))]) == ([], [])
+    assert decide(daemon_set(), [node("a")], [pod("a", deletionTimestamp=rfc3339(NOW_S))]) == ([], [])
 
 
 def test_the_pod_is_bound_by_name_and_keeps_the_templates_terms() -> None:
@@ -137,10 +137,10 @@ def test_wanting_no_edges_is_not_an_opt_in() -> None:
 
 
 def test_doubles_and_failed_pods_go() -> None:
-    double = pod("a", name="second", creationTimestamp=timestamp(NOW_S))
+    double = pod("a", name="second", creationTimestamp=rfc3339(NOW_S))
     assert decide(daemon_set(), [node("a")], [pod("a"), double]) == ([], ["second"])
     assert decide(daemon_set(), [node("a")], [pod("a", phase="Failed", ready=False)]) == ([], ["on-a"])
-    fresh = pod("a", phase="Failed", ready=False, creationTimestamp=timestamp(NOW_S - 1))
+    fresh = pod("a", phase="Failed", ready=False, creationTimestamp=rfc3339(NOW_S - 1))
     decided = plan(daemon_set(), [node("a")], [fresh], revision="new", now_s=NOW_S)
     assert decided.delete == [] and decided.again_s == 4
 

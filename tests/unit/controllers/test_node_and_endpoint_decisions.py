@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 
 from skerry.api.gvk import Object
+from skerry.api.meta import parse_rfc3339, rfc3339
 from skerry.controllers.endpoints import wanted_endpoints, wanted_slices
 from skerry.controllers.node_lifecycle import EDGE_LABEL, evict_in_s, heartbeat_of, silent_conditions, wanted_taints
-from skerry.controllers.objects import matches, parse_time, resolve_percent, set_condition, timestamp
+from skerry.controllers.objects import matches, resolve_percent, set_condition
 
 NOW_S = 1_750_000_000.0
 
 
 def node(ready: str, *, edge: bool = False, taints: list[dict[str, str]] | None = None, **spec: Any) -> Object:
     labels = {EDGE_LABEL: ""} if edge else {}
-    conditions = [{"type": "Ready", "status": ready, "lastHeartbeatTime": timestamp(NOW_S - 9)}]
+    conditions = [{"type": "Ready", "status": ready, "lastHeartbeatTime": rfc3339(NOW_S - 9)}]
     return {
         "metadata": {"name": "n", "labels": labels},
         "spec": {"taints": taints or [], **spec},
@@ -48,7 +49,7 @@ def test_in_a_full_outage_nothing_is_evicted() -> None:
 
 def test_other_taints_and_old_times_stay() -> None:
     mine = {"key": "gpu", "effect": "NoExecute", "value": "x"}
-    old = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "timeAdded": timestamp(NOW_S - 500)}
+    old = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "timeAdded": rfc3339(NOW_S - 500)}
     taints = wanted_taints(node("Unknown", taints=[mine, old]), may_evict=True, now_s=NOW_S)
     assert taints[0] == mine and old in taints
     back = wanted_taints(node("True", taints=[mine, old]), may_evict=True, now_s=NOW_S)
@@ -75,7 +76,7 @@ def test_silence_makes_conditions_unknown_and_keeps_the_heartbeat() -> None:
 
 
 def test_eviction_waits_for_the_shortest_toleration() -> None:
-    taints = [{"key": "k", "effect": "NoExecute", "timeAdded": timestamp(NOW_S - 100)}]
+    taints = [{"key": "k", "effect": "NoExecute", "timeAdded": rfc3339(NOW_S - 100)}]
 
     def left(*tolerations: dict[str, Any]) -> float | None:
         return evict_in_s({"spec": {"tolerations": list(tolerations)}}, taints, now_s=NOW_S)
@@ -160,7 +161,7 @@ def test_conditions_move_their_time_only_with_their_status() -> None:
     second = set_condition(first, "T", "True", "B", "b", now_s=NOW_S + 60)
     assert second[0]["lastTransitionTime"] == first[0]["lastTransitionTime"] and second[0]["reason"] == "B"
     third = set_condition(second, "T", "False", "C", "c", now_s=NOW_S + 60)
-    assert parse_time(third[0]["lastTransitionTime"]) == NOW_S + 60
+    assert parse_rfc3339(third[0]["lastTransitionTime"]) == NOW_S + 60
 
 
 def test_percentages() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from skerry.api.gvk import Object
-from skerry.controllers.objects import timestamp
+from skerry.api.meta import rfc3339
 from skerry.controllers.replicasets import DELETION_COST, claim, deletion_order, next_available_s, replicaset_status
 
 NOW_S = 1_750_000_000.0
@@ -26,7 +26,7 @@ def rs(**spec: Any) -> Object:
 def pod(name: str, *, node: str = "n", phase: str = "Running", ready_s: float | None = None, **meta: Any) -> Object:
     conditions = []
     if ready_s is not None:
-        conditions = [{"type": "Ready", "status": "True", "lastTransitionTime": timestamp(NOW_S - ready_s)}]
+        conditions = [{"type": "Ready", "status": "True", "lastTransitionTime": rfc3339(NOW_S - ready_s)}]
     return {
         "metadata": {"name": name, "namespace": "d", "uid": name, "labels": {"app": "web"}, **meta},
         "spec": {"nodeName": node} if node else {},
@@ -81,8 +81,8 @@ def test_deletion_order() -> None:
 def test_crowded_nodes_are_thinned_first_and_younger_pods_go_first() -> None:
     pods = [
         owned("alone", node="n1", ready_s=5),
-        owned("old", node="n2", ready_s=5, creationTimestamp=timestamp(NOW_S - 100)),
-        owned("young", node="n2", ready_s=5, creationTimestamp=timestamp(NOW_S - 10)),
+        owned("old", node="n2", ready_s=5, creationTimestamp=rfc3339(NOW_S - 100)),
+        owned("young", node="n2", ready_s=5, creationTimestamp=rfc3339(NOW_S - 10)),
     ]
     assert names(deletion_order(pods)) == ["young", "old", "alone"]
 

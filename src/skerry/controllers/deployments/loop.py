@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from skerry.api.gvk import DEPLOYMENTS, PODS, REPLICASETS, Object
+from skerry.api.meta import controller_of, is_deleting, owner_reference
 from skerry.api.status import AlreadyExists, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.controllers.deployments.plan import (
@@ -18,7 +19,7 @@ from skerry.controllers.deployments.plan import (
     plan,
 )
 from skerry.controllers.loop import Loop
-from skerry.controllers.objects import controller_of, controller_ref, is_deleting, labels_of, matches, phase_of
+from skerry.controllers.objects import labels_of, matches, phase_of
 from skerry.controllers.templates import same_template
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet, Key, by_controller, by_namespace
@@ -105,7 +106,7 @@ class DeploymentController:
 
     async def _adopt(self, deployment: Object, rs: Object) -> Object:
         meta = rs["metadata"]
-        owners = [*(meta.get("ownerReferences") or []), controller_ref(deployment, DEPLOYMENTS)]
+        owners = [*(meta.get("ownerReferences") or []), owner_reference(deployment, DEPLOYMENTS)]
         patch = {
             "metadata": {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"], "ownerReferences": owners}
         }

@@ -11,17 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.api.gvk import DEPLOYMENTS, Object
+from skerry.api.meta import is_deleting, owner_reference, parse_rfc3339, rfc3339
 from skerry.base import json
-from skerry.controllers.objects import (
-    annotations_of,
-    condition_of,
-    controller_ref,
-    created_s,
-    is_deleting,
-    parse_time,
-    resolve_percent,
-    timestamp,
-)
+from skerry.controllers.objects import annotations_of, condition_of, created_s, resolve_percent
 from skerry.controllers.templates import HASH_LABEL, same_template, template_hash
 
 REVISION = "deployment.kubernetes.io/revision"
@@ -324,7 +316,7 @@ class _Planner:
                 "namespace": meta["namespace"],
                 "labels": dict(labels),
                 "annotations": {**self._copied(), **self._sizes(), REVISION: revision},
-                "ownerReferences": [controller_ref(deployment, DEPLOYMENTS)],
+                "ownerReferences": [owner_reference(deployment, DEPLOYMENTS)],
             },
             "spec": {
                 "replicas": replicas,
@@ -481,7 +473,7 @@ class _Planner:
         return max(1.0, self._updated_s(now) + deadline_s - self._now_s + 1.0)
 
     def _updated_s(self, condition: Mapping[str, Any]) -> float:
-        return parse_time(condition.get("lastUpdateTime")) or self._now_s
+        return parse_rfc3339(condition.get("lastUpdateTime")) or self._now_s
 
     def _note_pause(self, *, paused: bool) -> None:
         if not self._deployment["spec"].get("progressDeadlineSeconds"):
@@ -499,7 +491,7 @@ class _Planner:
         self._condition("Progressing", status, reason, message)
 
     def _condition(self, kind: str, status: str, reason: str, message: str) -> None:
-        now = timestamp(self._now_s)
+        now = rfc3339(self._now_s)
         old = next((c for c in self._conditions if c["type"] == kind), None)
         same = old is not None and old.get("status") == status and old.get("reason") == reason
         if same and reason != "ReplicaSetUpdated":  # only progress renews its time: the deadline counts from there

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from skerry.api.gvk import NODES, PODS, Object
+from skerry.api.meta import is_deleting, rfc3339
 from skerry.api.status import NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.controllers.loop import Loop
-from skerry.controllers.objects import condition_of, is_deleting, labels_of, phase_of, timestamp
+from skerry.controllers.objects import condition_of, labels_of, phase_of
 from skerry.controllers.scheduler.plan import Choice, NodeView, choose, view
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet, Key, by_node, key_of
@@ -152,7 +153,7 @@ class Scheduler:
             "status": "False",
             "reason": reason,
             "message": message,
-            "lastTransitionTime": old.get("lastTransitionTime") or timestamp(self._clock.now_s()),
+            "lastTransitionTime": old.get("lastTransitionTime") or rfc3339(self._clock.now_s()),
         }
         patch = {"metadata": {"uid": pod["metadata"]["uid"]}, "status": {"conditions": [condition]}}
         meta = pod["metadata"]

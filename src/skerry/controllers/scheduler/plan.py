@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Any
 
 from skerry.api.gvk import Object
-from skerry.controllers.objects import controller_of, labels_of, matches, phase_of
+from skerry.api.meta import controller_of
+from skerry.api.quantity import milli_cpu, whole_units
+from skerry.controllers.objects import labels_of, matches, phase_of
 from skerry.controllers.tolerance import (
     HARD_EFFECTS,
     UNSCHEDULABLE,
@@ -25,27 +26,16 @@ from skerry.controllers.tolerance import (
 HostPort = tuple[str, str, int]
 """``(address, protocol, port)``; 0.0.0.0 stands for every address."""
 _ANY_ADDRESS = "0.0.0.0"
-_SUFFIXES = {
-    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1), "k": Decimal(10**3),
-    "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12), "P": Decimal(10**15), "E": Decimal(10**18),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40), "Pi": Decimal(2**50),
-    "Ei": Decimal(2**60),
-}  # fmt: skip
 _SCORED_DEFAULTS = {"cpu": 100, "memory": 200 * 1024 * 1024}
 """What a container without requests counts as when nodes are compared."""
 
 
 def amount(resource: str, text: str | int | float) -> int:
     """A quantity as a whole number, rounded up: millicores for ``cpu``, else bytes or pieces; 0 for nonsense."""
-    plain = str(text).strip()
-    number = plain.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    suffix = plain[len(number) :]
     try:
-        value = Decimal(plain) if suffix not in _SUFFIXES else Decimal(number) * _SUFFIXES[suffix]
-    except InvalidOperation:
+        return milli_cpu(text) if resource == "cpu" else whole_units(text)
+    except ValueError:
         return 0
-    scaled = value * 1000 if resource == "cpu" else value
-    return int(scaled.to_integral_value(ROUND_CEILING))
 
 
 def requests_of(spec: Mapping[str, Any]) -> dict[str, int]:
