@@ -1,0 +1,257 @@
+"""``skerry edge run``: the composition root of the edge agent, top to bottom in start order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from skerry.api.config import edge as kind
+from skerry.api.config.edge import EdgeConfig
+from skerry.app import output
+from skerry.app.edge_devices import DeviceParts
+from skerry.app.edge_pods import PodParts
+from skerry.app.places import edge_data
+from skerry.app.runtimes import open_runtime
+from skerry.base import conf, json
+from skerry.base.aio.clock import SystemClock
+from skerry.base.aio.supervise import Supervisor
+from skerry.base.errors import ConfigError
+from skerry.base.files import DirectoryLock, write_atomic, write_secret
+from skerry.base.net.edge_tls import small_tls_buffers
+from skerry.base.net.http_edge import EdgeHttpServer
+from skerry.base.net.ws_client import Target, WebSocketClient, connect
+from skerry.base.netif import address_towards
+from skerry.base.obs.log import get_log
+from skerry.base.obs.metrics import Registry
+from skerry.edge.kubelet.server import KubeletServer
+from skerry.edge.link.dial import DialledLink
+from skerry.edge.link.enrol import CertificateFiles
+from skerry.edge.node import machine
+from skerry.edge.node.keeper import NodeKeeper
+from skerry.edge.node.status import Vitals
+from skerry.edge.store.db import open_database
+from skerry.edge.store.objects import EdgeObjects
+from skerry.edge.store.outbox import EdgeOutbox
+from skerry.edge.store.rowcodec import PlainCodec
+from skerry.edge.sync.drain import Drain
+from skerry.edge.sync.inbox import Inbox
+from skerry.edge.sync.remote import ObjectSource, Remote, TokenSource
+from skerry.edge.tunnel.client import TunnelClient
+from skerry.runtime.logs import read_log
+from skerry.wire.kubeedge.tunnel import CONNECT_PATH, HEADER_ADDRESS, HEADER_NODE, HEADER_WINDOW, MAX_DATA_BYTES
+
+log = get_log(__name__)
+
+NODE_FILE = "node.json"
+RUN_FILE = "run.json"
+STATUS_FILE = "status.json"
+_WINDOW_BYTES = 256 * 1024
+
+
+def main(*, config_file: Path | None, flags: Mapping[str, Any], as_json: bool) -> int:
+    """Run until a signal comes. Returns the exit code."""
+    config = load_config(config_file, flags)
+    joined = read_node(config.data)
+    small_tls_buffers()
+    with DirectoryLock(config.data):
+        return asyncio.run(run_edge(config, joined, as_json=as_json))
+
+
+def load_config(config_file: Path | None, flags: Mapping[str, Any]) -> EdgeConfig:
+    """Defaults, the file (or the one that the join wrote), the environment, the flags."""
+    file = config_file or edge_data(flags.get("data")) / "edge.yaml"
+    found = conf.read_file(file, kind=kind.KIND, api_version=kind.API_VERSION) if config_file or file.exists() else {}
+    found.setdefault("data", str(edge_data(flags.get("data"))))
+    return conf.build(
+        EdgeConfig, file=found, file_name=str(file), environment=os.environ, prefix=kind.ENVIRONMENT_PREFIX, flags=flags
+    )
+
+
+def read_node(data: Path) -> dict[str, Any]:
+    """What the join wrote: node, hubs, tunnels, join.
+
+    Raises:
+        ConfigError: this directory has not joined.
+    """
+    try:
+        found: dict[str, Any] = json.loads((data / NODE_FILE).read_bytes())
+    except FileNotFoundError as exc:
+        raise ConfigError(
+            f"{data} has not joined a cloud",
+            hint="on the cloud: skerry token create --node NAME; then run the printed line here",
+        ) from exc
+    return found
+
+
+async def run_edge(config: EdgeConfig, joined: Mapping[str, Any], *, as_json: bool) -> int:
+    """Build the parts, serve, and stop in reverse order."""
+    stop = _on_signals()
+    async with AsyncExitStack() as stack:
+        agent = EdgeAgent(config, joined)
+        facts = await agent.start(stack)
+        write_atomic(config.data / RUN_FILE, json.dumps(facts), mode=0o600)
+        stack.callback((config.data / RUN_FILE).unlink, missing_ok=True)
+        output.emit(facts, as_json=as_json, text=f"edge node {agent.node} serves; data in {config.data}")
+        gc.collect()
+        gc.freeze()
+        await stop.wait()
+        log.info("agent.stopping", stop_pods=config.stop_pods)
+        if config.stop_pods:
+            await agent.pods.stop_all()
+    return 0
+
+
+class EdgeAgent:
+    """Every part of the agent; ``start`` brings them up in order."""
+
+    def __init__(self, config: EdgeConfig, joined: Mapping[str, Any]) -> None:
+        self.config = config
+        self.node = str(joined["node"])
+        self._joined = joined
+        self._clock = SystemClock()
+        self._files = CertificateFiles(config.data / "certs")
+        self.metrics = Registry()
+        self.database = open_database(config.data)
+        self.objects = EdgeObjects(self.database, codec=PlainCodec(), clock=self._clock)
+        self.outbox = EdgeOutbox(self.database, clock=self._clock)
+        hubs = [(str(host), int(port)) for host, port in joined["hubs"]]
+        self.link = DialledLink(hubs, node=self.node, files=self._files, clock=self._clock)
+        self.remote = Remote(self.link)
+        self.drain = Drain(self.outbox, self.link, clock=self._clock)
+        self._address = config.node_ip or address_towards(*hubs[0])
+
+    async def start(self, stack: AsyncExitStack) -> dict[str, Any]:
+        """Bring everything up; ``stack`` takes it down again. Returns the facts that say so."""
+        stack.callback(self.database.close)
+        supervisor = await stack.enter_async_context(Supervisor("agent", clock=self._clock))
+        self.runtime = await open_runtime(self.config, self.node, joined_runtime=str(self._joined.get("runtime", "")))
+        stack.push_async_callback(self.runtime.pods.aclose)
+        self.pods = PodParts(
+            self.config, node=self.node, node_ip=self._address, runtime=self.runtime, objects=self.objects,
+            outbox=self.outbox, sources=ObjectSource(self.objects, self.remote),
+            tokens=TokenSource(self.objects, self.remote, clock=self._clock), clock=self._clock,
+        )  # fmt: skip
+        self.devices = DeviceParts(
+            self.config, node=self.node, database=self.database, objects=self.objects, outbox=self.outbox,
+            link=self.link, clock=self._clock,
+        )  # fmt: skip
+        inbox = Inbox(self.objects, link=self.link, handlers=self.devices.handlers())
+        self.link.on_envelope(inbox.take)
+        await self.pods.start(stack)
+        await self.devices.start(stack)
+        kubelet_socket = await self._serve_kubelet(stack)
+        self._start_node(supervisor)
+        self._start_tunnels(supervisor, kubelet_socket)
+        supervisor.keep("drain", self.drain.run)
+        supervisor.keep("link", self.link.run)
+        supervisor.keep("certificate", self._keep_certificate)
+        supervisor.keep("status-file", self._tell_status)
+        return {
+            "ready": True,
+            "node": self.node,
+            "pids": {"edge": os.getpid()},
+            "runtime": self.runtime.kind,
+            "data": str(self.config.data),
+            "sockets": {"kubelet": str(kubelet_socket), "dmi": str(self.devices.dmi_socket)},
+        }
+
+    async def _serve_kubelet(self, stack: AsyncExitStack) -> Path:
+        token_file = self.config.data / "kubelet.token"
+        if not token_file.exists():
+            write_secret(token_file, secrets.token_urlsafe(32).encode())
+        server = KubeletServer(
+            self.pods.node_pods, read_log=read_log, token=token_file.read_text().strip(), clock=self._clock
+        )
+        door = EdgeHttpServer(server.handle, name="kubelet")
+        stack.push_async_callback(door.aclose)
+        path = self.config.data / "kubelet.sock"
+        await door.listen_unix(path)
+        if self.config.kubelet_port:
+            await door.listen_tcp("127.0.0.1", self.config.kubelet_port)
+        return path
+
+    def _start_node(self, supervisor: Supervisor) -> None:
+        facts = machine.read_machine(self.node, labels=self.config.labels, taints=())
+        keeper = NodeKeeper(facts, remote=self.remote, read_vitals=self._vitals, clock=self._clock)
+
+        def changed(is_up: bool) -> None:
+            if is_up:
+                keeper.reconnected()
+
+        self.link.on_state(changed)
+        supervisor.keep("node-status", keeper.run_status)
+        supervisor.keep("node-lease", keeper.run_lease)
+
+    async def _vitals(self) -> Vitals:
+        total, free = machine.disk(self.config.data)
+        name, why = await self.runtime.describe()
+        return Vitals(
+            address=self._address, disk_total_bytes=total, disk_free_bytes=free,
+            memory_free_bytes=machine.memory()["MemAvailable"], runtime=name, runtime_message=why,
+            notes=self.runtime.notes,
+        )  # fmt: skip
+
+    def _start_tunnels(self, supervisor: Supervisor, kubelet_socket: Path) -> None:
+        for host, port in self._joined["tunnels"]:
+            client = TunnelClient(
+                lambda host=host, port=port: self._dial_tunnel(str(host), int(port)),  # type: ignore[misc]
+                kubelet_socket=kubelet_socket, clock=self._clock,
+            )  # fmt: skip
+            supervisor.keep(f"tunnel-{host}:{port}", client.run)
+
+    @asynccontextmanager
+    async def _dial_tunnel(self, host: str, port: int) -> AsyncIterator[_TunnelSocket]:
+        headers = {HEADER_NODE: self.node, HEADER_ADDRESS: self._address, HEADER_WINDOW: str(_WINDOW_BYTES)}
+        target = Target(host, port, CONNECT_PATH, headers)
+        async with connect(target, tls=self._files.context(), limit_bytes=MAX_DATA_BYTES + 64) as websocket:
+            yield _TunnelSocket(websocket)
+
+    async def _keep_certificate(self) -> None:
+        host, port = self._joined["join"]
+        await self.link.keep_certificate(str(host), int(port))
+
+    async def _tell_status(self) -> None:
+        """Keep a file for ``skerry edge status``, which must work with the agent busy and the cloud gone."""
+        while True:
+            oldest_s = self.outbox.oldest_s()
+            facts = {
+                "node": self.node, "pid": os.getpid(), "written_s": self._clock.now_s(), "link_up": self.link.is_up,
+                "down_since_s": self.link.down_since_s, "why": self.link.why_down, "waiting": self.outbox.depth(),
+                "oldest_waiting_s": oldest_s, "dropped": self.outbox.dropped, "runtime": self.runtime.kind,
+                "readings": self.devices.counts(), "pods": self.pods.summary(),
+            }  # fmt: skip
+            write_atomic(self.config.data / STATUS_FILE, json.dumps(facts), mode=0o600)
+            await self._clock.sleep(2.0)
+
+
+class _TunnelSocket:
+    """A ``TunnelSocket`` over the edge's WebSocket client."""
+
+    def __init__(self, websocket: WebSocketClient) -> None:
+        self._websocket = websocket
+        text = websocket.headers.get("skerry-stream-window", "")
+        self.window_bytes = min(int(text), _WINDOW_BYTES) if text.isdigit() else 0
+
+    async def receive(self) -> bytes | None:
+        return await self._websocket.receive()
+
+    async def send_text(self, message: bytes) -> None:
+        await self._websocket.send_text(message)
+
+    async def ping(self) -> None:
+        await self._websocket.ping(b"ping you")
+
+
+def _on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,237 @@
+"""``skerry token`` and ``skerry node``: join tokens, and nodes as the link sees them."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from skerry.api.gvk import LEASES, NODES, PODS, Object
+from skerry.api.status import NotFound
+from skerry.app import client, output
+from skerry.app.client import CommandFailed
+from skerry.base import json
+from skerry.base.errors import ConfigError
+from skerry.cloud.join.ca import ca_certificate
+from skerry.cloud.join.enrolments import Enrolments
+from skerry.cloud.join.tokens import JoinTokens
+from skerry.kube.ports import KubeApi
+from skerry.wire.errors import ProtocolError
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def token_create(
+    *, node: str | None, uses: int | None, ttl: str, kubeconfig: Path | None, data: Path | None, namespace: str | None,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Make a token and print the join command."""
+    ttl_s = duration_s(ttl)
+    if node and uses:
+        raise ConfigError("--node and --uses exclude each other", hint="a token for one node name is good once")
+
+    async def work(api: KubeApi) -> int:
+        tokens = await _tokens(api)
+        try:
+            token, text = await tokens.create(node=node or "", uses=uses or 1, ttl_s=ttl_s)
+        except (ValueError, ProtocolError) as exc:
+            raise ConfigError(str(exc)) from exc
+        address, port = _join_address(data)
+        command = f"skerry join {address}{f':{port}' if port != 10002 else ''} --token {text}"
+        if node:
+            command += f" --node {node}"
+        facts = {
+            "id": token.id, "token": text, "node": token.node, "uses": token.uses, "expires_s": token.expires_s,
+            "command": command, "join": {"address": f"{address}:{port}"},
+        }  # fmt: skip
+        shown = (
+            f"{command}\n\nGood for {node or f'{token.uses} node(s)'} until {_when(token.expires_s)}. Shown only now."
+        )
+        output.emit(facts, as_json=as_json, text=shown)
+        return 0
+
+    return client.run(work, kubeconfig=kubeconfig, data=data)
+
+
+def token_list(*, kubeconfig: Path | None, data: Path | None, namespace: str | None, as_json: bool) -> int:
+    """List tokens."""
+
+    async def work(api: KubeApi) -> int:
+        found = await (await _tokens(api)).list()
+        rows = [(t.id, t.node or "any", t.uses_left, _left(t.expires_s), ",".join((*t.taken, *t.spent))) for t in found]
+        facts = {
+            "items": [
+                {
+                    "id": t.id,
+                    "node": t.node,
+                    "usesLeft": t.uses_left,
+                    "expires_s": t.expires_s,
+                    "nodes": [*t.taken, *t.spent],
+                }
+                for t in found
+            ]
+        }
+        text = output.table(("ID", "NODE", "USES LEFT", "EXPIRES IN", "USED BY"), rows) if rows else "no tokens"
+        output.emit(facts, as_json=as_json, text=text)
+        return 0
+
+    return client.run(work, kubeconfig=kubeconfig, data=data)
+
+
+def token_revoke(
+    *, token_id: str, kubeconfig: Path | None, data: Path | None, namespace: str | None, as_json: bool
+) -> int:
+    """Make a token useless."""
+
+    async def work(api: KubeApi) -> int:
+        if not await (await _tokens(api)).revoke(token_id):
+            raise CommandFailed(f"there is no token {token_id}", hint="see `skerry token list`")
+        output.emit({"revoked": token_id}, as_json=as_json, text=f"token {token_id} revoked")
+        return 0
+
+    return client.run(work, kubeconfig=kubeconfig, data=data)
+
+
+def node_list(*, kubeconfig: Path | None, data: Path | None, namespace: str | None, as_json: bool) -> int:
+    """Nodes with the state of their link."""
+
+    async def work(api: KubeApi) -> int:
+        facts = [_node_facts(node, await _lease(api, node)) for node in (await api.list(NODES)).items]
+        rows = [(f["name"], f["status"], f["lastSeen"], f["runtime"], f["version"], f["address"]) for f in facts]
+        headers = ("NAME", "STATUS", "LAST SEEN", "RUNTIME", "VERSION", "ADDRESS")
+        text = output.table(headers, rows) if rows else "no nodes; add one with: skerry token create --node NAME"
+        output.emit({"items": facts}, as_json=as_json, text=text)
+        return 0
+
+    return client.run(work, kubeconfig=kubeconfig, data=data)
+
+
+def node_show(*, name: str, kubeconfig: Path | None, data: Path | None, namespace: str | None, as_json: bool) -> int:
+    """One node: link, conditions, pods."""
+
+    async def work(api: KubeApi) -> int:
+        node = await api.get(NODES, name)
+        facts = _node_facts(node, await _lease(api, node))
+        conditions = node.get("status", {}).get("conditions", [])
+        pods = (await api.list(PODS, field_selector=f"spec.nodeName={name}")).items
+        facts["conditions"] = [{k: c.get(k) for k in ("type", "status", "reason", "message")} for c in conditions]
+        facts["pods"] = [_pod_facts(pod) for pod in pods]
+        head = "\n".join(
+            f"{key:<10} {facts[key]}" for key in ("name", "status", "lastSeen", "runtime", "version", "address")
+        )
+        rows = [(c["type"], c["status"], c["reason"], c["message"]) for c in facts["conditions"]]
+        text = head + "\n\n" + output.table(("CONDITION", "STATUS", "REASON", "MESSAGE"), rows)
+        pod_rows = [(p["namespace"], p["name"], p["phase"], p["restarts"]) for p in facts["pods"]]
+        text += "\n\n" + (output.table(("NAMESPACE", "POD", "PHASE", "RESTARTS"), pod_rows) if pod_rows else "no pods")
+        output.emit(facts, as_json=as_json, text=text)
+        return 0
+
+    return client.run(work, kubeconfig=kubeconfig, data=data)
+
+
+def node_revoke(*, name: str, kubeconfig: Path | None, data: Path | None, namespace: str | None, as_json: bool) -> int:
+    """Refuse a node's certificate from now on."""
+
+    async def work(api: KubeApi) -> int:
+        enrolments = Enrolments(api, tokens=await _tokens(api))
+        if not await enrolments.revoke(name):
+            raise CommandFailed(
+                f'node "{name}" has no certificate that could be revoked', hint="see `skerry node list`"
+            )
+        text = f"node {name}: certificate revoked; it must join again with a new token"
+        output.emit({"revoked": name}, as_json=as_json, text=text)
+        return 0
+
+    return client.run(work, kubeconfig=kubeconfig, data=data)
+
+
+def duration_s(text: str) -> float:
+    """``90s``, ``30m``, ``24h``, ``7d`` in seconds.
+
+    Raises:
+        ConfigError: another form.
+    """
+    found = re.fullmatch(r"(\d+)([smhd])", text)
+    if not found or not int(found[1]):
+        raise ConfigError(f"{text!r} is no duration", hint="write it as 30m, 24h or 7d")
+    return float(found[1]) * _UNITS_S[found[2]]
+
+
+async def _tokens(api: KubeApi) -> JoinTokens:
+    tokens = JoinTokens(api, ca_der=await ca_certificate(api))
+    await tokens.load()
+    return tokens
+
+
+async def _lease(api: KubeApi, node: Object) -> Object | None:
+    try:
+        return await api.get(LEASES, node["metadata"]["name"], namespace="kube-node-lease")
+    except NotFound:
+        return None
+
+
+def _node_facts(node: Object, lease: Object | None) -> dict[str, Any]:
+    status = node.get("status", {})
+    conditions = {item.get("type"): item for item in status.get("conditions", [])}
+    ready = conditions.get("Ready", {}).get("status")
+    seen = _parsed((lease or {}).get("spec", {}).get("renewTime"))
+    addresses = {item.get("type"): item.get("address") for item in status.get("addresses", [])}
+    info = status.get("nodeInfo", {})
+    return {
+        "name": node["metadata"]["name"],
+        "status": "Ready"
+        if ready == "True"
+        else f"Offline for {output.age(time.time() - seen)}"
+        if seen
+        else "NotReady",
+        "lastSeen": f"{output.age(time.time() - seen)} ago" if seen else "never",
+        "lastSeen_s": seen,
+        "runtime": info.get("containerRuntimeVersion", ""),
+        "version": info.get("kubeletVersion", ""),
+        "address": addresses.get("InternalIP", ""),
+    }
+
+
+def _pod_facts(pod: Object) -> dict[str, Any]:
+    statuses = pod.get("status", {}).get("containerStatuses", [])
+    return {
+        "namespace": pod["metadata"]["namespace"],
+        "name": pod["metadata"]["name"],
+        "phase": pod.get("status", {}).get("phase", "Unknown"),
+        "restarts": sum(int(item.get("restartCount", 0)) for item in statuses),
+    }
+
+
+def _join_address(data: Path | None) -> tuple[str, int]:
+    """Where nodes join, as the running cloud says in its ``run.json``."""
+    from skerry.app.places import cloud_data, data_root
+
+    places = (
+        [data, data / "cloud"] if data else [cloud_data(None), data_root() / "up/cloud", data_root() / "demo/cloud"]
+    )
+    for place in places:
+        try:
+            facts = json.loads((place / "run.json").read_bytes())
+            host = str(facts["advertise"][0]).rpartition(":")[0] or str(facts["advertise"][0])
+            return host, int(facts["endpoints"]["join"].rpartition(":")[2])
+        except (OSError, json.JsonError, KeyError, IndexError, ValueError):
+            continue
+    return "CLOUD-ADDRESS", 10002
+
+
+def _parsed(text: str | None) -> float:
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if text else 0.0
+    except ValueError:
+        return 0.0
+
+
+def _left(expires_s: float) -> str:
+    left_s = expires_s - time.time()
+    return output.age(left_s) if left_s > 0 else "expired"
+
+
+def _when(at_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(at_s))
