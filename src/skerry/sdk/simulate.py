@@ -5,9 +5,9 @@
 Holding registers of unit 1:
 
     0       temperature, int16, tenths of a degree; a sine around the setpoint
-    1, 2    number of this reading, uint32, high word first; each request that reads it counts one further
+    1, 2    number of this reading, uint32, low word first; each request that reads register 1 counts one further
     10      setpoint, int16, tenths of a degree; may be written, 5.0 to 30.0 degrees
-    20, 21  readings served so far, uint32; reading it does not count
+    20, 21  readings served so far, uint32, low word first; reading it does not count
 
 The counter tells whether every reading that left the device has reached the reader. Needs the extra ``simulate``.
 """
@@ -49,16 +49,16 @@ class Thermometer:
 
     def read(self, address: int, count: int) -> dict[int, int]:
         """The registers of a request; counts one reading when it covers the number of the reading."""
-        if address <= SEQUENCE + 1 and address + count > SEQUENCE:
+        if address <= SEQUENCE < address + count:
             self.served = (self.served + 1) & 0xFFFFFFFF
         high, low = self.served >> 16, self.served & 0xFFFF
         return {
             TEMPERATURE: self.temperature_tenths() & 0xFFFF,
-            SEQUENCE: high,
-            SEQUENCE + 1: low,
+            SEQUENCE: low,
+            SEQUENCE + 1: high,
             SETPOINT: self.setpoint_tenths & 0xFFFF,
-            SERVED: high,
-            SERVED + 1: low,
+            SERVED: low,
+            SERVED + 1: high,
         }
 
     def write(self, address: int, values: list[int]) -> bool:

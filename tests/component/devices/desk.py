@@ -68,7 +68,7 @@ class Desk:
 async def eventually(condition: Callable[[], bool], *, timeout_s: float = 8.0) -> None:
     """Wait until a condition of the outside world holds."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - the world outside sets no event
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import gmqtt
 import pytest
 from tests.component.devices.desk import Desk, device, eventually, model
+from tests.parts import Part, PartMissing, fetch
 
 from skerry.base import json
 from skerry.edge.bus.external import ExternalBus, Route
@@ -22,17 +22,17 @@ TEMPERATURE = {"name": "temperature", "type": "FLOAT", "accessMode": "ReadOnly"}
 SETPOINT = {"name": "setpoint", "type": "FLOAT", "accessMode": "ReadWrite"}
 
 
-def find_mosquitto() -> str:
-    found = shutil.which("mosquitto")
-    if found is None:
-        pytest.skip("mosquitto is not on this machine")
-    return found
+def find_mosquitto() -> Part:
+    try:
+        return fetch("mosquitto", "mosquitto")
+    except PartMissing as exc:
+        pytest.skip(str(exc))
 
 
 class Broker:
     """A mosquitto process of our own."""
 
-    def __init__(self, program: str, directory: Path) -> None:
+    def __init__(self, program: Part, directory: Path) -> None:
         self._program = program
         self._config = directory / "mosquitto.conf"
         with socket.socket() as probe:
@@ -43,7 +43,11 @@ class Broker:
     async def start(self) -> None:
         self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
         self._process = await asyncio.create_subprocess_exec(
-            self._program, "-c", str(self._config), stderr=asyncio.subprocess.DEVNULL
+            str(self._program.path),
+            "-c",
+            str(self._config),
+            stderr=asyncio.subprocess.DEVNULL,
+            env=self._program.env(),
         )
         async with asyncio.timeout(10):
             while True:

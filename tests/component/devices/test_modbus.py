@@ -26,7 +26,7 @@ TEMPERATURE = {
 }  # fmt: skip
 SEQUENCE = {
     "name": "sequence", "type": "INT", "accessMode": "ReadOnly",
-    "visitors": {"configData": {"register": "HoldingRegister", "offset": 1, "limit": 2}},
+    "visitors": {"configData": {"register": "HoldingRegister", "offset": 1, "limit": 2, "isRegisterSwap": True}},
 }  # fmt: skip
 SETPOINT = {
     "name": "setpoint", "type": "FLOAT", "accessMode": "ReadWrite", "minimum": "5", "maximum": "40",
