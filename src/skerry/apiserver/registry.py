@@ -129,8 +129,8 @@ def _kind(
     )
 
 
-def _review(group: str, plural: str, kind: str, *, namespaced: bool = False) -> Kind:
-    return _kind(Resource(group, "v1", plural, kind, namespaced), verbs=_CREATE, storage="")
+def _review(group: str, plural: str, kind: str, *, namespaced: bool = False, version: str = "v1") -> Kind:
+    return _kind(Resource(group, version, plural, kind, namespaced), verbs=_CREATE, storage="")
 
 
 _SCALE = Subresource("scale", group="autoscaling", version="v1", kind="Scale")
@@ -172,6 +172,8 @@ def builtin_kinds() -> tuple[Kind, ...]:
               storage="events", view="events"),
         _review("authentication.k8s.io", "tokenreviews", "TokenReview"),
         _review("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview"),
+        # kubectl 1.27 asks who it is in the beta version only
+        _review("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", version="v1beta1"),
         _review("authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview"),
         _review("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
         _review("authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),

@@ -12,6 +12,7 @@ from skerry.api.patch import json_patch, merge_patch, strategic_merge_patch
 from skerry.api.schema import Schema, SchemaTable, apply_defaults, find_unknown, prune
 from skerry.api.selectors import FieldTerm, LabelSelector, parse_fields, parse_labels
 from skerry.api.structural import compile_structural
+from skerry.api.table import age, columns, table_rows
 from skerry.api.validation import check_types, validate
 from skerry.apiserver.registry import Kind
 from skerry.apiserver.store.watch import Entry
@@ -161,8 +162,13 @@ class Semantics:
         self, kind: Kind, subresource: str, objects: list[Object], *, now_s: float
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Column definitions and rows (without their objects)."""
-        columns = [{"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}]
-        return columns, [{"cells": [obj["metadata"].get("name", "")]} for obj in objects]
+        printed = kind.custom.printer_columns if kind.custom is not None else None
+        if subresource == "scale":
+            return _scale_columns(), [_scale_row(obj, now_s) for obj in objects]
+        return (
+            columns(kind.resource, crd_columns=printed),
+            table_rows(kind.resource, objects, now_s=now_s, crd_columns=printed),
+        )
 
 
 def _term_matches(term: FieldTerm, entry: Entry) -> bool:
@@ -172,6 +178,22 @@ def _term_matches(term: FieldTerm, entry: Entry) -> bool:
         return (entry.key.ns == term.value) is term.is_equal
     sign = "=" if term.is_equal else "!="
     return entry.field(f"{term.label}{sign}{term.value}", lambda obj: "yes" if term.matches(obj) else "no") == "yes"
+
+
+def _scale_columns() -> list[dict[str, Any]]:
+    words = (
+        ("Name", "string", "name"),
+        ("Desired", "integer", ""),
+        ("Available", "integer", ""),
+        ("Age", "string", ""),
+    )
+    return [{"name": n, "type": t, "format": f, "description": "", "priority": 0} for n, t, f in words]
+
+
+def _scale_row(obj: Object, now_s: float) -> dict[str, Any]:
+    meta = obj["metadata"]
+    desired, found = obj["spec"]["replicas"], obj["status"]["replicas"]
+    return {"cells": [meta["name"], desired, found, age(meta.get("creationTimestamp"), now_s)]}
 
 
 def _has_defaults(schema: Schema, seen: frozenset[int] = frozenset()) -> bool:
