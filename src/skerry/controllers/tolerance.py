@@ -5,7 +5,7 @@ Source of behaviour: k8s.io/component-helpers/scheduling/corev1 (v1.36).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from skerry.api.gvk import Object
@@ -30,10 +30,10 @@ def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
 
 
 def untolerated(
-    taints: Iterable[Mapping[str, Any]], tolerations: Iterable[Mapping[str, Any]], effects: Iterable[str]
+    taints: Iterable[Mapping[str, Any]], tolerations: Iterable[Mapping[str, Any]], effects: Collection[str]
 ) -> Mapping[str, Any] | None:
     """The first taint with one of ``effects`` that nothing tolerates."""
-    tolerations, effects = list(tolerations), tuple(effects)
+    tolerations = tuple(tolerations)
     for taint in taints:
         if taint.get("effect") in effects and not any(tolerates(t, taint) for t in tolerations):
             return taint

@@ -102,6 +102,7 @@ class NodeView:
     used: Mapping[str, int]
     scored: Mapping[str, int]
     ports: frozenset[HostPort]
+    per_controller: Mapping[str, int]
 
     @property
     def name(self) -> str:
@@ -110,7 +111,26 @@ class NodeView:
 
     def count_of(self, controller_uid: str) -> int:
         """How many of one controller's pods are here."""
-        return sum((controller_of(pod) or {}).get("uid") == controller_uid for pod in self.pods)
+        return self.per_controller.get(controller_uid, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a pod asks of a node, read once per choice."""
+
+    spec: Mapping[str, Any]
+    requests: Mapping[str, int]
+    scored: Mapping[str, int]
+    ports: frozenset[HostPort]
+    tolerations: Sequence[Mapping[str, Any]]
+
+
+def needs_of(pod: Object) -> Needs:
+    """Read a pod's spec."""
+    spec = pod["spec"]
+    return Needs(
+        spec, requests_of(spec), _scored(spec), frozenset(host_ports(spec)), tuple(spec.get("tolerations") or ())
+    )
 
 
 def view(node: Object, pods: Iterable[Object]) -> NodeView:
@@ -132,6 +152,7 @@ def view(node: Object, pods: Iterable[Object]) -> NodeView:
         used=used,
         scored=scored,
         ports=frozenset(ports),
+        per_controller=Counter((controller_of(pod) or {}).get("uid", "") for pod in running),
     )
 
 
@@ -150,10 +171,12 @@ def choose(pod: Object, views: Sequence[NodeView]) -> Choice:
         pod: not bound yet.
         views: every node.
     """
-    against = [(node, obstacles(pod, node, views)) for node in views]
+    needs, guards = needs_of(pod), _guards(views)
+    against = [(node, obstacles(pod, needs, node, views, guards)) for node in views]
     fitting = [node for node, reasons in against if not reasons]
     if fitting:
-        return Choice(node=max(fitting, key=lambda node: (_score(pod, node, fitting), node.name)).name)
+        scale = _scale(pod, fitting)
+        return Choice(node=max(fitting, key=lambda node: (_score(needs, node, scale), node.name)).name)
     if not views:
         return Choice(message="no nodes available to schedule pods")
     counts = Counter(reason for _, reasons in against for reason in reasons)
@@ -161,24 +184,41 @@ def choose(pod: Object, views: Sequence[NodeView]) -> Choice:
     return Choice(message=f"0/{len(views)} nodes are available: {', '.join(parts)}.")
 
 
-def obstacles(pod: Object, node: NodeView, views: Sequence[NodeView]) -> list[str]:
+Guard = tuple[NodeView, Object, Mapping[str, Any]]
+"""A pod that keeps others away: where it is, the pod, one of its anti-affinity terms."""
+
+
+def _guards(views: Sequence[NodeView]) -> list[Guard]:
+    """Looked up once per choice: most clusters have none."""
+    return [
+        (node, pod, term)
+        for node in views
+        for pod in node.pods
+        if "affinity" in pod["spec"]
+        for term in _required((pod["spec"].get("affinity") or {}).get("podAntiAffinity"))
+    ]
+
+
+def obstacles(
+    pod: Object, needs: Needs, node: NodeView, views: Sequence[NodeView], guards: Sequence[Guard]
+) -> list[str]:
     """Why the pod cannot be on the node; the first kind of reason only, except for resources."""
-    spec = pod["spec"]
+    spec = needs.spec
     if spec.get("nodeName") and spec["nodeName"] != node.name:
         return ["node(s) didn't match the requested node name"]
-    if reason := _taint_obstacle(spec, node.node):
+    if reason := _taint_obstacle(needs, node.node):
         return [reason]
     if not fits_affinity(spec, node.node):
         return ["node(s) didn't match Pod's node affinity/selector"]
-    if ports_clash(host_ports(spec), node.ports):
+    if needs.ports and ports_clash(needs.ports, node.ports):
         return ["node(s) didn't have free ports for the requested pod ports"]
-    if missing := _missing(spec, node):
+    if missing := _missing(needs, node):
         return missing
-    return _neighbour_obstacle(pod, node, views)
+    return _neighbour_obstacle(pod, node, views, guards)
 
 
-def _taint_obstacle(spec: Mapping[str, Any], node: Object) -> str:
-    taint = untolerated(taints_of(node), spec.get("tolerations") or (), HARD_EFFECTS)
+def _taint_obstacle(needs: Needs, node: Object) -> str:
+    taint = untolerated(taints_of(node), needs.tolerations, HARD_EFFECTS)
     if taint is None:
         return ""
     if taint["key"] == UNSCHEDULABLE:
@@ -186,17 +226,17 @@ def _taint_obstacle(spec: Mapping[str, Any], node: Object) -> str:
     return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value') or ''}}}"
 
 
-def _missing(spec: Mapping[str, Any], node: NodeView) -> list[str]:
+def _missing(needs: Needs, node: NodeView) -> list[str]:
     reasons = []
     if "pods" in node.allocatable and len(node.pods) + 1 > node.allocatable["pods"]:
         reasons.append("Too many pods")
-    for resource, asked in requests_of(spec).items():
+    for resource, asked in needs.requests.items():
         if asked > node.allocatable.get(resource, 0) - node.used.get(resource, 0):
             reasons.append(f"Insufficient {resource}")
     return reasons
 
 
-def _neighbour_obstacle(pod: Object, node: NodeView, views: Sequence[NodeView]) -> list[str]:
+def _neighbour_obstacle(pod: Object, node: NodeView, views: Sequence[NodeView], guards: Sequence[Guard]) -> list[str]:
     affinity = pod["spec"].get("affinity") or {}
     for term in _required(affinity.get("podAntiAffinity")):
         if _neighbours(pod, term, node, views):
@@ -205,22 +245,14 @@ def _neighbour_obstacle(pod: Object, node: NodeView, views: Sequence[NodeView]) 
         is_first = _selects(term, pod, pod) and not any(_selects(term, pod, p) for v in views for p in v.pods)
         if not is_first and not _neighbours(pod, term, node, views):
             return ["node(s) didn't match pod affinity rules"]
-    for other in _domain_pods(node, views):
-        for term in _required((other[1]["spec"].get("affinity") or {}).get("podAntiAffinity")):
-            if _same_domain(term["topologyKey"], node, other[0]) and _selects(term, other[1], pod):
-                return ["node(s) didn't satisfy existing pods anti-affinity rules"]
+    for place, guard, term in guards:
+        if _same_domain(term["topologyKey"], node, place) and _selects(term, guard, pod):
+            return ["node(s) didn't satisfy existing pods anti-affinity rules"]
     return []
 
 
 def _required(affinity: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
     return (affinity or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or ()
-
-
-def _domain_pods(node: NodeView, views: Sequence[NodeView]) -> Iterable[tuple[NodeView, Object]]:
-    for other in views:
-        for pod in other.pods:
-            if "affinity" in pod["spec"]:
-                yield other, pod
 
 
 def _same_domain(topology_key: str, a: NodeView, b: NodeView) -> bool:
@@ -241,28 +273,37 @@ def _selects(term: Mapping[str, Any], owner: Object, pod: Object) -> bool:
     )
 
 
-def _score(pod: Object, node: NodeView, fitting: Sequence[NodeView]) -> float:
-    spec = pod["spec"]
-    score = _least_allocated(spec, node)
-    preferred = max(affinity_score(spec, other.node) for other in fitting)
-    if preferred > 0:
-        score += 200 * affinity_score(spec, node.node) / preferred
-    if untolerated(taints_of(node.node), spec.get("tolerations") or (), ("PreferNoSchedule",)) is None:
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """The best of each score among the nodes that fit, so that scores can be compared."""
+
+    preferred: int
+    controller_uid: str
+    siblings: int
+
+
+def _scale(pod: Object, fitting: Sequence[NodeView]) -> _Scale:
+    uid = (controller_of(pod) or {}).get("uid", "")
+    return _Scale(
+        preferred=max(affinity_score(pod["spec"], node.node) for node in fitting),
+        controller_uid=uid,
+        siblings=max(node.count_of(uid) for node in fitting) if uid else 0,
+    )
+
+
+def _score(needs: Needs, node: NodeView, scale: _Scale) -> float:
+    score = _least_allocated(needs, node)
+    if scale.preferred > 0:
+        score += 200 * affinity_score(needs.spec, node.node) / scale.preferred
+    if untolerated(taints_of(node.node), needs.tolerations, ("PreferNoSchedule",)) is None:
         score += 300
-    return score + 200 * _spread(pod, node, fitting)
+    spread = 1 - node.count_of(scale.controller_uid) / scale.siblings if scale.siblings else 1.0
+    return score + 200 * spread
 
 
-def _least_allocated(spec: Mapping[str, Any], node: NodeView) -> float:
+def _least_allocated(needs: Needs, node: NodeView) -> float:
     shares = []
-    for resource, asked in _scored(spec).items():
+    for resource, asked in needs.scored.items():
         total = node.allocatable.get(resource, 0)
         shares.append(max(0.0, 1 - (node.scored.get(resource, 0) + asked) / total) if total else 0.0)
     return 100 * sum(shares) / len(shares)
-
-
-def _spread(pod: Object, node: NodeView, fitting: Sequence[NodeView]) -> float:
-    controller = controller_of(pod)
-    if controller is None:
-        return 1.0
-    most = max(other.count_of(controller["uid"]) for other in fitting)
-    return 1 - node.count_of(controller["uid"]) / most if most else 1.0
