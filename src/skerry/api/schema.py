@@ -201,6 +201,26 @@ def apply_defaults(obj: Any, schema: Schema) -> Any:
     return obj
 
 
+def drop_nulls(obj: Any, schema: Schema) -> Any:
+    """Take out of ``obj``, in place, the ``null`` members of places that allow none, and return it.
+
+    Go clients of custom resources write them for every nil field without ``omitempty``. Apply defaults first.
+    """
+    if isinstance(obj, dict):
+        for name in list(obj):
+            child = schema.member(name)
+            if child is None:
+                continue
+            if obj[name] is None and not child.nullable and child.type:
+                del obj[name]
+            else:
+                drop_nulls(obj[name], child)
+    elif isinstance(obj, list) and schema.items is not None:
+        for item in obj:
+            drop_nulls(item, schema.items)
+    return obj
+
+
 def _unknown(obj: Any, schema: Schema, path: str) -> Iterator[str]:
     if isinstance(obj, dict):
         for name, value in obj.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from skerry.api.schema import SchemaTable, apply_defaults, find_unknown, prune
+from skerry.api.schema import SchemaTable, apply_defaults, drop_nulls, find_unknown, prune
 from skerry.api.structural import compile_structural, structural_errors
 
 WIDGET: dict[str, Any] = {
@@ -164,3 +164,11 @@ def test_structural_errors(schema: dict[str, Any], text: str) -> None:
 def test_int_or_string_may_say_anyof() -> None:
     place = {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]}
     assert structural_errors({"type": "object", "properties": {"a": place}}) == []
+
+
+def test_nulls_go_where_none_is_allowed() -> None:
+    schema = compile_structural(WIDGET)
+    given = {
+        "spec": {"size": None, "mood": None, "free": {"a": None}, "parts": [{"kind": None}], "labels": {"a": None}}
+    }
+    assert drop_nulls(given, schema) == {"spec": {"mood": None, "free": {"a": None}, "parts": [{}], "labels": {}}}
