@@ -96,6 +96,7 @@ class HollowNode:
         self.others: list[Envelope] = []
         self.copies: list[str] = []
         self.acks = acks
+        self.on_applied: Callable[[dict[str, Any]], None] = lambda obj: None
         self.changed = asyncio.Event()
         self.ended = asyncio.Event()
         self.close_code: int | None = None
@@ -180,6 +181,7 @@ class HollowNode:
             self.objects.pop(envelope.resource, None)
         else:
             self.objects[envelope.resource] = envelope.content
+            self.on_applied(envelope.content)
         self._peer.send_ack(envelope)
 
     async def _flush(self) -> None:

@@ -254,6 +254,14 @@ async def test_a_report_may_come_before_its_device(duty: Duty) -> None:
     assert (await duty.status())["status"]["twins"][0]["reported"]["value"] == "21.5"
 
 
+async def test_a_report_that_nobody_can_judge_is_not_confirmed(duty: Duty) -> None:
+    await eventually(lambda: duty.devices.has_synced)
+    duty.failures["get", "devices"] = 1
+    assert await duty.report(temperature=says("1")) is None
+    await bind(duty)
+    assert await duty.report(temperature=says("1")) is not None
+
+
 async def test_reports_wait_for_the_cluster_and_foreign_changes_are_kept(duty: Duty) -> None:
     await bind(duty)
     await duty.report(temperature=says("1"))
