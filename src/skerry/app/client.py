@@ -14,7 +14,6 @@ from skerry.base.errors import ConfigError, Refused, SkerryError
 from skerry.kube import kubeconfig as credentials
 from skerry.kube.http import HttpKubeApi, HttpTransport
 from skerry.kube.ports import KubeApi
-from skerry.kube.requests import Request, Response, error_of
 
 KUBECONFIG = "admin.kubeconfig"
 
@@ -77,24 +76,3 @@ def run_translated(work: Callable[[], Awaitable[int]]) -> int:
             raise CommandFailed(exc.message, hint=exc.hint) from exc
 
     return asyncio.run(translated())
-
-
-async def pod_log(
-    transport: HttpTransport, namespace: str, pod: str, *, container: str = "", follow: bool = False,
-    tail: int | None = None, previous: bool = False,
-) -> AsyncIterator[bytes]:  # fmt: skip
-    """A container's log, piece by piece.
-
-    Raises:
-        ApiError: what the server answered.
-    """
-    query = [("container", container)] if container else []
-    query += [("follow", "true")] if follow else []
-    query += [("tailLines", str(tail))] if tail is not None else []
-    query += [("previous", "true")] if previous else []
-    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-    async with transport.stream(Request("GET", path, query=tuple(query), accept="*/*")) as stream:
-        if stream.status != 200:
-            raise error_of(Response(stream.status, await stream.read()))
-        async for chunk in stream.chunks():
-            yield chunk

@@ -225,7 +225,7 @@ class EdgeAgent:
                 "node": self.node, "pid": os.getpid(), "written_s": self._clock.now_s(), "link_up": self.link.is_up,
                 "down_since_s": self.link.down_since_s, "why": self.link.why_down, "waiting": self.outbox.depth(),
                 "oldest_waiting_s": oldest_s, "dropped": self.outbox.dropped, "runtime": self.runtime.kind,
-                "readings": self.devices.counts(), "pods": self.pods.summary(),
+                "readings": self.devices.counts(), "devices": self.devices.values(), "pods": self.pods.summary(),
             }  # fmt: skip
             write_atomic(self.config.data / STATUS_FILE, json.dumps(facts), mode=0o600)
             await self._clock.sleep(2.0)

@@ -57,7 +57,7 @@ class DeviceParts:
             outbox=outbox,
             node=node,
             publish=self._publish,
-            clock=clock,  # type: ignore[arg-type]
+            clock=clock,
         )
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -92,6 +92,13 @@ class DeviceParts:
             "accepted": counts.accepted, "superseded": counts.superseded, "unchanged": counts.unchanged,
             "stored": counts.stored, "waiting": self.keeper.waiting,
         }  # fmt: skip
+
+    def values(self) -> dict[str, dict[str, str]]:
+        """The newest reported value of each property by device id."""
+        return {
+            device_id: {name: twin.actual.value for name, twin in device.twins.items() if twin.actual is not None}
+            for device_id, device in self.keeper.devices.items()
+        }
 
     def _changed(self, change: Change) -> None:
         if change.type in (DEVICE, MODEL):

@@ -6,6 +6,8 @@ from skerry.api.gvk import Object
 
 HELLO = "hello"
 THERMOMETER = "thermometer"
+PROPERTIES = 3
+"""Of the thermometer; each poll of the device gives a reading of all of them."""
 
 
 def hello_deployment(*, replicas: int = 1) -> Object:

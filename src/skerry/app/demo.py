@@ -1,0 +1,334 @@
+"""``skerry demo``: a tour that proves its claims on this machine, and shows only what it has just measured."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from skerry.api.gvk import DEPLOYMENTS, DEVICEMODELS, DEVICES, DEVICESTATUSES, NODES, PODS, Object, Resource
+from skerry.api.status import AlreadyExists, NotFound, Unavailable
+from skerry.app import onsite, output, samples
+from skerry.app.allinone import RUN_FILE, Group, keep_alive, running, wait_for_end
+from skerry.app.children import Child, on_signals, process_environment
+from skerry.app.client import open_api, open_transport
+from skerry.app.demo_screen import render
+from skerry.app.devices import read_device, write_value
+from skerry.app.places import data_root
+from skerry.base import json
+from skerry.base.errors import SkerryError
+from skerry.base.files import DirectoryLock, make_private_dir, write_atomic
+from skerry.kube.http import HttpTransport
+from skerry.kube.ports import KubeApi
+from skerry.sdk.client import Client
+
+T = TypeVar("T")
+
+NODE = "demo-edge"
+
+
+class DemoFailed(SkerryError):
+    """A claim of the tour did not hold."""
+
+
+def main(
+    *, data: Path | None, listen: str | None, ports: str | None, exit_when_ready: bool, clean: bool, plug_s: float,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Run the tour. Returns the exit code."""
+    directory = data or data_root() / "demo"
+    if clean:
+        return _clean(directory, as_json=as_json)
+    make_private_dir(directory)
+    with DirectoryLock(directory):
+        tour = Tour(directory, listen=listen or "127.0.0.1", ports=ports or "any", plug_s=plug_s, as_json=as_json)
+        return asyncio.run(tour.run(exit_when_ready=exit_when_ready))
+
+
+class Tour:
+    """The steps of the demo, in order, each with its time."""
+
+    def __init__(self, data: Path, *, listen: str, ports: str, plug_s: float, as_json: bool) -> None:
+        self._data = data
+        self._plug_s = plug_s
+        self._as_json = as_json
+        self._group = Group(data, listen=listen, ports=ports, node=NODE, runtime="auto")
+        self._thermometer = Child(
+            "thermometer", ["device", "simulate", "--port", str(_kept_port(data)), "-o", "json"],
+            log_file=data / "logs/thermometer.log", environment=process_environment(),
+        )  # fmt: skip
+        self._started_s = time.monotonic()
+        self._steps: list[dict[str, Any]] = []
+        self._facts: dict[str, Any] = {}
+
+    async def run(self, *, exit_when_ready: bool) -> int:
+        """All steps, then the screen, then serve until a signal (or leave at once)."""
+        stop = on_signals()
+        tour = asyncio.ensure_future(self._tour())
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({tour, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not tour.done():
+                return 130
+            tour.result()
+            self._announce()
+            if not exit_when_ready:
+                await keep_alive(self._group, stop)
+            return 0
+        finally:
+            for task in (tour, stopped):
+                task.cancel()
+            await asyncio.gather(tour, stopped, return_exceptions=True)
+            output.progress("stopping: pods, edge agent, cloud, thermometer")
+            await self._group.stop()
+            await self._thermometer.stop()
+            (self._data / RUN_FILE).unlink(missing_ok=True)
+
+    async def _tour(self) -> None:
+        group = self._group
+        await self._step("cloud: API server, controllers, hub", group.cloud.start())
+        if not group.has_joined:
+            self._facts["checks"] = await self._step(f"join node {NODE} with a one-time token", group.join())
+        await self._step("edge agent", group.edge.start())
+        await self._step("simulated Modbus thermometer", self._thermometer.start())
+        _keep_port(self._data, int(self._thermometer.ready["port"]))
+        async with open_api(group.kubeconfig) as api:
+            await self._step("node Ready", _until(lambda: _node_ready(api)))
+            await self._step("apply Deployment, DeviceModel and Device", self._apply(api))
+            pod = await self._step("pod Running", _until(lambda: _running_pod(api)))
+            self._facts["pod"] = _pod_facts(pod)
+            self._facts["reading"] = await self._step("first reading in DeviceStatus", _until(lambda: _reading(api)))
+        self._facts["took_s"] = round(time.monotonic() - self._started_s, 2)
+        await self._look()
+        if self._plug_s:
+            await self._pull_the_plug()
+        await self._step("run the commands of the last screen", self._run_commands())
+        self._facts["memory_mib"] = {"cloud": _rss_mib(group.cloud.pid), "edge": _rss_mib(group.edge.pid)}
+
+    async def _look(self) -> None:
+        pod = self._facts["pod"]["name"]
+        async with open_transport(self._group.kubeconfig) as transport:
+            self._facts["log"] = await self._step(
+                "log line through the tunnel", _until(lambda: _last_line(transport, pod))
+            )
+        async with open_api(self._group.kubeconfig) as api:
+            wanted = await _other_setpoint(api)
+            work = write_value(api, "default", samples.THERMOMETER, "setpoint", wanted, wait_s=30)
+            reported = await self._step("write a set point, read it back from the register", work)
+        self._facts["setpoint"] = {"wanted": wanted, "reported": reported}
+
+    async def _pull_the_plug(self) -> None:
+        group = self._group
+        async with open_api(group.kubeconfig) as api:
+            before = _pod_facts(await _until(lambda: _running_pod(api)))
+        counted = await _until(self._counted)
+        await self._step("plug pulled: the cloud is killed with SIGKILL", group.cloud.kill())
+        left_s = self._plug_s
+        while left_s > 0:
+            output.progress(f"      the node goes on alone, {left_s:.0f} s left")
+            await asyncio.sleep(min(5.0, left_s))
+            left_s -= 5.0
+        alone = await _until(self._counted)
+        await self._step("cloud started again", group.cloud.start())
+        back_s = time.monotonic()
+        started_ms = int(time.time() * 1000)
+        async with open_api(group.kubeconfig) as api:
+            await self._step("fresh reading in DeviceStatus", _until(lambda: _reading_after(api, started_ms)))
+            back_s = round(time.monotonic() - back_s, 2)
+            after = _pod_facts(await _until(lambda: _running_pod(api)))
+        plug = {
+            "seconds": self._plug_s, "back_s": back_s, "restarts": after["restarts"] - before["restarts"],
+            "containers_before": before["containers"], "containers_after": after["containers"],
+            "readings_out": alone["given_out"] - counted["given_out"],
+            "readings_in": alone["taken_in"] - counted["taken_in"],
+        }  # fmt: skip
+        self._facts["plug"] = plug
+        if before["containers"] != after["containers"] or plug["restarts"]:
+            raise DemoFailed(f"the pod's containers changed: {before['containers']} became {after['containers']}")
+        if plug["readings_out"] != plug["readings_in"] or not plug["readings_out"]:
+            raise DemoFailed(f"{plug['readings_out']} readings were given out, {plug['readings_in']} came in")
+
+    async def _counted(self) -> dict[str, int] | None:
+        """Readings by the device's own counter, and those that the node has taken in, at one moment between two."""
+        facts = onsite.read_status(self._data / "edge")
+        sequence = facts.get("devices", {}).get(f"default/{samples.THERMOMETER}", {}).get("sequence")
+        counts = facts.get("readings", {})
+        if not sequence or counts.get("waiting"):
+            return None
+        return {"given_out": int(float(sequence)), "taken_in": counts["accepted"] // samples.PROPERTIES}
+
+    async def _run_commands(self) -> None:
+        commands = _commands(self._group.kubeconfig, self._facts["pod"]["name"], self._data)
+        environment = process_environment() | {"KUBECONFIG": str(self._group.kubeconfig)}
+        for command in commands:
+            process = await asyncio.create_subprocess_exec(
+                *command, env=environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+            )
+            _, errors = await process.communicate()
+            if process.returncode:
+                raise DemoFailed(f"`{' '.join(command)}` failed: {errors.decode(errors='replace').strip()}")
+        self._facts["commands"] = [" ".join(command) for command in commands]
+        self._facts["clean"] = f"{_skerry()} demo --clean" + _data_flag(self._data)
+
+    async def _apply(self, api: KubeApi) -> None:
+        host, port = str(self._thermometer.ready["host"]), int(self._thermometer.ready["port"])
+        await _put(api, DEPLOYMENTS, samples.hello_deployment())
+        await _put(api, DEVICEMODELS, samples.thermometer_model())
+        await _put(api, DEVICES, samples.thermometer(NODE, host=host, port=port))
+
+    async def _step(self, text: str, work: Awaitable[T]) -> T:
+        number = len(self._steps) + 1
+        started_s = time.monotonic()
+        output.progress(f"[{number:>2}] {text} …")
+        result = await work
+        took_s = round(time.monotonic() - started_s, 2)
+        self._steps.append({"step": text, "took_s": took_s})
+        output.progress(f"      done in {took_s:.2f} s")
+        return result
+
+    def _announce(self) -> None:
+        facts = self._group.facts() | self._facts | {"steps": self._steps}
+        facts["pids"]["thermometer"] = self._thermometer.pid
+        write_atomic(self._data / RUN_FILE, json.dumps(facts), mode=0o600)
+        output.emit(facts, as_json=self._as_json, text=render(facts))
+
+
+async def _until(look: Callable[[], Awaitable[T | None]], *, timeout_s: float = 60.0) -> T:
+    """Ask again until there is an answer; what is asked is an API object that somebody else changes."""
+    deadline_s = time.monotonic() + timeout_s
+    why = "it did not happen"
+    while time.monotonic() < deadline_s:
+        try:
+            found = await look()
+            if found is not None:
+                return found
+        except (NotFound, Unavailable) as exc:
+            why = str(exc)
+        await asyncio.sleep(0.1)
+    raise DemoFailed(
+        f"gave up after {timeout_s:.0f} s: {why}", hint="the logs are named above; `skerry doctor` may know"
+    )
+
+
+async def _put(api: KubeApi, resource: Resource, obj: Object) -> None:
+    try:
+        await api.create(resource, obj, namespace="default")
+    except AlreadyExists:
+        await api.patch(resource, obj["metadata"]["name"], {"spec": obj["spec"]}, namespace="default")
+
+
+async def _node_ready(api: KubeApi) -> Object | None:
+    node = await api.get(NODES, NODE)
+    conditions = {item["type"]: item for item in node.get("status", {}).get("conditions", [])}
+    return node if conditions.get("Ready", {}).get("status") == "True" else None
+
+
+async def _running_pod(api: KubeApi) -> Object | None:
+    pods = await api.list(PODS, namespace="default", label_selector=f"app={samples.HELLO}")
+    for pod in pods.items:
+        status = pod.get("status", {})
+        ready = [item.get("ready") for item in status.get("containerStatuses", [])]
+        if status.get("phase") == "Running" and ready and all(ready) and "deletionTimestamp" not in pod["metadata"]:
+            return pod
+    return None
+
+
+def _pod_facts(pod: Object) -> dict[str, Any]:
+    statuses = pod["status"]["containerStatuses"]
+    return {
+        "name": pod["metadata"]["name"],
+        "node": pod["spec"]["nodeName"],
+        "containers": {item["name"]: item["containerID"] for item in statuses},
+        "restarts": sum(int(item.get("restartCount", 0)) for item in statuses),
+    }
+
+
+async def _twin(api: KubeApi, name: str) -> Object | None:
+    status = await api.get(DEVICESTATUSES, samples.THERMOMETER, namespace="default")
+    for twin in status.get("status", {}).get("twins", []):
+        if twin.get("propertyName") == name and twin.get("reported", {}).get("value"):
+            return dict(twin["reported"])
+    return None
+
+
+async def _reading(api: KubeApi) -> dict[str, Any] | None:
+    twin = await _twin(api, "temperature")
+    if twin is None:
+        return None
+    stamp_ms = int(twin.get("metadata", {}).get("timestamp", 0))
+    return {"value": twin["value"], "age_s": round(max(0.0, time.time() - stamp_ms / 1000), 1)}
+
+
+async def _reading_after(api: KubeApi, after_ms: int) -> Object | None:
+    twin = await _twin(api, "temperature")
+    return twin if twin and int(twin.get("metadata", {}).get("timestamp", 0)) >= after_ms else None
+
+
+async def _last_line(transport: HttpTransport, pod: str) -> str | None:
+    text = b"".join([piece async for piece in Client(transport).logs(pod, tail_lines=1)])
+    return text.decode(errors="replace").strip() or None
+
+
+async def _other_setpoint(api: KubeApi) -> str:
+    """A set point that the register does not hold now."""
+    values = (await read_device(api, "default", samples.THERMOMETER))["values"]
+    return "19.5" if values["setpoint"]["value"] == "21.5" else "21.5"
+
+
+def _commands(kubeconfig: Path, pod: str, data: Path) -> list[list[str]]:
+    """What the last screen proposes; kubectl's where it is here, ours otherwise."""
+    skerry = _skerry()
+    device = [skerry, "device", "get", samples.THERMOMETER]
+    own = [[skerry, "node", "list"], device, [skerry, "device", "set", samples.THERMOMETER, "setpoint=20.5"]]
+    tool = "kubectl" if shutil.which("kubectl") else skerry
+    objects = [[tool, "get", "pods", *(["-o", "wide"] if tool == "kubectl" else [])], [tool, "logs", pod]]
+    status = [skerry, "edge", "status", "--data", str(data / "edge")]
+    return [*objects, *own, status]
+
+
+def _skerry() -> str:
+    """The command as a person can type it."""
+    beside = Path(sys.executable).with_name("skerry")
+    return "skerry" if shutil.which("skerry") else str(beside)
+
+
+def _data_flag(data: Path) -> str:
+    return "" if data == data_root() / "demo" else f" --data {data}"
+
+
+def _rss_mib(pid: int) -> float:
+    with Path(f"/proc/{pid}/status").open() as file:
+        kib = next((int(line.split()[1]) for line in file if line.startswith("VmRSS:")), 0)
+    return round(kib / 1024, 1)
+
+
+def _kept_port(data: Path) -> int:
+    """The thermometer's port of the last run, so that a second start finds the device where it was."""
+    try:
+        return int((data / "thermometer.port").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _keep_port(data: Path, port: int) -> None:
+    write_atomic(data / "thermometer.port", f"{port}\n".encode())
+
+
+def _clean(directory: Path, *, as_json: bool) -> int:
+    facts = running(directory)
+    if facts is not None:
+        pid = int(facts["pids"]["group"])
+        os.kill(pid, signal.SIGTERM)
+        wait_for_end(pid)
+    existed = directory.exists()
+    if existed:
+        shutil.rmtree(directory)
+    text = f"removed {directory}" if existed else f"nothing to remove: {directory} does not exist"
+    output.emit({"cleaned": existed, "data": str(directory)}, as_json=as_json, text=text)
+    return 0
