@@ -113,7 +113,11 @@ class DeviceUp:
             log.warning("device.report_unreadable", node=request.node, error=str(broken))
             return self._ok(envelope)
         await self._devices.wait_synced()
-        device = await self._find(device_id)
+        try:
+            device = await self._find(device_id)
+        except ApiError as exc:
+            log.warning("device.lookup_failed", device=device_id, error=str(exc))
+            return None
         if device is None:
             self._remember(device_id, request.node, change)
             return self._ok(envelope)
@@ -141,9 +145,6 @@ class DeviceUp:
         try:
             return await self._api.get(DEVICES, name, namespace=namespace)
         except NotFound:
-            return None
-        except ApiError as exc:
-            log.warning("device.lookup_failed", device=device_id, error=str(exc))
             return None
 
     async def _apply(self, device_id: str, change: _Change) -> None:

@@ -234,8 +234,6 @@ class ExternalBus:
                     pass
 
     async def _dispatch(self, message: Message) -> None:
-        if message.retain:
-            return  # what was true before we came is not news
         for route in self._routes:
             if matches(route.pattern, message.topic):
                 await route.handler(message.topic, message.payload)

@@ -78,57 +78,68 @@ class ModbusBus:
         self._writer: asyncio.StreamWriter | None = None
         self._decoder = modbus.Decoder()
         self._transaction = 0
+        self._silences = 0
         self.users = 0
 
     async def connect(self) -> None:
         """Reach the other side, unless that is done already."""
         async with self._lock:
-            if self._writer is None:
-                self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
-                self._decoder = modbus.Decoder()
+            await self._open()
 
     async def request(self, unit: int, pdu: bytes) -> bytes:
-        """One exchange; returns the answer's data.
+        """One exchange; returns the answer's data. Opens the connection again when another unit's failure closed it.
 
         Raises:
             ModbusRefused: the unit answered with an exception code.
-            DeviceError: no connection, no answer in time, or no Modbus; the connection is closed then.
+            DeviceError: no connection, no answer in time, or no Modbus. The connection is closed then; after a unit's
+                silence only the second time in a row, because the other units behind a gateway may be well.
         """
         async with self._lock:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     answer = await self._exchange(unit, pdu)
+                self._silences = 0
                 data = modbus.check_answer(pdu, answer)
-            except (OSError, TimeoutError, ProtocolError) as exc:
+            except TimeoutError as exc:
+                self._silences += 1
+                if self._silences > 1:
+                    self.close()
+                raise DeviceError(f"modbus {self.name} unit {unit}: no answer within {self._timeout_s:g} s") from exc
+            except (OSError, ProtocolError) as exc:
                 self.close()
-                why = str(exc) or f"no answer within {self._timeout_s:g} s"
-                raise DeviceError(f"modbus {self.name} unit {unit}: {why}") from exc
-            except asyncio.CancelledError:
-                self.close()
-                raise
+                raise DeviceError(f"modbus {self.name} unit {unit}: {str(exc) or type(exc).__name__}") from exc
             if self._gap_s:
                 await asyncio.sleep(self._gap_s)
             return data
 
     def close(self) -> None:
-        """Close the connection; the next ``connect`` opens a new one."""
+        """Close the connection; the next ``connect`` or request opens a new one."""
         if self._writer is not None:
             self._writer.close()
         self._reader = self._writer = None
+        self._silences = 0
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._writer is None or self._reader is None:
+            self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+            self._decoder = modbus.Decoder()
+        return self._reader, self._writer
 
     async def _exchange(self, unit: int, pdu: bytes) -> bytes:
-        if self._writer is None or self._reader is None:
-            raise ConnectionError("not connected")
+        reader, writer = await self._open()
         self._transaction = self._transaction % 65535 + 1
-        self._writer.write(modbus.encode(modbus.Frame(self._transaction, unit, pdu)))
-        await self._writer.drain()
+        writer.write(modbus.encode(modbus.Frame(self._transaction, unit, pdu)))
+        await writer.drain()
         while True:
-            data = await self._reader.read(4096)
+            data = await reader.read(4096)
             if not data:
                 raise ConnectionError("connection closed by the device")
+            answer = None
             for frame in self._decoder.feed(data):
-                if frame.transaction == self._transaction:
-                    return frame.pdu
+                if frame.transaction == self._transaction:  # others answer a request that we gave up
+                    answer = frame.pdu
+            if answer is not None:
+                return answer
 
 
 class ModbusDrivers:
