@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 
+from skerry.api.crds import crd_manifests
 from skerry.api.gvk import Object, Resource
 from skerry.api.status import Forbidden, MethodNotAllowed, NotFound
 from skerry.apiserver import bootstrap
@@ -48,7 +49,7 @@ class ApiCore:
         clock: time of everything that is written.
         issuer: of service account tokens.
         service_network: range of Service addresses.
-        crds: CustomResourceDefinitions that every cluster has.
+        crds: CustomResourceDefinitions that every cluster has; None for those of KubeEdge's kinds.
         synchronous: FULL (survives a power cut) or NORMAL.
     """
 
@@ -61,10 +62,10 @@ class ApiCore:
         issuer: str = ISSUER,
         service_network: str = "10.96.0.0/16",
         synchronous: str = "FULL",
-        crds: Sequence[Object] = (),
+        crds: Sequence[Object] | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        self._crds = crds
+        self._crds = crd_manifests() if crds is None else crds
         self.clock = clock or SystemClock()
         self.registry = Registry()
         self.semantics = Semantics()

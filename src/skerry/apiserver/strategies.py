@@ -50,7 +50,7 @@ def prepare_update(kind: Kind, obj: Object, old: Object) -> None:
     special = _UPDATE.get(kind.resource.plural) if kind.custom is None else None
     if special is not None:
         special(obj, old)
-    if kind.bumps_generation and _is_bumped(kind, obj, old):
+    if is_bumped(kind, obj, old):
         obj["metadata"]["generation"] = int(old["metadata"].get("generation", 0)) + 1
 
 
@@ -111,7 +111,10 @@ def _take(name: str, into: Object, source: Object) -> None:
         into.pop(name, None)
 
 
-def _is_bumped(kind: Kind, obj: Object, old: Object) -> bool:
+def is_bumped(kind: Kind, obj: Object, old: Object) -> bool:
+    """Whether a change counts up the generation."""
+    if not kind.bumps_generation:
+        return False
     if kind.bumps_generation == "spec":
         return bool(obj.get("spec") != old.get("spec"))
     outside = {"metadata", "kind", "apiVersion"} | ({"status"} if kind.has_status else set())

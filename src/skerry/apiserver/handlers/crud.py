@@ -224,7 +224,7 @@ class Objects:
             old = entry.content()
             new = entry.content()
             edit(new)
-            if call.kind.bumps_generation == "spec" and new.get("spec") != old.get("spec"):
+            if call.info.subresource == "scale" and strategies.is_bumped(call.kind, new, old):
                 new["metadata"]["generation"] = int(old["metadata"].get("generation", 0)) + 1
             self.semantics.validate_update(call.kind, new, old, call.info.subresource)
             if call.options.is_dry_run:
