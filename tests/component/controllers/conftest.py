@@ -176,5 +176,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         made.start()
         await made.until(lambda: made.informers.of(SERVICEACCOUNTS).get("default", "default") is not None)
         yield made
+        await tasks.aclose()
+        await made.events.flush()
         await made.events.aclose()
     await core.aclose()
