@@ -115,6 +115,14 @@ async def test_an_mqtt_update_is_answered_and_reported(desk: Desk) -> None:
     assert twin is not None and twin.actual is not None and twin.actual.value == "20"
 
 
+async def test_properties_that_the_device_does_not_have_stay_on_the_node(desk: Desk) -> None:
+    body = {"event_id": "x", "timestamp": 1, "twin": {"extra": {"actual": {"value": "1"}}}}
+    await desk.keeper.on_message("$hw/events/device/default/t1/twin/update", json.dumps(body))
+    assert desk.keeper.devices[DEVICE].twins["extra"].actual is not None
+    assert desk.topics()[-1].endswith("twin/update/document")
+    assert desk.outbox.envelopes() == {}
+
+
 @pytest.mark.parametrize(
     ("topic", "body", "code"),
     [

@@ -351,6 +351,11 @@ class TwinKeeper:
             self._leave(connection, docs.state_resource(device.device_id), content)
 
     def _leave_report(self, connection: sqlite3.Connection, device_id: str, report: Mapping[str, MsgTwin]) -> None:
+        view = self._catalog.view(device_id) if self._catalog is not None else None
+        if view is not None:  # the cloud keeps no properties that the Device does not have
+            report = {name: twin for name, twin in report.items() if view.point(name) is not None}
+        if not report:
+            return
         resource = docs.twin_resource(device_id)
         earlier = self._outbox.waiting(connection, resource)
         twins: dict[str, MsgTwin] = {}

@@ -18,7 +18,7 @@ from skerry.base import json
 from skerry.wire.errors import Malformed, TooLarge
 
 MAX_DOCUMENT_BYTES = 1024 * 1024
-MAX_VALUE_BYTES = 64 * 1024
+MAX_VALUE_BYTES = 16 * 1024
 STATES = frozenset({"online", "offline", "ok", "unknown", "unhealthy"})
 
 BAD_REQUEST = 400
