@@ -194,3 +194,12 @@ async def test_many_messages_in_a_burst_are_all_handled(broker: Broker, desk: De
         await eventually(lambda: len(program.said("twin/get/result")) >= 200)
         assert {body["event_id"] for body in program.said("twin/get/result")} == {str(n) for n in range(200)}
         assert bus.counts.dropped == 0
+
+
+async def test_a_huge_message_harms_nobody(broker: Broker, desk: Desk) -> None:
+    async with bus_of(desk, broker.port) as bus, foreign(broker.port, f"{DEVICE}/twin/get/result") as program:
+        for _ in range(25):  # more than the broker leaves unacknowledged
+            program.client.publish(f"{DEVICE}/twin/update", b"x" * 1_500_000, qos=1)
+        program.client.publish(f"{DEVICE}/twin/get", b'{"event_id":"after"}', qos=1)
+        await eventually(lambda: bool(program.said("twin/get/result")))
+        assert not bus.why_down

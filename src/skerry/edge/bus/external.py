@@ -226,6 +226,8 @@ class ExternalBus:
                         topics=" ".join(event.refused),
                         hint="allow these topics for the agent in the broker's access rules",
                     )
+                case session.Skipped():
+                    self._log.warning("bus.message_too_large", topic=event.topic[:200], bytes=event.length)
                 case Message():
                     self.counts.received += 1
                     await self._dispatch(event)

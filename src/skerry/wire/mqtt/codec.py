@@ -132,6 +132,16 @@ class Disconnect:
     """The client leaves in good order; its will is dropped."""
 
 
+@dataclass(frozen=True, slots=True)
+class Oversized:
+    """A message over the limit was skipped; topic and packet id are all that was kept of it."""
+
+    topic: str
+    length: int
+    qos: int
+    packet_id: int
+
+
 Packet = (
     Connect | ConnAck | Publish | PubAck | PubRec | PubRel | PubComp | Subscribe | SubAck | Unsubscribe | UnsubAck
     | PingReq | PingResp | Disconnect
@@ -192,28 +202,60 @@ class Decoder:
     """Takes bytes as they come, gives whole packets.
 
     Args:
-        limit_bytes: longest packet accepted.
+        limit_bytes: longest packet accepted. A longer message is skipped, never held, and told as ``Oversized``.
     """
 
     def __init__(self, *, limit_bytes: int = MAX_PACKET_BYTES) -> None:
         self._limit_bytes = limit_bytes
         self._buffer = bytearray()
+        self._skip = 0
 
-    def feed(self, data: bytes) -> Iterator[Packet]:
+    def feed(self, data: bytes) -> Iterator[Packet | Oversized]:
         """Every packet that is complete with ``data``.
 
         Raises:
             Malformed: a packet that cannot be read.
-            TooLarge: a packet over the limit, as soon as its length is known.
+            TooLarge: a packet over the limit that is no message, as soon as its length is known.
         """
         self._buffer += data
-        while (head := self._head()) is not None:
+        while True:
+            self._drop_skipped()
+            head = self._head()
+            if head is None or self._skip:
+                return
             start, length = head
+            if length > self._limit_bytes:
+                oversized = self._oversized(start, length)
+                if oversized is None:
+                    return
+                self._skip = start + length
+                yield oversized
+                continue
             if len(self._buffer) < start + length:
                 return
             first, body = self._buffer[0], bytes(self._buffer[start : start + length])
             del self._buffer[: start + length]
             yield _decode(first >> 4, first & 15, body)
+
+    def _drop_skipped(self) -> None:
+        count = min(self._skip, len(self._buffer))
+        del self._buffer[:count]
+        self._skip -= count
+
+    def _oversized(self, start: int, length: int) -> Oversized | None:
+        kind, qos = self._buffer[0] >> 4, self._buffer[0] >> 1 & 3
+        if kind != _PUBLISH:
+            raise TooLarge(f"MQTT packet of {length} bytes is larger than {self._limit_bytes} bytes")
+        if len(self._buffer) < start + 2:
+            return None
+        topic_end = start + 2 + int.from_bytes(self._buffer[start : start + 2], "big")
+        needed = topic_end + (2 if qos else 0)
+        if needed > start + length:
+            raise Malformed("MQTT packet ends too early")
+        if len(self._buffer) < needed:
+            return None
+        topic = self._buffer[start + 2 : topic_end].decode(errors="replace")
+        return Oversized(topic, length, qos, int.from_bytes(self._buffer[topic_end:needed], "big"))
 
     def _head(self) -> tuple[int, int] | None:
         length = 0
@@ -223,8 +265,6 @@ class Decoder:
             byte = self._buffer[index + 1]
             length |= (byte & 127) << (7 * index)
             if byte < 128:
-                if length > self._limit_bytes:
-                    raise TooLarge(f"MQTT packet of {length} bytes is larger than {self._limit_bytes} bytes")
                 return index + 2, length
         raise Malformed("MQTT packet length takes more than four bytes")
 

@@ -67,7 +67,15 @@ class Silent:
     """The broker did not answer a ping in time; close the connection."""
 
 
-Event = Connected | Rejected | Subscribed | Message | Delivered | Silent
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A message over our limit went by unread; it was acknowledged so that the broker does not wait for us."""
+
+    topic: str
+    length: int
+
+
+Event = Connected | Rejected | Subscribed | Message | Delivered | Silent | Skipped
 
 
 class MqttClient:
@@ -185,7 +193,7 @@ class MqttClient:
             if self._next_id not in self._waiting and self._next_id not in self._subscriptions:
                 return self._next_id
 
-    def _receive(self, packet: Packet) -> None:
+    def _receive(self, packet: Packet | codec.Oversized) -> None:
         match packet:
             case codec.ConnAck():
                 self._welcome(packet)
@@ -195,6 +203,11 @@ class MqttClient:
                 self._events.append(
                     Message(packet.topic, packet.payload, packet.qos, packet.packet_id, packet.retain, packet.duplicate)
                 )
+            case codec.Oversized():
+                if packet.qos:
+                    receipt = codec.PubAck if packet.qos == 1 else codec.PubRec
+                    self._send(receipt(packet.packet_id))
+                self._events.append(Skipped(packet.topic, packet.length))
             case codec.PubAck():
                 if self._waiting.pop(packet.packet_id, None) is not None:
                     self._events.append(Delivered(packet.packet_id))

@@ -87,9 +87,20 @@ def test_broken_packets_are_malformed(hexed: str) -> None:
 
 def test_limits() -> None:
     with pytest.raises(TooLarge):
-        list(codec.Decoder(limit_bytes=10).feed(b"\x30\x0b"))
+        list(codec.Decoder(limit_bytes=10).feed(b"\x82\x0b"))
     with pytest.raises(ValueError):
         codec.encode(codec.Publish("t" * 70000))
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_a_message_over_the_limit_is_skipped_and_the_next_one_read(step: int) -> None:
+    big, small = codec.Publish("a/b", b"x" * 500, 1, packet_id=9), codec.Publish("c", b"y")
+    stream = codec.encode(big) + codec.encode(small)
+    decoder = codec.Decoder(limit_bytes=100)
+    found = [p for at in range(0, len(stream), step) for p in decoder.feed(stream[at : at + step])]
+    assert found == [codec.Oversized("a/b", 507, 1, 9), small]
+    with pytest.raises(Malformed):
+        list(codec.Decoder(limit_bytes=3).feed(b"\x32\x04\xff\xff"))
 
 
 @pytest.mark.parametrize(
@@ -157,6 +168,15 @@ def test_incoming_messages_are_acknowledged_when_accepted() -> None:
     assert isinstance(message, session.Message)
     assert client.data_to_send() == b""
     client.accept(message)
+    assert list(codec.Decoder().feed(client.data_to_send())) == [codec.PubAck(4)]
+
+
+def test_a_message_over_the_limit_is_acknowledged_unread() -> None:
+    client = _open()
+    client.receive_data(codec.encode(codec.Publish("t", b"x" * codec.MAX_PACKET_BYTES, 1, packet_id=4)))
+    (event,) = client.events()
+    assert isinstance(event, session.Skipped)
+    assert event.topic == "t"
     assert list(codec.Decoder().feed(client.data_to_send())) == [codec.PubAck(4)]
 
 
