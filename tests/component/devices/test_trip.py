@@ -14,6 +14,7 @@ import pytest
 from tests.component.devices.desk import Desk, device, eventually, model
 from tests.component.devices.test_modbus import SEQUENCE, SETPOINT, TEMPERATURE, Simulator, start_simulator
 
+from skerry.api import crds
 from skerry.api.gvk import DEVICEMODELS, DEVICES, DEVICESTATUSES
 from skerry.api.status import NotFound
 from skerry.apiserver.auth.authn import MASTERS, User
@@ -35,23 +36,6 @@ from skerry.kube.informer import Informer
 from skerry.wire.kubeedge.envelope import Envelope, decode, encode
 
 NODE = NodeName("edge-1")
-
-
-def crd(plural: str, kind: str) -> dict[str, Any]:
-    """A CustomResourceDefinition that lets everything through."""
-    group = "devices.kubeedge.io"
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"},
-            "versions": [{"name": "v1beta1", "served": True, "storage": True, "schema": schema}],
-        },
-    }
 
 
 class CutLink:
@@ -161,8 +145,9 @@ class Trip:
 @pytest.fixture
 async def trip(tmp_path: Path) -> AsyncIterator[Trip]:
     async with AsyncExitStack() as stack:
-        crds = [crd("devices", "Device"), crd("devicemodels", "DeviceModel"), crd("devicestatuses", "DeviceStatus")]
-        core = ApiCore(database=tmp_path / "api.db", token_key=tmp_path / "sa.key", synchronous="NORMAL", crds=crds)
+        core = ApiCore(
+            database=tmp_path / "api.db", token_key=tmp_path / "sa.key", synchronous="NORMAL", crds=crds.crd_manifests()
+        )
         await core.start()
         stack.push_async_callback(core.aclose)
         api = LocalKubeApi(core, user=User("cloud", (MASTERS,)))
