@@ -1,0 +1,354 @@
+"""PodRuntime and ContainerIO over CRI v1.
+
+Only sandboxes that carry this node's uid are seen and touched, so an engine may be shared. ``observe`` lists at most
+once a second unless we changed something ourselves; a container's status is asked for once per state it is in.
+Not here: images (``images``), how specs become messages (``spec``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skerry.base.aio.backoff import Backoff
+from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.obs.log import get_log
+from skerry.runtime.cri import observed, spec
+from skerry.runtime.cri.client import ACTION_S, SANDBOX_S, CriClient, remedy
+from skerry.runtime.cri.observed import Details
+from skerry.runtime.cri.spec import NODE_LABEL, POD_UID
+from skerry.runtime.ports import (
+    ContainerSpec,
+    ContainerState,
+    EngineError,
+    EngineInfo,
+    EngineRefused,
+    EngineUnavailable,
+    ObservedContainer,
+    ObservedPod,
+    ObservedSandbox,
+    SandboxSpec,
+)
+
+log = get_log(__name__)
+
+_EXEC_OUTPUT_BYTES = 16 * 1024
+_STATUS_CALLS = 8
+"""How many status calls run at once after a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerUsage:
+    """What a container used: CPU since its start and memory now."""
+
+    container_id: str
+    cpu_ns: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    pods: dict[str, ObservedPod]
+    taken_at_s: float
+    generation: int
+
+
+class CriRuntime:
+    """``PodRuntime`` and ``ContainerIO`` on a CRI engine.
+
+    Args:
+        client: of the engine; closed by ``aclose``.
+        node_uid: marks what is ours.
+        machine_memory_bytes: for ``oom_score_adj``; 0 where unknown.
+        list_interval_s: how old an observation may be, and how often ``changes`` looks where the engine has no events.
+    """
+
+    def __init__(
+        self,
+        client: CriClient,
+        *,
+        node_uid: str,
+        machine_memory_bytes: int = 0,
+        list_interval_s: float = 1.0,
+        clock: Clock | None = None,
+    ) -> None:
+        self._client = client
+        self._node_uid = node_uid
+        self._machine_memory_bytes = machine_memory_bytes
+        self._interval_s = list_interval_s
+        self._clock = clock or SystemClock()
+        self._lock = asyncio.Lock()
+        self._generation = 0
+        self._snapshot: _Snapshot | None = None
+        self._details: dict[tuple[str, ContainerState], Details] = {}
+        self._ips: dict[str, tuple[str, ...]] = {}
+
+    async def info(self) -> EngineInfo:
+        """Name, version and readiness, with what is missing and its remedy. Raises ``EngineUnavailable``."""
+        version = await self._client.call("Version", {})
+        status = await self._client.call("Status", {})
+        bad = [c for c in status.get("status", {}).get("conditions", []) if not c.get("status")]
+        return EngineInfo(
+            name=version.get("runtime_name", ""),
+            version=version.get("runtime_version", ""),
+            is_ready=not bad,
+            message="; ".join(_explained(condition) for condition in bad),
+        )
+
+    async def observe(self) -> dict[str, ObservedPod]:
+        """All pods of this node by uid, at most ``list_interval_s`` old and never older than our last action."""
+        return dict((await self._fresh()).pods)
+
+    async def changes(self) -> AsyncIterator[str]:
+        """Pod uids whose state may have changed; ``""`` first, and whenever something may have been missed."""
+        backoff = Backoff(first_s=0.5, cap_s=10.0)
+        use_events = True
+        while True:
+            yield ""
+            try:
+                if use_events:
+                    async for event in self._client.events():
+                        backoff.reset()
+                        self._generation += 1
+                        labels = event.get("pod_sandbox_status", {}).get("labels", {})
+                        if labels.get(NODE_LABEL, self._node_uid) == self._node_uid:
+                            yield labels.get(POD_UID, "")
+                else:
+                    async for uid in self._polled_changes():
+                        backoff.reset()
+                        yield uid
+            except EngineRefused:
+                use_events = False
+            except EngineError as exc:
+                log.warning("engine.unavailable", error=str(exc))
+                await self._clock.sleep(backoff.next_s())
+
+    async def create_sandbox(self, spec_: SandboxSpec) -> str:
+        """Create and start a sandbox; the one that is there already for this uid and attempt is taken."""
+        request = {
+            "config": spec.sandbox_config(spec_, node_uid=self._node_uid),
+            "runtime_handler": spec.runtime_handler(spec_),
+        }
+        try:
+            answer = await self._changing(
+                "RunPodSandbox", request, reason="FailedCreatePodSandBox", timeout_s=SANDBOX_S
+            )
+        except EngineError as exc:
+            if "is reserved for" not in str(exc):
+                raise
+            return await self._adopted_sandbox(spec_, exc)
+        return str(answer["pod_sandbox_id"])
+
+    async def stop_sandbox(self, sandbox_id: str) -> None:
+        """Stop it and every container in it, at once."""
+        for item in await self._containers({"pod_sandbox_id": sandbox_id}):
+            if observed.state_of(item) is ContainerState.RUNNING:
+                await self.stop_container(item["id"], grace_s=0)
+        await self._changing_if_there("StopPodSandbox", {"pod_sandbox_id": sandbox_id})
+
+    async def remove_sandbox(self, sandbox_id: str) -> None:
+        """Remove a stopped sandbox and its containers."""
+        await self._changing_if_there("RemovePodSandbox", {"pod_sandbox_id": sandbox_id})
+
+    async def create_container(self, sandbox_id: str, spec_: ContainerSpec, sandbox: SandboxSpec) -> str:
+        """Create a container; the one that is there already for this name and attempt is taken."""
+        image_user = await self._image_user(spec_) if spec.needs_image_user(spec_, sandbox) else None
+        request = {
+            "pod_sandbox_id": sandbox_id,
+            "config": spec.container_config(
+                spec_,
+                sandbox,
+                node_uid=self._node_uid,
+                machine_memory_bytes=self._machine_memory_bytes,
+                image_user=image_user,
+            ),
+            "sandbox_config": spec.sandbox_config(sandbox, node_uid=self._node_uid),
+        }
+        try:
+            answer = await self._changing("CreateContainer", request, reason="CreateContainerError")
+        except EngineError as exc:
+            if "is reserved for" not in str(exc):
+                raise
+            return await self._adopted_container(sandbox_id, spec_, exc)
+        return str(answer["container_id"])
+
+    async def start_container(self, container_id: str) -> None:
+        """Start a created container."""
+        await self._changing("StartContainer", {"container_id": container_id}, reason="RunContainerError")
+
+    async def stop_container(self, container_id: str, *, grace_s: float) -> None:
+        """SIGTERM (or the image's stop signal), after ``grace_s`` SIGKILL; returns when it has ended."""
+        request = {"container_id": container_id, "timeout": max(0, math.ceil(grace_s))}
+        await self._changing_if_there("StopContainer", request, timeout_s=grace_s + ACTION_S)
+
+    async def remove_container(self, container_id: str) -> None:
+        """Remove an ended container; its log file stays."""
+        await self._changing_if_there("RemoveContainer", {"container_id": container_id})
+
+    async def exec_sync(self, container_id: str, command: Sequence[str], *, timeout_s: float) -> tuple[int, bytes]:
+        """Run to the end; exit code and combined output (at most 16 KiB)."""
+        request = {"container_id": container_id, "cmd": list(command), "timeout": max(1, math.ceil(timeout_s))}
+        answer = await self._client.call("ExecSync", request, timeout_s=timeout_s + 10)
+        output = answer.get("stdout", b"") + answer.get("stderr", b"")
+        return answer.get("exit_code", 0), output[:_EXEC_OUTPUT_BYTES]
+
+    async def stats(self) -> dict[str, ContainerUsage]:
+        """Usage of our containers by id. Asked per container: the engine's pod statistics fail as a whole."""
+        answer = await self._client.call("ListContainerStats", {"filter": {"label_selector": self._ours()}})
+        found = {}
+        for item in answer.get("stats", []):
+            container_id = item.get("attributes", {}).get("id", "")
+            found[container_id] = ContainerUsage(
+                container_id,
+                cpu_ns=item.get("cpu", {}).get("usage_core_nano_seconds", {}).get("value", 0),
+                memory_bytes=item.get("memory", {}).get("working_set_bytes", {}).get("value", 0),
+            )
+        return found
+
+    async def aclose(self) -> None:
+        """Let go of the engine; containers keep running."""
+        await self._client.aclose()
+
+    async def _changing(
+        self, name: str, request: Mapping[str, Any], *, reason: str, timeout_s: float = ACTION_S
+    ) -> dict[str, Any]:
+        try:
+            return await self._client.call(name, request, reason=reason, timeout_s=timeout_s)
+        finally:
+            self._generation += 1
+
+    async def _changing_if_there(self, name: str, request: Mapping[str, Any], *, timeout_s: float = ACTION_S) -> None:
+        try:
+            await self._client.call_if_there(name, request, timeout_s=timeout_s)
+        finally:
+            self._generation += 1
+
+    def _ours(self) -> dict[str, str]:
+        return {NODE_LABEL: self._node_uid}
+
+    async def _fresh(self) -> _Snapshot:
+        wanted = self._generation
+        async with self._lock:
+            snapshot = self._snapshot
+            now_s = self._clock.monotonic_s()
+            if (
+                snapshot is not None
+                and snapshot.generation >= wanted
+                and now_s - snapshot.taken_at_s < self._interval_s
+            ):
+                return snapshot
+            generation = self._generation
+            self._snapshot = _Snapshot(await self._listed(), now_s, generation)
+            return self._snapshot
+
+    async def _listed(self) -> dict[str, ObservedPod]:
+        answer = await self._client.call("ListPodSandbox", {"filter": {"label_selector": self._ours()}})
+        items = answer.get("items", [])
+        containers = await self._containers({"label_selector": self._ours()})
+        self._forget({item["id"] for item in items}, {(item["id"], observed.state_of(item)) for item in containers})
+        limit = asyncio.Semaphore(_STATUS_CALLS)
+        sandboxes = await asyncio.gather(*(self._sandbox(item, limit) for item in items))
+        found = await asyncio.gather(*(self._container(item, limit) for item in containers))
+        return observed.pods_from(
+            [sandbox for sandbox in sandboxes if sandbox is not None],
+            [(item, container) for item, container in zip(containers, found, strict=True) if container is not None],
+        )
+
+    async def _containers(self, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+        answer = await self._client.call("ListContainers", {"filter": wanted})
+        found: list[dict[str, Any]] = answer.get("containers", [])
+        return found
+
+    async def _sandbox(self, item: Mapping[str, Any], limit: asyncio.Semaphore) -> ObservedSandbox | None:
+        sandbox_id = item["id"]
+        is_ready = item.get("state", 0) == 0
+        if is_ready and sandbox_id not in self._ips:
+            async with limit:
+                status = await self._status("PodSandboxStatus", {"pod_sandbox_id": sandbox_id})
+            if status is None:
+                return None
+            self._ips[sandbox_id] = observed.ips_from(status)
+        return observed.sandbox_from(item, self._ips.get(sandbox_id, ()))
+
+    async def _container(self, item: Mapping[str, Any], limit: asyncio.Semaphore) -> ObservedContainer | None:
+        state = observed.state_of(item)
+        key = (item["id"], state)
+        details = self._details.get(key)
+        if details is None and state is not ContainerState.CREATED:
+            async with limit:
+                status = await self._status("ContainerStatus", {"container_id": item["id"]})
+            if status is None:
+                return None
+            details = observed.details_from(status)
+            if observed.state_of(status) is not state:
+                item = {**item, "state": status.get("state", 0)}
+                key = (item["id"], observed.state_of(item))
+            if state is not ContainerState.UNKNOWN:
+                self._details[key] = details
+        return observed.container_from(item, details or Details())
+
+    async def _status(self, name: str, request: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The status, or None for something that went away since the list."""
+        try:
+            answer = await self._client.call(name, request)
+        except EngineUnavailable:
+            raise
+        except EngineError as exc:
+            if "not found" in str(exc):
+                return None
+            raise
+        found: dict[str, Any] = answer.get("status", {})
+        return found
+
+    def _forget(self, sandbox_ids: set[str], containers: set[tuple[str, ContainerState]]) -> None:
+        """Drop what we know of things that are gone or in another state."""
+        self._ips = {key: ips for key, ips in self._ips.items() if key in sandbox_ids}
+        self._details = {key: details for key, details in self._details.items() if key in containers}
+
+    async def _polled_changes(self) -> AsyncIterator[str]:
+        before = (await self._fresh()).pods
+        while True:
+            await self._clock.sleep(self._interval_s)
+            after = (await self._fresh()).pods
+            for uid in before.keys() | after.keys():
+                if before.get(uid) != after.get(uid):
+                    yield uid
+            before = after
+
+    async def _image_user(self, container: ContainerSpec) -> int | None:
+        image = {"image": container.image_ref or container.image}
+        answer = await self._client.call("ImageStatus", {"image": image})
+        found = answer.get("image", {})
+        if name := found.get("username"):
+            raise EngineRefused(
+                f"image {container.image} names the user {name!r}, which cannot be verified as not root",
+                hint="set securityContext.runAsUser to a number",
+            )
+        return int(found.get("uid", {}).get("value", 0))
+
+    async def _adopted_sandbox(self, wanted: SandboxSpec, failure: EngineError) -> str:
+        pod = (await self._fresh()).pods.get(wanted.uid)
+        for sandbox in pod.sandboxes if pod is not None else ():
+            if sandbox.attempt != wanted.attempt:
+                continue
+            if sandbox.is_ready:
+                return sandbox.id
+            await self.remove_sandbox(sandbox.id)
+        raise EngineUnavailable(f"sandbox of pod {wanted.namespace}/{wanted.name} is being made: {failure}")
+
+    async def _adopted_container(self, sandbox_id: str, wanted: ContainerSpec, failure: EngineError) -> str:
+        for item in await self._containers({"pod_sandbox_id": sandbox_id}):
+            metadata = item.get("metadata", {})
+            if (metadata.get("name"), metadata.get("attempt", 0)) == (wanted.name, wanted.attempt):
+                return str(item["id"])
+        raise EngineUnavailable(f"container {wanted.name} is being made: {failure}")
+
+
+def _explained(condition: Mapping[str, Any]) -> str:
+    from_engine = condition.get("message", "") or condition.get("reason", "") or "not ready"
+    text = f"{condition.get('type', '')}: {from_engine}"
+    _, hint = remedy(from_engine)
+    return f"{text}; {hint}" if hint else text

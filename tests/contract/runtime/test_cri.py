@@ -1,0 +1,40 @@
+"""The CRI adapter on a real, private containerd passes the pod runtime's contract."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.parts import BUSYBOX_IMAGE, shared_containerd
+
+from skerry.runtime.cri.client import CriClient
+from skerry.runtime.cri.engine import CriRuntime
+from skerry.runtime.cri.images import CriImages
+from skerry.testing.contracts.pod_runtime import PodRuntimeContract, Rig
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("containerd")]
+
+
+@pytest.fixture
+async def rig(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    engine = await asyncio.to_thread(shared_containerd, request.config)
+    node_uid = str(uuid.uuid4())
+    client = CriClient(engine.socket)
+    image_ref = await CriImages(client).resolve(BUSYBOX_IMAGE)
+    await client.aclose()
+    rig = Rig(
+        open=lambda: CriRuntime(CriClient(engine.socket), node_uid=node_uid),
+        directory=tmp_path,
+        image=BUSYBOX_IMAGE,
+        image_ref=image_ref,
+        wait_s=20,
+    )
+    yield rig
+    await rig.close()
+
+
+class TestCriRuntime(PodRuntimeContract):
+    """containerd 1.6: no container events, so changes come from lists."""
