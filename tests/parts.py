@@ -250,13 +250,21 @@ class Containerd:
     Args:
         has_network: write a CNI conflist; without one every sandbox with its own network fails.
         has_images: import the pause and busybox images.
+        has_cri: False switches the CRI plugin off, as some packages do.
         restricts_oom: ``restrict_oom_score_adj``; None sets it where CAP_SYS_RESOURCE is lacking.
 
     Raises:
         PartMissing: not root, no cgroups, or no packages.
     """
 
-    def __init__(self, *, has_network: bool = True, has_images: bool = True, restricts_oom: bool | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        has_network: bool = True,
+        has_images: bool = True,
+        has_cri: bool = True,
+        restricts_oom: bool | None = None,
+    ) -> None:
         if os.geteuid() != 0:
             raise PartMissing("containerd needs root")
         if not Path("/sys/fs/cgroup").is_dir():
@@ -264,6 +272,7 @@ class Containerd:
         self._packages = unpack(*CONTAINERD_PACKAGES)
         self._has_network = has_network
         self._has_images = has_images
+        self._has_cri = has_cri
         self._restricts_oom = not has_capability(24) if restricts_oom is None else restricts_oom
         self.directory = Path(tempfile.mkdtemp(prefix="skc-"))
         self.socket = self.directory / "c.sock"
@@ -355,6 +364,8 @@ class Containerd:
         cri = '[plugins."io.containerd.grpc.v1.cri"'
         quiet = ["btrfs", "zfs", "aufs", "devmapper"]
         disabled = ["io.containerd.internal.v1.opt", *(f"io.containerd.snapshotter.v1.{name}" for name in quiet)]
+        if not self._has_cri:
+            disabled.append("io.containerd.grpc.v1.cri")
         return f"""
 version = 2
 root = "{self.directory}/root"
