@@ -79,6 +79,28 @@ class LogFiles:
             pause_s = min(pause_s * 2, _LAST_POLL_S)
 
 
+def read_log(
+    path: Path,
+    *,
+    follow: bool,
+    is_running: Callable[[], Awaitable[bool]],
+    tail_lines: int | None,
+    since_s: float | None,
+    timestamps: bool,
+    limit_bytes: int | None,
+) -> AsyncIterator[bytes]:
+    """``LogFiles`` with the system's clock."""
+    return LogFiles()(
+        path,
+        follow=follow,
+        is_running=is_running,
+        tail_lines=tail_lines,
+        since_s=since_s,
+        timestamps=timestamps,
+        limit_bytes=limit_bytes,
+    )
+
+
 class _Chain:
     """The rotated files and the newest one, read as one."""
 

@@ -32,9 +32,10 @@ from skerry.runtime.ports import (
     ObservedSandbox,
     SandboxSpec,
 )
-from skerry.runtime.process.records import Records, remove_tree
+from skerry.runtime.process.records import Records
 from skerry.runtime.process.shim import boot_id, start_time
 from skerry.runtime.process.starter import Starter, Watch, send_signal
+from skerry.runtime.trees import remove_tree
 
 log = get_log(__name__)
 

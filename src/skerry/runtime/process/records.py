@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from skerry.base import json
 from skerry.base.files import make_private_dir, write_atomic
 from skerry.runtime.process.shim import SPEC, STATE
+from skerry.runtime.trees import remove_tree
 
 SANDBOX = "sandbox.json"
 
@@ -104,20 +104,6 @@ class Records:
         home = self.directory / sandbox_id
         (home / SANDBOX).unlink(missing_ok=True)
         remove_tree(home)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a directory and what is in it, never following a link. Missing is fine."""
-    try:
-        entries = list(os.scandir(path))
-    except FileNotFoundError:
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            remove_tree(Path(entry.path))
-        else:
-            Path(entry.path).unlink(missing_ok=True)
-    path.rmdir()
 
 
 def _read(path: Path) -> dict[str, Any] | None:
