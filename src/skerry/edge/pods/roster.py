@@ -1,0 +1,269 @@
+"""All pods of this node: the store's change feed → one worker per pod.
+
+At the start the store is the truth, cloud or not: containers that run already are adopted, pods that the store does
+not have are ended. Not here: what to do for a pod (``plan``), and doing it (``worker``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skerry.api.gvk import Object
+from skerry.api.status import BadRequest, NotFound
+from skerry.base.aio.clock import Clock
+from skerry.base.aio.supervise import Supervisor
+from skerry.base.obs.log import get_log
+from skerry.edge.pods.ports import NodeObjects, ObjectChange
+from skerry.edge.pods.view import PodView
+from skerry.edge.pods.worker import PodWorker, Tools
+from skerry.runtime import volumes
+from skerry.runtime.ports import ContainerState, EngineError, ObservedContainer, ObservedPod, PodRuntime
+from skerry.runtime.trees import remove_tree
+
+log = get_log(__name__)
+
+_POD, _CONFIGMAP, _SECRET = "pod", "configmap", "secret"
+_LOOK_S = 60.0
+_RETRY_S = 2.0
+
+
+class Observer:
+    """Asks the engine once for everybody who asks at the same time."""
+
+    def __init__(self, runtime: PodRuntime) -> None:
+        self._runtime = runtime
+        self._lock = asyncio.Lock()
+        self._begun = 0
+        self._seen: dict[str, ObservedPod] = {}
+
+    async def pods(self) -> dict[str, ObservedPod]:
+        """What the engine has, no older than this call."""
+        wanted = self._begun + 1
+        async with self._lock:
+            if self._begun < wanted:
+                self._begun += 1
+                self._seen = await self._runtime.observe()
+        return self._seen
+
+    async def pod(self, uid: str) -> ObservedPod | None:
+        """One pod."""
+        return (await self.pods()).get(uid)
+
+
+@dataclass(frozen=True, slots=True)
+class LogPlace:
+    """Where a container's log lies, and whether more may come."""
+
+    path: Path
+    is_running: bool
+
+
+class Roster:
+    """Keeps a worker for each pod of this node.
+
+    Args:
+        node: name of this node; pods of other nodes are not ours.
+        objects: the node's store.
+        tools: what the workers work with; its ``observe`` is this roster's observer.
+    """
+
+    def __init__(self, node: str, *, objects: NodeObjects, observer: Observer, tools: Tools) -> None:
+        self._node = node
+        self._objects = objects
+        self._observer = observer
+        self._tools = tools
+        self._clock: Clock = tools.clock
+        self._supervisor = Supervisor("pods", clock=tools.clock)
+        self._workers: dict[str, PodWorker] = {}
+
+    async def start(self) -> None:
+        """Adopt what runs, end what is not wanted, run what is.
+
+        The engine may be away: then workers wait for it, and orphans are ended when it is back.
+        """
+        self._objects.subscribe(self._on_change)
+        for pod in self._objects.list(_POD).values():
+            self._want(pod)
+        self._supervisor.keep("changes", self._follow)
+        self._supervisor.keep("look", self._look)
+
+    async def aclose(self) -> None:
+        """End the workers; pods keep running."""
+        await self._supervisor.aclose()
+
+    async def stop_all(self) -> None:
+        """End every pod of this node, each with its grace."""
+        await self._supervisor.aclose()
+        await asyncio.gather(*(self._stop(uid, pod) for uid, pod in (await self._observer.pods()).items()))
+
+    # For the kubelet interface
+
+    def pods(self) -> Sequence[Object]:
+        """Every pod with its newest status."""
+        return [worker.pod() for worker in self._workers.values()]
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Name, phase, ready containers and restarts of each pod, for the node's own status."""
+        return [_summary(pod) for pod in self.pods()]
+
+    async def container_log(self, namespace: str, pod: str, container: str, *, previous: bool) -> LogPlace:
+        """The log of a container, or of the one before its last restart.
+
+        Raises:
+            NotFound: no such pod on this node.
+            BadRequest: no such container, or it has not started, or there is no previous one.
+        """
+        worker, attempts = await self._attempts(namespace, pod, container)
+        wanted = 1 if previous else 0
+        started = [attempt for attempt in attempts if attempt.state is not ContainerState.CREATED]
+        if len(started) <= wanted or (path := started[wanted].log_path) is None:
+            if previous:
+                raise BadRequest(f'previous terminated container "{container}" in pod "{pod}" not found')
+            raise BadRequest(
+                f'container "{container}" in pod "{pod}" is waiting to start: {_why_waiting(worker.pod(), container)}'
+            )
+        return LogPlace(path, started[wanted].state is ContainerState.RUNNING)
+
+    async def is_running(self, namespace: str, pod: str, container: str) -> bool:
+        """Whether the container runs now; False when there is no such pod."""
+        try:
+            _, attempts = await self._attempts(namespace, pod, container)
+        except (NotFound, BadRequest):
+            return False
+        return bool(attempts) and attempts[0].state is ContainerState.RUNNING
+
+    async def _attempts(self, namespace: str, pod: str, container: str) -> tuple[PodWorker, list[ObservedContainer]]:
+        worker = self._by_name(namespace, pod)
+        desired = PodView(worker.pod(), None)
+        names = [str(each["name"]) for each in [*desired.init_containers, *desired.containers]]
+        if container not in names:
+            raise BadRequest(f"container {container} is not valid for pod {pod}")
+        return worker, PodView(worker.pod(), await self._observer.pod(worker.uid)).attempts(container)
+
+    def _by_name(self, namespace: str, name: str) -> PodWorker:
+        found = [w for w in self._workers.values() if (w.namespace, w.name) == (namespace, name)]
+        if not found:
+            raise NotFound(f'pods "{name}" not found on node {self._node}')
+        return found[-1]
+
+    # Keeping the workers
+
+    def _on_change(self, change: ObjectChange) -> None:
+        if change.type == _POD:
+            self._pod_changed(change)
+        elif change.type in (_CONFIGMAP, _SECRET):
+            namespace, kind, name = change.key.split("/", 2)
+            for worker in self._workers.values():
+                if worker.namespace == namespace and (kind, name) in worker.names():
+                    worker.objects_changed()
+
+    def _pod_changed(self, change: ObjectChange) -> None:
+        namespace, _, name = change.key.split("/", 2)
+        uid = (change.new or {}).get("metadata", {}).get("uid")
+        for worker in self._workers.values():
+            if (worker.namespace, worker.name) == (namespace, name) and worker.uid != uid:
+                worker.gone()
+        if change.new is not None:
+            self._want(change.new)
+
+    def _want(self, pod: Object) -> None:
+        metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
+        uid = str(metadata.get("uid") or "")
+        if not uid or spec.get("nodeName") != self._node:
+            return
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.desire(pod)
+            return
+        self._employ(PodWorker(pod, self._tools))
+
+    def _employ(self, worker: PodWorker) -> None:
+        self._workers[worker.uid] = worker
+        self._supervisor.detach(f"{worker.namespace}/{worker.name}", self._work(worker))
+
+    async def _work(self, worker: PodWorker) -> None:
+        await worker.run()
+        if self._workers.get(worker.uid) is worker:
+            del self._workers[worker.uid]
+
+    async def _follow(self) -> None:
+        """Pass the engine's hints on."""
+        while True:
+            try:
+                async for uid in self._tools.runtime.changes():
+                    for worker in self._hinted(uid):
+                        worker.poke()
+            except EngineError as exc:
+                log.warning("pods.engine_lost", why=exc.explained())
+            await self._clock.sleep(_RETRY_S)
+
+    def _hinted(self, uid: str) -> list[PodWorker]:
+        if not uid:
+            return list(self._workers.values())
+        worker = self._workers.get(uid)
+        return [worker] if worker is not None else []
+
+    async def _look(self) -> None:
+        """End orphans at the start, and look at everything once a minute in case a hint was lost."""
+        while True:
+            try:
+                await self._end_orphans()
+                for worker in self._workers.values():
+                    worker.poke()
+                delay_s = _LOOK_S
+            except EngineError as exc:
+                log.warning("pods.engine_away", why=exc.explained())
+                delay_s = _RETRY_S
+            await self._clock.sleep(delay_s)
+
+    async def _end_orphans(self) -> None:
+        seen = await self._observer.pods()
+        for uid, pod in seen.items():
+            if uid not in self._workers:
+                log.info("pod.orphan", ns=pod.namespace, name=pod.name, uid=uid)
+                metadata = {"uid": uid, "namespace": pod.namespace, "name": pod.name}
+                worker = PodWorker({"metadata": metadata}, self._tools)
+                worker.gone()
+                self._employ(worker)
+        self._remove_orphan_directories()
+
+    def _remove_orphan_directories(self) -> None:
+        if self._tools.directory.is_dir():
+            for home in self._tools.directory.iterdir():
+                if home.name not in self._workers:
+                    volumes.remove(home / "volumes")
+                    remove_tree(home)
+
+    async def _stop(self, uid: str, pod: ObservedPod) -> None:
+        worker = self._workers.get(uid)
+        grace_s = PodView(worker.pod() if worker else {}, None).grace_s(self._clock.now_s())
+        runtime = self._tools.runtime
+        running = [c for c in pod.containers if c.state is ContainerState.RUNNING]
+        await asyncio.gather(*(runtime.stop_container(c.id, grace_s=grace_s) for c in running))
+        for sandbox in pod.sandboxes:
+            await runtime.stop_sandbox(sandbox.id)
+
+
+def _summary(pod: Object) -> dict[str, Any]:
+    status, metadata = pod.get("status") or {}, pod["metadata"]
+    containers = status.get("containerStatuses") or []
+    return {
+        "namespace": metadata.get("namespace"),
+        "name": metadata.get("name"),
+        "phase": status.get("phase") or "Pending",
+        "ready": sum(bool(container.get("ready")) for container in containers),
+        "containers": len((pod.get("spec") or {}).get("containers") or []),
+        "restarts": sum(int(container.get("restartCount") or 0) for container in containers),
+    }
+
+
+def _why_waiting(pod: Object, name: str) -> str:
+    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+        if container.get("name") == name:
+            waiting = (container.get("state") or {}).get("waiting") or {}
+            return str(waiting.get("reason") or "ContainerCreating")
+    return "ContainerCreating"
