@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
@@ -106,7 +106,7 @@ class GrpcClient:
 
     async def stream(
         self, method: str, request: Mapping[str, Any], *, timeout_s: float | None = None
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """A call with a streamed answer; ends when the peer ends it. Close the iterator to cancel the call."""
         async with contextlib.aclosing(self._messages(method, request, timeout_s)) as messages:
             async for message in messages:

@@ -260,3 +260,27 @@ asyncio.run(main())
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     output, _ = await child.communicate()
     assert json.loads(output) < 36_000
+
+
+async def test_changes_return_after_the_engine_did(tmp_path: Path) -> None:
+    engine = await asyncio.to_thread(_own_engine)
+    try:
+        client = CriClient(engine.socket)
+        runtime = CriRuntime(client, node_uid="n-1", list_interval_s=0.1)
+        image_ref = await CriImages(client).resolve(BUSYBOX_IMAGE)
+        own = Rig(open=lambda: runtime, directory=tmp_path, image=BUSYBOX_IMAGE, image_ref=image_ref)
+        changes = runtime.changes()
+        assert [await anext(changes), await anext(changes)] == ["", ""]  # the start, and no events in containerd 1.6
+        waiting = asyncio.ensure_future(anext(changes))
+        await asyncio.to_thread(engine.kill)
+        assert await asyncio.wait_for(waiting, 10) == ""
+        await asyncio.to_thread(engine.start)
+        told = asyncio.ensure_future(anext(changes))
+        spec = own.sandbox()
+        await runtime.create_sandbox(spec)
+        assert await asyncio.wait_for(told, 20) in ("", spec.uid)
+        assert spec.uid in await runtime.observe()
+        await changes.aclose()  # type: ignore[attr-defined]
+        await runtime.aclose()
+    finally:
+        await asyncio.to_thread(engine.close)

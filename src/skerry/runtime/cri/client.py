@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class CriClient:
             raise self._translated(name, "EngineError", exc) from exc
         return True
 
-    async def events(self) -> AsyncIterator[dict[str, Any]]:
+    async def events(self) -> AsyncGenerator[dict[str, Any], None]:
         """GetContainerEvents.
 
         Raises:
@@ -96,8 +97,9 @@ class CriClient:
             EngineUnavailable: the stream broke.
         """
         try:
-            async for event in self._grpc.stream(_path("GetContainerEvents"), {}):
-                yield event
+            async with contextlib.aclosing(self._grpc.stream(_path("GetContainerEvents"), {})) as stream:
+                async for event in stream:
+                    yield event
         except GrpcError as exc:
             raise self._translated("GetContainerEvents", "EngineError", exc) from exc
 

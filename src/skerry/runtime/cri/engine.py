@@ -8,8 +8,9 @@ Not here: images (``images``), how specs become messages (``spec``).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,26 +106,20 @@ class CriRuntime:
     async def changes(self) -> AsyncIterator[str]:
         """Pod uids whose state may have changed; ``""`` first, and whenever something may have been missed."""
         backoff = Backoff(first_s=0.5, cap_s=10.0)
-        use_events = True
+        source = self._told_changes
         while True:
             yield ""
             try:
-                if use_events:
-                    async for event in self._client.events():
-                        backoff.reset()
-                        self._generation += 1
-                        labels = event.get("pod_sandbox_status", {}).get("labels", {})
-                        if labels.get(NODE_LABEL, self._node_uid) == self._node_uid:
-                            yield labels.get(POD_UID, "")
-                else:
-                    async for uid in self._polled_changes():
+                async with contextlib.aclosing(source()) as uids:
+                    async for uid in uids:
                         backoff.reset()
                         yield uid
             except EngineRefused:
-                use_events = False
+                source = self._polled_changes
+                continue
             except EngineError as exc:
                 log.warning("engine.unavailable", error=str(exc))
-                await self._clock.sleep(backoff.next_s())
+            await self._clock.sleep(backoff.next_s())
 
     async def create_sandbox(self, spec_: SandboxSpec) -> str:
         """Create and start a sandbox; the one that is there already for this uid and attempt is taken."""
@@ -308,7 +303,15 @@ class CriRuntime:
         self._ips = {key: ips for key, ips in self._ips.items() if key in sandbox_ids}
         self._details = {key: details for key, details in self._details.items() if key in containers}
 
-    async def _polled_changes(self) -> AsyncIterator[str]:
+    async def _told_changes(self) -> AsyncGenerator[str, None]:
+        async with contextlib.aclosing(self._client.events()) as events:
+            async for event in events:
+                labels = event.get("pod_sandbox_status", {}).get("labels", {})
+                if labels.get(NODE_LABEL, self._node_uid) == self._node_uid:
+                    self._generation += 1
+                    yield labels.get(POD_UID, "")
+
+    async def _polled_changes(self) -> AsyncGenerator[str, None]:
         before = (await self._fresh()).pods
         while True:
             await self._clock.sleep(self._interval_s)
