@@ -18,6 +18,8 @@ from skerry.base.json import deep_copy, loads
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+_PROPS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
+_PROPS_OR = frozenset((f"{_PROPS}OrBool", f"{_PROPS}OrArray"))
 _FREE = frozenset(
     {
         "io.k8s.apimachinery.pkg.runtime.RawExtension",
@@ -151,6 +153,8 @@ class SchemaTable:
         node.int_or_string = node.definition == _INT_OR_STRING
         node.quantity = node.definition == _QUANTITY
         self._annotate(node, raw)
+        if node.definition in _PROPS_OR:  # the source says nothing of them; an object in their place is a schema
+            node.properties = self.definition(_PROPS).properties
         for name, child in (raw.get("properties") or {}).items():
             node.properties[name] = self._node(child)
         if isinstance(raw.get("additionalProperties"), dict):
@@ -184,7 +188,8 @@ def prune(obj: Any, schema: Schema, *, drop_null: bool = False) -> Any:
     if isinstance(obj, dict):
         return _pruned_members(obj, schema, drop_null)
     if isinstance(obj, list) and schema.items is not None:
-        return [prune(item, schema.items, drop_null=drop_null) for item in obj]
+        below = schema.items
+        return [_zero(below) if item is None and drop_null else prune(item, below, drop_null=drop_null) for item in obj]
     return deep_copy(obj) if isinstance(obj, list) else obj
 
 
@@ -256,6 +261,12 @@ def _pruned_members(obj: dict[str, Any], schema: Schema, drop_null: bool) -> dic
         elif schema.additional is child and child.type == "string":
             kept[name] = ""
     return kept
+
+
+def _zero(schema: Schema) -> Any:
+    """What ``null`` in a list of Go values becomes."""
+    zeros: dict[str, Any] = {"object": {}, "string": "", "integer": 0, "number": 0, "boolean": False}
+    return zeros.get(schema.type)
 
 
 def _default_members(obj: dict[str, Any], schema: Schema) -> None:

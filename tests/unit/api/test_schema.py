@@ -172,3 +172,18 @@ def test_nulls_go_where_none_is_allowed() -> None:
         "spec": {"size": None, "mood": None, "free": {"a": None}, "parts": [{"kind": None}], "labels": {"a": None}}
     }
     assert drop_nulls(given, schema) == {"spec": {"mood": None, "free": {"a": None}, "parts": [{}], "labels": {}}}
+
+
+def test_null_in_a_list_of_structs_is_an_empty_struct(table: SchemaTable) -> None:
+    schema = table.kind("", "v1", "Pod")
+    assert schema is not None
+    pruned = prune({"spec": {"containers": [None, {"name": "a", "args": [None]}]}}, schema, drop_null=True)
+    assert pruned == {"spec": {"containers": [{}, {"name": "a", "args": [""]}]}}
+
+
+def test_schemas_inside_schemas_are_known(table: SchemaTable) -> None:
+    schema = table.kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition")
+    assert schema is not None
+    inner = {"items": {"type": "object", "bogus": 1}, "additionalProperties": True}
+    crd = {"spec": {"versions": [{"schema": {"openAPIV3Schema": inner}}]}}
+    assert find_unknown(crd, schema) == ["spec.versions[0].schema.openAPIV3Schema.items.bogus"]

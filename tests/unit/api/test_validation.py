@@ -151,3 +151,15 @@ def test_what_decodes_passes(table: SchemaTable) -> None:
         "status": {"startTime": "2026-01-02T03:04:05Z"},
     }
     check_types(pod, schema, kind="Pod", version="v1")
+
+
+@pytest.mark.parametrize(
+    "inner", [{"items": {"properties": {"a": 5}}}, {"items": {"required": 5}}, {"additionalProperties": {"type": 1}}]
+)
+def test_a_broken_schema_inside_a_schema_does_not_decode(table: SchemaTable, inner: dict[str, Any]) -> None:
+    kind = "CustomResourceDefinition"
+    schema = table.kind("apiextensions.k8s.io", "v1", kind)
+    assert schema is not None
+    crd = {"spec": {"versions": [{"schema": {"openAPIV3Schema": inner}}]}}
+    with pytest.raises(BadRequest, match="cannot unmarshal"):
+        check_types(crd, schema, kind=kind, version="apiextensions.k8s.io/v1")
