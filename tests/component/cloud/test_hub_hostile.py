@@ -17,7 +17,7 @@ import pytest
 
 from skerry.api.gvk import PODS
 from skerry.base import x509
-from skerry.base.net.http_server import HttpLimits
+from skerry.base.net.http_server import HttpLimits, tune_tls_buffers
 from skerry.cloud.hub.listener import HubLimits
 from skerry.testing.fakekube import FakeKubeApi
 from skerry.testing.hollow import Refusal, connect, fetch
@@ -226,6 +226,7 @@ async def test_long_forms_leave_memory_as_it_was(tmp_path: Path) -> None:
     """10,000 plain connections, 1,000 stalled handshakes, ten messages of 100 MB, from another process."""
     limits = HubLimits(max_message_bytes=16 * 1024 * 1024)
     asyncio.get_running_loop().set_debug(False)
+    tune_tls_buffers()
     async with cloud(FakeKubeApi(), tmp_path, hub_limits=limits, http_limits=LIMITS) as kit:
         port = str(_port(kit))
         credential = kit.node_credential("edge-1")

@@ -46,7 +46,7 @@ class Supervisor:
 
     def run(self, name: str, body: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task that ends by itself. Its exception is logged and ends the supervisor's ``wait()``."""
-        return self._start(name, self._once(name, body))
+        return self._closing_after(self._start(name, self._once(name, body)), body)
 
     def keep(self, name: str, body: Body, *, first_s: float = 0.2, cap_s: float = 30.0) -> asyncio.Task[None]:
         """Start a task that must not end: on an exception it is restarted after a jittered back-off."""
@@ -54,7 +54,7 @@ class Supervisor:
 
     def detach(self, name: str, body: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task whose failure is logged as an error but harms nobody else (one request, one peer)."""
-        return self._start(name, self._alone(name, body))
+        return self._closing_after(self._start(name, self._alone(name, body)), body)
 
     async def wait(self) -> None:
         """Wait until a ``run`` task fails, and raise its exception."""
@@ -81,6 +81,12 @@ class Supervisor:
         task = asyncio.get_running_loop().create_task(body, name=f"{self.name}/{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+    @staticmethod
+    def _closing_after(task: asyncio.Task[None], body: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task that is cancelled before its first step would leave its body never awaited."""
+        task.add_done_callback(lambda _: body.close())
         return task
 
     async def _once(self, name: str, body: Coroutine[Any, Any, None]) -> None:

@@ -111,6 +111,15 @@ class HttpResponse:
 Handler = Callable[["HttpRequest"], Awaitable[HttpResponse | None]]
 
 
+@dataclass(slots=True)
+class _Opening:
+    """A connection that is not ours yet: until ``is_taken`` nobody else closes or uncounts it."""
+
+    peer: socket.socket
+    address: Address
+    is_taken: bool = False
+
+
 def server_tls(
     *, cert_file: Path, key_file: Path, client_ca_file: Path | None = None, require_client: bool = False
 ) -> ssl.SSLContext:
@@ -225,25 +234,29 @@ class HttpServer:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._open += 1
         self._by_address[address] = count + 1
-        task = self._supervisor.detach("opening", self._open_connection(peer, address, tls))
+        opening = _Opening(peer, address)
+        task = self._supervisor.detach("opening", self._open_connection(opening, tls))
         self._opening[peer] = task
-        task.add_done_callback(lambda _: self._opening.pop(peer, None))
+        task.add_done_callback(lambda _: self._opened(opening))
 
-    async def _open_connection(self, peer: socket.socket, address: Address, tls: ssl.SSLContext | None) -> None:
-        connection: _Connection | None = None
+    def _opened(self, opening: _Opening) -> None:
+        """Also called for a task that was cancelled before its first step, which runs no ``finally`` of its own."""
+        self._opening.pop(opening.peer, None)
+        if not opening.is_taken:
+            opening.peer.close()
+            self._left(opening.address)
+
+    async def _open_connection(self, opening: _Opening, tls: ssl.SSLContext | None) -> None:
+        peer, address = opening.peer, opening.address
         try:
             async with asyncio.timeout(self.limits.handshake_s):
                 if not await _is_welcome(peer, is_tls=tls is not None):
                     return
                 loop = asyncio.get_running_loop()
-                _, connection = await loop.connect_accepted_socket(lambda: _Connection(self, address), peer, ssl=tls)
+                await loop.connect_accepted_socket(lambda: _Connection(self, opening), peer, ssl=tls)
         except (OSError, ssl.SSLError, TimeoutError) as exc:
             if log.is_debug:
                 log.debug("http.handshake_failed", server=self.name, address=address, error=str(exc))
-        finally:
-            if connection is None:
-                peer.close()
-                self._left(address)
 
     def _left(self, address: Address) -> None:
         self._open -= 1
@@ -614,9 +627,9 @@ class WebSocket:
 class _Connection(RequestHandler):
     """aiohttp's connection, with a deadline for request heads, the peer's identity, and a sign of departure."""
 
-    __slots__ = ("_certificate", "_head_timer", "_listeners", "_owner", "_released", "address", "gone")
+    __slots__ = ("_certificate", "_head_timer", "_listeners", "_opening", "_owner", "_released", "address", "gone")
 
-    def __init__(self, owner: HttpServer, address: Address) -> None:
+    def __init__(self, owner: HttpServer, opening: _Opening) -> None:
         assert owner._inner is not None
         limits = owner.limits
         super().__init__(
@@ -630,7 +643,8 @@ class _Connection(RequestHandler):
             lingering_time=1.0,
         )
         self._owner = owner
-        self.address = address
+        self._opening = opening
+        self.address = opening.address
         self.gone = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
         self._head_timer: asyncio.TimerHandle | None = None
@@ -639,6 +653,7 @@ class _Connection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._opening.is_taken = True
         self._owner._connections.add(self)
         self._arm()
 
