@@ -20,7 +20,6 @@ from skerry.base.net.ws_client import Target, UpgradeRefused, WebSocketClient, c
 from skerry.cloud.tunnel.connector import TunnelConnector
 from skerry.cloud.tunnel.edge_server import TunnelServer
 from skerry.cloud.tunnel.sessions import Tunnels
-from skerry.edge.kubelet.ports import ContainerLog
 from skerry.edge.kubelet.server import KubeletServer
 from skerry.edge.tunnel.client import TunnelClient
 from skerry.kube.ports import KubeletRequest
@@ -28,6 +27,12 @@ from skerry.runtime.logs import read_log
 from skerry.wire.kubeedge.tunnel import CONNECT_PATH, HEADER_NODE, HEADER_WINDOW, MAX_DATA_BYTES
 
 CLOCK = SystemClock()
+
+
+@dataclass(frozen=True)
+class LogPlace:
+    path: Path
+    is_running: bool
 
 
 class OnePod:
@@ -40,12 +45,12 @@ class OnePod:
     def pods(self) -> Sequence[Any]:
         return [{"metadata": {"name": "web", "namespace": "default"}}]
 
-    async def container_log(self, namespace: str, pod: str, container: str, *, previous: bool) -> ContainerLog:
+    async def container_log(self, namespace: str, pod: str, container: str, *, previous: bool) -> LogPlace:
         if (namespace, pod) != ("default", "web"):
             raise NotFound(f'pods "{pod}" not found')
         if container != "app":
             raise BadRequest(f"container {container} is not valid for pod web")
-        return ContainerLog(self._log, is_running=self.running)
+        return LogPlace(self._log, self.running)
 
     async def is_running(self, namespace: str, pod: str, container: str) -> bool:
         return self.running

@@ -120,7 +120,7 @@ class Cloud:
         hosts = reachable_hosts(config)
         files = pki.prepare(config.data / "pki", hosts=hosts)
         core = ApiCore(
-            database=config.data / "cluster.db", token_key=files.token_key, clock=self._clock, crds=crds.manifests()
+            database=config.data / "cluster.db", token_key=files.token_key, clock=self._clock, crds=crds.crd_manifests()
         )
         await core.start()
         stack.push_async_callback(core.aclose)

@@ -159,9 +159,10 @@ class Tour:
         facts = onsite.read_status(self._data / "edge")
         sequence = facts.get("devices", {}).get(f"default/{samples.THERMOMETER}", {}).get("sequence")
         counts = facts.get("readings", {})
-        if not sequence or counts.get("waiting"):
+        if not sequence:
             return None
-        return {"given_out": int(float(sequence)), "taken_in": counts["accepted"] // samples.PROPERTIES}
+        taken_in = (counts["accepted"] - counts["waiting"]) // samples.PROPERTIES
+        return {"given_out": int(float(sequence)), "taken_in": taken_in}
 
     async def _run_commands(self) -> None:
         commands = _commands(self._group.kubeconfig, self._facts["pod"]["name"], self._data)

@@ -133,9 +133,10 @@ class EdgeAgent:
         supervisor = await stack.enter_async_context(Supervisor("agent", clock=self._clock))
         self.runtime = await open_runtime(self.config, self.node, joined_runtime=str(self._joined.get("runtime", "")))
         stack.push_async_callback(self.runtime.pods.aclose)
+        engine = (await self.runtime.describe())[0].partition("://")[0] or self.runtime.kind
         self.pods = PodParts(
-            self.config, node=self.node, node_ip=self._address, runtime=self.runtime, objects=self.objects,
-            outbox=self.outbox, sources=ObjectSource(self.objects, self.remote),
+            self.config, engine=engine, node=self.node, node_ip=self._address, runtime=self.runtime,
+            objects=self.objects, outbox=self.outbox, sources=ObjectSource(self.objects, self.remote),
             tokens=TokenSource(self.objects, self.remote, clock=self._clock), clock=self._clock,
         )  # fmt: skip
         self.devices = DeviceParts(

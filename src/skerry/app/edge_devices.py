@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,8 +14,10 @@ from skerry.base.obs.log import get_log
 from skerry.base.sqlite import Database
 from skerry.edge.bus.external import ExternalBus, Route
 from skerry.edge.devices.catalog import DEVICE, MODEL, Catalog
+from skerry.edge.devices.dmi import DmiServer, GrpcMappers
 from skerry.edge.devices.mapper import BuiltinMappers, KeeperSink
 from skerry.edge.devices.mappers.modbus import ModbusDrivers
+from skerry.edge.devices.registry import MapperRegistry
 from skerry.edge.devices.twins import TwinKeeper
 from skerry.edge.link.dial import DialledLink
 from skerry.edge.link.ports import LinkError
@@ -46,6 +49,7 @@ class DeviceParts:
     ) -> None:
         self._config = config
         self._node = node
+        self._database = database
         self._objects = objects
         self._link = link
         self._clock = clock
@@ -74,14 +78,23 @@ class DeviceParts:
         self.keeper.start()
         stack.push_async_callback(self.keeper.aclose)
         self.keeper.follow(self.catalog)
+        callers = GrpcMappers()
+        stack.push_async_callback(callers.aclose)
+        registry = MapperRegistry(
+            store=self._database, catalog=self.catalog, keeper=self.keeper, caller=callers, own_uid=os.getuid(),
+            on_protocols=lambda: mappers.reconsider(), clock=self._clock,
+        )  # fmt: skip
         mappers = BuiltinMappers(
-            catalog=self.catalog,
-            sink=KeeperSink(self.keeper),
-            drivers={"modbus": ModbusDrivers().factory},
-            clock=self._clock,
-        )
+            catalog=self.catalog, sink=KeeperSink(self.keeper), drivers={"modbus": ModbusDrivers().factory},
+            has_external=registry.has_protocol, clock=self._clock,
+        )  # fmt: skip
+        registry.start()
+        stack.push_async_callback(registry.aclose)
         mappers.start()
         stack.push_async_callback(mappers.aclose)
+        server = DmiServer(registry, paths=[self.dmi_socket])
+        await server.start()
+        stack.push_async_callback(server.aclose)
         self._start_bus(supervisor)
         self._link.on_state(lambda is_up: self._ask_membership(supervisor) if is_up else None)
 
@@ -90,7 +103,7 @@ class DeviceParts:
         counts = self.keeper.counts
         return {
             "accepted": counts.accepted, "superseded": counts.superseded, "unchanged": counts.unchanged,
-            "stored": counts.stored, "waiting": self.keeper.waiting,
+            "stored": counts.stored, "dropped": counts.dropped, "waiting": self.keeper.waiting,
         }  # fmt: skip
 
     def values(self) -> dict[str, dict[str, str]]:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from skerry.api.causes import CauseTable
+from skerry.api.checkup import EngineProbe
 from skerry.api.config.edge import EdgeConfig
 from skerry.base.aio.clock import SystemClock
+from skerry.base.errors import ConfigError
 from skerry.base.obs.log import get_log
-from skerry.runtime.ports import ContainerIO, EngineError, ImageStore, PodRuntime
+from skerry.edge.node.machine import memory
+from skerry.runtime.cri.client import CriClient
+from skerry.runtime.cri.engine import CriRuntime
+from skerry.runtime.cri.images import CriImages
+from skerry.runtime.cri.probe import find_socket, probe
+from skerry.runtime.ports import EngineError, ImageStore, PodRuntime
 from skerry.runtime.process.engine import ProcessImages, ProcessRuntime, ProcessSettings
 
 log = get_log(__name__)
-
-USUAL_SOCKETS = (
-    Path("/run/containerd/containerd.sock"),
-    Path("/run/crio/crio.sock"),
-    Path("/run/cri-dockerd.sock"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,6 @@ class OpenRuntime:
     kind: str
     pods: PodRuntime
     images: ImageStore
-    streams: ContainerIO | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
 
     async def describe(self) -> tuple[str, str]:
@@ -42,7 +44,7 @@ class OpenRuntime:
             info = await self.pods.info()
         except EngineError as exc:
             return "", exc.explained()
-        return f"{info.name}://{info.version}", "" if info.is_ready else info.message
+        return f"{info.name}://{info.version}", "" if info.is_ready else info.message or "the engine is not ready"
 
 
 async def choose_runtime(wanted: str, *, cri_socket: str) -> str:
@@ -53,24 +55,51 @@ async def choose_runtime(wanted: str, *, cri_socket: str) -> str:
     """
     if wanted == "process":
         return "process"
-    return "process"
+    found = await probe_engine(cri_socket)
+    if not found:
+        return "cri"
+    if wanted == "auto":
+        return "process"
+    first = CauseTable()[found[0].code]
+    raise ConfigError(f"{first.title}: {found[0].evidence}", hint=first.remedy)
 
 
-def sockets(configured: str) -> Sequence[Path]:
-    """The configured socket, or those of the usual engines that exist."""
-    if configured:
-        return [Path(configured.removeprefix("unix://"))]
-    return [path for path in USUAL_SOCKETS if path.exists()]
+async def probe_engine(cri_socket: str) -> Sequence[EngineProbe]:
+    """What stands between this machine and pods on a container engine; empty when nothing does."""
+    socket = _socket(cri_socket)
+    if socket is None:
+        return [EngineProbe("SK-E003", "no socket of containerd, CRI-O or cri-dockerd was found")]
+    return await probe(socket)
 
 
 async def open_runtime(config: EdgeConfig, node: str, *, joined_runtime: str) -> OpenRuntime:
     """Open the engine that the configuration names; ``auto`` keeps what the join has found."""
-    directory = config.data / "process"
+    wanted = joined_runtime if config.runtime == "auto" and joined_runtime else config.runtime
+    kind = wanted if wanted != "auto" else await choose_runtime("auto", cri_socket=config.cri_socket)
+    log.info("runtime.chosen", runtime=kind)
+    return _open_cri(config, node) if kind == "cri" else _open_process(config)
+
+
+def _open_cri(config: EdgeConfig, node: str) -> OpenRuntime:
+    socket = _socket(config.cri_socket)
+    if socket is None:
+        raise ConfigError(
+            "the container engine's socket is missing", hint="start it (systemctl start containerd) or set criSocket"
+        )
+    client = CriClient(socket)
+    runtime = CriRuntime(client, node_uid=node, machine_memory_bytes=memory()["MemTotal"])
+    return OpenRuntime("cri", runtime, CriImages(client), notes={"skerry.dev/runtime": "cri"})
+
+
+def _open_process(config: EdgeConfig) -> OpenRuntime:
+    allowed = config.allow_privileged
     settings = ProcessSettings(
-        allow_host_paths=config.allow_privileged, allow_host_namespaces=config.allow_privileged,
-        allow_privileged=config.allow_privileged,
-    )  # fmt: skip
-    return OpenRuntime(
-        "process", ProcessRuntime(directory, settings=settings, clock=SystemClock()), ProcessImages(),
-        notes={"skerry.dev/runtime": "process"},
-    )  # fmt: skip
+        node_ip=config.node_ip, allow_host_paths=allowed, allow_host_namespaces=allowed, allow_privileged=allowed
+    )
+    runtime = ProcessRuntime(config.data / "process", settings=settings, clock=SystemClock())
+    notes = {"skerry.dev/runtime": "process", "skerry.dev/runtime-user": "root" if os.geteuid() == 0 else "user"}
+    return OpenRuntime("process", runtime, ProcessImages(), notes=notes)
+
+
+def _socket(configured: str) -> Path | None:
+    return Path(configured.removeprefix("unix://")) if configured else find_socket()

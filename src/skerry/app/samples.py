@@ -64,7 +64,7 @@ def thermometer(node: str, *, host: str, port: int, cycle_ms: int = 500) -> Obje
             "protocol": {"protocolName": "modbus", "configData": {"host": host, "port": port, "unitId": 1}},
             "properties": [
                 _instance("temperature", {"table": "holding", "address": 0, "kind": "int16", "scale": 0.1}, cycle_ms),
-                _instance("sequence", {"table": "holding", "address": 1, "kind": "uint32"}, cycle_ms),
+                _instance("sequence", {"table": "holding", "address": 1, "kind": "uint16"}, cycle_ms),
                 _instance("setpoint", {"table": "holding", "address": 10, "kind": "int16", "scale": 0.1}, cycle_ms),
             ],
         },

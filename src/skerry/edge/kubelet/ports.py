@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from skerry.api.gvk import Object
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerLog:
-    """Where a container's log lies.
+class ContainerLog(Protocol):
+    """Where a container's log lies."""
 
-    Args:
-        path: the newest log file, in CRI format.
-        is_running: whether more may come.
-    """
+    @property
+    def path(self) -> Path:
+        """The newest log file, in CRI format."""
 
-    path: Path
-    is_running: bool
+    @property
+    def is_running(self) -> bool:
+        """Whether more may come."""
 
 
 class NodePods(Protocol):

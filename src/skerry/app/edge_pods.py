@@ -1,0 +1,73 @@
+"""The pod parts of the agent: volumes, workers, roster."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from skerry.api.config.edge import EdgeConfig
+from skerry.app.runtimes import OpenRuntime
+from skerry.base.aio.clock import Clock
+from skerry.base.files import make_private_dir
+from skerry.edge.pods.events import PodEvents
+from skerry.edge.pods.roster import Observer, Roster
+from skerry.edge.pods.status import NodeView
+from skerry.edge.pods.worker import Tools
+from skerry.edge.store.objects import EdgeObjects
+from skerry.edge.store.outbox import EdgeOutbox
+from skerry.edge.sync.remote import ObjectSource, TokenSource
+from skerry.runtime.volumes import Volumes
+
+
+class PodParts:
+    """Builds and runs the pod duty."""
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        *,
+        node: str,
+        node_ip: str,
+        engine: str,
+        runtime: OpenRuntime,
+        objects: EdgeObjects,
+        outbox: EdgeOutbox,
+        sources: ObjectSource,
+        tokens: TokenSource,
+        clock: Clock,
+    ) -> None:
+        observer = Observer(runtime.pods)
+        tools = Tools(
+            runtime=runtime.pods, images=runtime.images, volumes=Volumes(sources, tokens), tokens=tokens,
+            outbox=outbox, events=PodEvents(outbox, node=node, clock=clock), clock=clock,
+            node=NodeView(node_ip, engine), directory=make_private_dir(config.data / "pods"),
+            log_directory=config.data / "pod-logs", observe=observer.pod, dns_servers=_dns_servers(),
+        )  # fmt: skip
+        self._roster = Roster(node, objects=objects, observer=observer, tools=tools)
+
+    @property
+    def node_pods(self) -> Roster:
+        """For the kubelet interface."""
+        return self._roster
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Adopt what runs, run what is wanted."""
+        await self._roster.start()
+        stack.push_async_callback(self._roster.aclose)
+
+    async def stop_all(self) -> None:
+        """End every pod of this node."""
+        await self._roster.stop_all()
+
+    def summary(self) -> list[dict[str, Any]]:
+        """The pods for ``skerry edge status``."""
+        return self._roster.summary()
+
+
+def _dns_servers() -> tuple[str, ...]:
+    try:
+        lines = Path("/etc/resolv.conf").read_text().splitlines()
+    except OSError:
+        return ()
+    return tuple(line.split()[1] for line in lines if line.startswith("nameserver ") and len(line.split()) > 1)
