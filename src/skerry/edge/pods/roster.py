@@ -129,12 +129,16 @@ class Roster:
         return LogPlace(path, started[wanted].state is ContainerState.RUNNING)
 
     async def is_running(self, namespace: str, pod: str, container: str) -> bool:
-        """Whether the container runs now; False when there is no such pod."""
+        """Whether the container runs now; False when there is no such pod.
+
+        Followers ask several times a second: the worker's view answers, which the engine's hints keep fresh.
+        """
         try:
-            _, attempts = await self._attempts(namespace, pod, container)
-        except (NotFound, BadRequest):
+            worker = self._by_name(namespace, pod)
+        except NotFound:
             return False
-        return bool(attempts) and attempts[0].state is ContainerState.RUNNING
+        latest = PodView(worker.pod(), worker.observed).latest(container)
+        return latest is not None and latest.state is ContainerState.RUNNING
 
     async def _attempts(self, namespace: str, pod: str, container: str) -> tuple[PodWorker, list[ObservedContainer]]:
         worker = self._by_name(namespace, pod)

@@ -66,9 +66,10 @@ def pod_status(pod: Object, observed: ObservedPod | None, stimulus: Stimulus, no
 
 def _addresses(view: PodView, node: NodeView) -> list[str]:
     sandbox = view.sandbox
-    if view.spec.get("hostNetwork"):
-        return [node.node_ip] if sandbox else []
-    return list(sandbox.ips) if sandbox else []
+    if sandbox is None:
+        return []
+    # A sandbox without an address of its own shares the node's network.
+    return [node.node_ip] if view.spec.get("hostNetwork") or not sandbox.ips else list(sandbox.ips)
 
 
 def _container(

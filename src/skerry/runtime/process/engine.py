@@ -309,12 +309,10 @@ class ProcessRuntime:
         spec: Any = pod.get("spec") or {}
         for name in ("hostNetwork", "hostPID", "hostIPC"):
             if spec.get(name) and not self._settings.allow_host_namespaces:
-                raise _refused(f"spec.{name} is not allowed on this node", "pods.process.allowHostNamespaces")
+                raise _refused(f"spec.{name} is not allowed on this node", "allowPrivileged")
         for volume in spec.get("volumes") or []:
             if volume.get("hostPath") is not None and not self._settings.allow_host_paths:
-                raise _refused(
-                    f"hostPath volume {volume.get('name')!r} is not allowed on this node", "pods.process.allowHostPaths"
-                )
+                raise _refused(f"hostPath volume {volume.get('name')!r} is not allowed on this node", "allowPrivileged")
 
     def _check_container(self, spec: ContainerSpec) -> None:
         if not spec.command:
@@ -325,11 +323,9 @@ class ProcessRuntime:
             )
         security: Any = spec.container.get("securityContext") or {}
         if security.get("privileged") and not self._settings.allow_privileged:
-            raise _refused(
-                f"privileged container {spec.name!r} is not allowed on this node", "pods.process.allowPrivileged"
-            )
+            raise _refused(f"privileged container {spec.name!r} is not allowed on this node", "allowPrivileged")
         if security.get("runAsUser") == 0 and not self._settings.allow_privileged:
-            raise _refused(f"container {spec.name!r} wants to run as root", "pods.process.allowPrivileged")
+            raise _refused(f"container {spec.name!r} wants to run as root", "allowPrivileged")
 
     def _is_privileged(self, container: Mapping[str, object]) -> bool:
         security: Any = container.get("securityContext") or {}

@@ -1,0 +1,135 @@
+"""What the cloud is told."""
+
+from typing import Any
+
+import pytest
+from tests.unit.edge.pods.cases import NOW_S, container, exited, now, pod, seen
+
+from skerry.edge.pods.status import NodeView, pod_status, with_removals
+from skerry.edge.pods.view import Failure
+from skerry.runtime.ports import ContainerState, ObservedPod
+
+NODE = NodeView("192.0.2.1", "fake")
+
+
+def status(wanted: dict[str, Any], observed: ObservedPod | None, **stimulus: Any) -> dict[str, Any]:
+    return pod_status(wanted, observed, now(**stimulus), NODE)
+
+
+def state(found: dict[str, Any]) -> dict[str, Any]:
+    state: dict[str, Any] = found["containerStatuses"][0]["state"]
+    return state
+
+
+def conditions(found: dict[str, Any]) -> dict[str, str]:
+    return {condition["type"]: condition["status"] for condition in found["conditions"]}
+
+
+def test_before_anything_happened() -> None:
+    found = status(pod(), None)
+    assert found["phase"] == "Pending"
+    assert state(found) == {"waiting": {"reason": "ContainerCreating"}}
+    assert conditions(found)["PodScheduled"] == "True" and conditions(found)["Ready"] == "False"
+    assert "podIP" not in found and found["hostIP"] == "192.0.2.1"
+
+
+def test_running_and_ready() -> None:
+    found = status(pod(), seen(container()), ready=frozenset({"app-0"}))
+    assert found["phase"] == "Running" and found["podIP"] == "10.0.0.5"
+    assert "running" in state(found) and found["containerStatuses"][0]["ready"] is True
+    assert found["containerStatuses"][0]["containerID"] == "fake://app-0"
+    assert set(conditions(found).values()) == {"True"}
+
+
+def test_running_but_not_ready_names_the_container() -> None:
+    found = status(pod(), seen(container()))
+    [ready] = [c for c in found["conditions"] if c["type"] == "Ready"]
+    assert (ready["status"], ready["reason"]) == ("False", "ContainersNotReady")
+    assert ready["message"] == "containers with unready status: [app]"
+
+
+def test_init_phase() -> None:
+    found = status(pod(inits=("one",)), seen(container("one")))
+    assert found["phase"] == "Pending"
+    assert state(found) == {"waiting": {"reason": "PodInitializing"}}
+    assert "running" in found["initContainerStatuses"][0]["state"]
+    assert conditions(found)["Initialized"] == "False"
+
+
+def test_crash_loop() -> None:
+    found = status(pod(), seen(exited(attempt=2, code=3, backoff_s=20)))
+    assert found["phase"] == "Running"
+    assert state(found)["waiting"]["reason"] == "CrashLoopBackOff"
+    assert state(found)["waiting"]["message"].startswith("back-off 20s restarting failed container=app")
+    assert found["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 3
+    assert found["containerStatuses"][0]["restartCount"] == 2
+
+
+def test_restarted_container_remembers_its_last_end() -> None:
+    found = status(pod(), seen(container(attempt=1), exited(code=3)))
+    assert "running" in state(found)
+    assert found["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "phase", "shown"),
+    [(0, "", "Succeeded", "Completed"), (1, "", "Failed", "Error"), (137, "OOMKilled", "Failed", "OOMKilled")],
+)
+def test_ended_for_good(code: int, reason: str, phase: str, shown: str) -> None:
+    found = status(pod(policy="Never"), seen(exited(code=code, reason=reason)))
+    assert found["phase"] == phase
+    assert state(found)["terminated"]["reason"] == shown
+    assert conditions(found)["Ready"] == "False"
+
+
+def test_failed_init_container_fails_the_pod() -> None:
+    assert status(pod(inits=("one",), policy="Never"), seen(exited("one", code=1)))["phase"] == "Failed"
+
+
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "CreateContainerConfigError"])
+def test_failures_to_start_are_reasons(reason: str) -> None:
+    found = status(pod(), seen(), failures={"app": Failure(reason, "because", NOW_S + 1)})
+    assert found["phase"] == "Pending"
+    assert state(found)["waiting"] == {"reason": reason, "message": "because"}
+
+
+def test_refused_pod_says_so_and_missing_mounts_are_told_by_events() -> None:
+    refused = status(pod(), None, failures={"": Failure("CreateContainerConfigError", "no", NOW_S + 1)})
+    assert state(refused)["waiting"]["reason"] == "CreateContainerConfigError"
+    waiting = status(pod(), None, failures={"": Failure("FailedMount", "no", NOW_S + 1)})
+    assert state(waiting)["waiting"]["reason"] == "ContainerCreating"
+
+
+def test_deleted_pod_ends_terminal() -> None:
+    deleting = pod(deleting=True)
+    assert status(deleting, seen(container()))["phase"] == "Running"
+    found = status(deleting, seen(exited(code=0)))
+    assert found["phase"] == "Succeeded" and "terminated" in state(found)
+    assert status(deleting, seen(exited(code=143)))["phase"] == "Failed"
+
+
+def test_times_of_conditions_stay_until_they_change() -> None:
+    first = status(pod(), seen(container()))
+    wanted = pod() | {"status": first}
+    for condition in wanted["status"]["conditions"]:
+        condition["lastTransitionTime"] = "2020-01-01T00:00:00Z"
+    second = status(wanted, seen(container()), ready=frozenset({"app-0"}))
+    times = {c["type"]: c["lastTransitionTime"] for c in second["conditions"]}
+    assert times["PodScheduled"] == "2020-01-01T00:00:00Z"
+    assert times["Ready"] == "2025-06-15T15:06:40Z"
+
+
+def test_host_network_and_no_address_mean_the_nodes() -> None:
+    assert status(pod(hostNetwork=True), seen(container()))["podIP"] == "192.0.2.1"
+
+
+def test_removals_clear_what_was_told_before() -> None:
+    waiting = status(pod(), seen())
+    running = status(pod(), seen(container(state=ContainerState.RUNNING)), ready=frozenset({"app-0"}))
+    patch = with_removals(running, waiting)
+    assert patch["containerStatuses"][0]["state"]["waiting"] is None
+    assert patch["containerStatuses"][0]["state"]["running"]["startedAt"]
+    [ready] = [c for c in patch["conditions"] if c["type"] == "Ready"]
+    assert ready["reason"] is None and ready["message"] is None
+    assert with_removals(running) == running
+    assert with_removals(running, {"nominatedNodeName": "x"}) == running
