@@ -323,13 +323,17 @@ class Nodes:
         self.status = 200
         self.headers: dict[str, str] = {}
         self.more = asyncio.Event()
+        self.left = asyncio.Event()
 
     @asynccontextmanager
     async def request(self, node: str, request: KubeletRequest) -> Any:
         if node != "edge-1":
             raise Unavailable(f"node {node} has no tunnel")
         self.asked.append(request)
-        yield self
+        try:
+            yield self
+        finally:
+            self.left.set()
 
     async def body(self) -> Any:
         yield b"one\n"
@@ -364,6 +368,18 @@ async def test_logs_flow_from_the_node(serve: Any, client: Callable[..., Any], n
     assert (asked.path, asked.query) == ("/containerLogs/default/p/app", "follow=true&tailLines=5")
     status, body = await api.ask("GET", f"{PODS}/p/log?container=zz")
     assert (status, body["message"]) == (400, "container zz is not valid for pod p")
+
+
+async def test_an_idle_log_ends_on_the_node_when_its_reader_leaves(
+    serve: Any, client: Callable[..., Any], nodes: Nodes
+) -> None:
+    api = client(await serve(nodes=nodes))
+    await bound_pod(api, "p", "edge-1")
+    async with api.open("GET", f"{PODS}/p/log?follow=true") as answer:
+        assert await asyncio.wait_for(answer.content.readline(), 5) == b"one\n"
+        assert not nodes.left.is_set()
+        answer.close()
+    await asyncio.wait_for(nodes.left.wait(), 5)
 
 
 async def test_logs_of_an_offline_node_say_which_and_what_to_do(

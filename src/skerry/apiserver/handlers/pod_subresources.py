@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import urlencode
 
@@ -59,6 +60,10 @@ class PodLogs:
     async def _copy(request: HttpRequest, answer: Any) -> None:
         try:
             async with request.stream(200, content_type=_TEXT) as out:
+                # An idle log has nothing to write that would show the departure; the node's stream must end with it.
+                task = asyncio.current_task()
+                if task is not None:
+                    request.on_gone(lambda: _cancel(task))
                 try:
                     async for piece in answer.body():
                         await out.write(piece)
@@ -101,6 +106,10 @@ def choose_container(pod: Object, asked: str) -> str:
         return str(plain[0])
     also = f" or one of the init containers: [{' '.join(init)}]" if init else ""
     raise BadRequest(f"a container name must be specified for pod {name}, choose one of: [{' '.join(plain)}]{also}")
+
+
+def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
 
 
 def _not_ready_since(node: Object) -> str:
