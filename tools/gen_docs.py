@@ -7,6 +7,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from skerry.api.causes import CauseTable
 from skerry.api.config import cloud, edge
 from skerry.base.conf import camel
 from skerry.cli.main import parser
@@ -66,7 +67,19 @@ def _meaning(action: argparse.Action) -> str:
     return text.strip().replace("|", "\\|")
 
 
-PAGES = {"docs/reference/commands.md": commands, "docs/reference/settings.md": settings}
+def causes() -> str:
+    """Every cause that doctor and why can name."""
+    lines = [HEAD, "# Causes\n\nWhat `skerry doctor` and `skerry why` can say. A code never changes its meaning.\n\n"]
+    lines.append("| Code | Severity | What is wrong | What to do |\n|---|---|---|---|\n")
+    lines += [f"| {c.code} | {c.severity} | {c.title} | {c.remedy} |\n" for c in CauseTable().all()]
+    return "".join(lines)
+
+
+PAGES = {
+    "docs/reference/commands.md": commands,
+    "docs/reference/settings.md": settings,
+    "docs/reference/causes.md": causes,
+}
 
 
 def main() -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from skerry.api.config.cloud import CloudConfig
 from skerry.api.gvk import Resource
@@ -24,7 +24,12 @@ from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet
 from skerry.kube.ports import KubeApi
 
-Run = Callable[[], Coroutine[Any, Any, None]]
+
+class Loop(Protocol):
+    """A control loop."""
+
+    async def run(self) -> None:
+        """Work; never ends."""
 
 
 def start_controllers(
@@ -52,32 +57,32 @@ def start_controllers(
         return recorders[-1]
 
     patience = Patience(grace_s=config.node_grace_s, start_s=config.mass_loss_grace_s)
-    loops: dict[str, Run] = {
-        "scheduler": Scheduler(api, informers=informers, events=events("default-scheduler"), clock=clock).run,
-        "deployment": DeploymentController(
+    makers: dict[str, Callable[[], Loop]] = {
+        "scheduler": lambda: Scheduler(api, informers=informers, events=events("default-scheduler"), clock=clock),
+        "deployment": lambda: DeploymentController(
             api, informers=informers, events=events("deployment-controller"), clock=clock
-        ).run,
-        "replicaset": ReplicaSetController(
+        ),
+        "replicaset": lambda: ReplicaSetController(
             api, informers=informers, events=events("replicaset-controller"), clock=clock
-        ).run,
-        "daemonset": DaemonSetController(
+        ),
+        "daemonset": lambda: DaemonSetController(
             api, informers=informers, events=events("daemonset-controller"), clock=clock
-        ).run,
-        "node-lifecycle": NodeLifecycle(
+        ),
+        "node-lifecycle": lambda: NodeLifecycle(
             api, informers=informers, events=events("node-controller"), clock=clock, patience=patience
-        ).run,
-        "garbage-collector": GarbageCollector(api, informers=informers, served=served).run,
-        "pod-gc": PodGarbageCollector(api, informers=informers, clock=clock).run,
-        "namespace": NamespaceController(api, informers=informers, served=served, clock=clock).run,
-        "endpoints": EndpointController(api, informers=informers).run,
-        "namespace-basics": NamespaceBasics(api, informers=informers, root_ca_pem=root_ca_pem).run,
+        ),
+        "garbage-collector": lambda: GarbageCollector(api, informers=informers, served=served),
+        "pod-gc": lambda: PodGarbageCollector(api, informers=informers, clock=clock),
+        "namespace": lambda: NamespaceController(api, informers=informers, served=served, clock=clock),
+        "endpoints": lambda: EndpointController(api, informers=informers),
+        "namespace-basics": lambda: NamespaceBasics(api, informers=informers, root_ca_pem=root_ca_pem),
     }
-    unknown = set(config.disable_controllers) - set(loops)
+    unknown = set(config.disable_controllers) - set(makers)
     if unknown:
         raise ConfigError(
-            f"unknown controllers: {', '.join(sorted(unknown))}", hint=f"known: {', '.join(sorted(loops))}"
+            f"unknown controllers: {', '.join(sorted(unknown))}", hint=f"known: {', '.join(sorted(makers))}"
         )
-    for name, run in loops.items():
+    for name, make in makers.items():
         if name not in config.disable_controllers:
-            supervisor.keep(f"controller-{name}", run)
+            supervisor.keep(f"controller-{name}", make().run)
     return recorders
