@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,11 @@ from typing import Any
 import pytest
 
 from skerry.api.gvk import CLUSTEROBJECTSYNCS, CONFIGMAPS, EVENTS, NODES, OBJECTSYNCS, PODS, SERVICEACCOUNTS, Object
+from skerry.api.status import AlreadyExists
+from skerry.apiserver.auth.authn import MASTERS, User
+from skerry.apiserver.core import ApiCore
+from skerry.apiserver.local import LocalKubeApi
+from skerry.kube.ports import KubeApi
 from skerry.testing.fakekube import FakeKubeApi
 from skerry.testing.hollow import HollowNode, Refusal, connect
 from skerry.testing.hubkit import CloudKit, cloud
@@ -24,13 +31,21 @@ NODE: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-async def api() -> FakeKubeApi:
-    return FakeKubeApi()
+@pytest.fixture(params=["fake", "server"])
+async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[KubeApi]:
+    if request.param == "fake":
+        yield FakeKubeApi()
+        return
+    core = ApiCore(database=tmp_path / "api.db", token_key=tmp_path / "sa.key", synchronous="NORMAL")
+    await core.start()
+    local = LocalKubeApi(core, user=User("cloud", (MASTERS,)))
+    await local.create(SERVICEACCOUNTS, {"metadata": {"name": "default"}}, namespace="default")
+    yield local
+    await core.aclose()
 
 
 @pytest.fixture
-async def kit(api: FakeKubeApi, tmp_path: Path) -> AsyncIterator[CloudKit]:
+async def kit(api: KubeApi, tmp_path: Path) -> AsyncIterator[CloudKit]:
     async with cloud(api, tmp_path) as kit:
         yield kit
 
@@ -51,7 +66,7 @@ def holds(*keys: str) -> Any:
     return lambda node: set(keys) <= set(node.objects)
 
 
-async def test_a_node_joins_registers_and_runs_a_pod(kit: CloudKit, api: FakeKubeApi) -> None:
+async def test_a_node_joins_registers_and_runs_a_pod(kit: CloudKit, api: KubeApi) -> None:
     await api.create(CONFIGMAPS, config("cm", "1"))
     tls = kit.tls(await kit.join("edge-1"))
     async with connect(kit.hub_url, "edge-1", tls) as node:
@@ -78,7 +93,7 @@ async def test_a_node_joins_registers_and_runs_a_pod(kit: CloudKit, api: FakeKub
         await node.until(lambda n: "default/pod/web" not in n.objects and "default/configmap/cm" not in n.objects)
 
 
-async def test_after_a_reconnect_only_the_difference_is_sent(kit: CloudKit, api: FakeKubeApi) -> None:
+async def test_after_a_reconnect_only_the_difference_is_sent(kit: CloudKit, api: KubeApi) -> None:
     for name in ("same", "changed", "removed"):
         await api.create(PODS, pod(name))
     tls = kit.tls(kit.node_credential("edge-1"))
@@ -101,7 +116,7 @@ async def test_after_a_reconnect_only_the_difference_is_sent(kit: CloudKit, api:
     assert names == {"same", "changed", "new"}
 
 
-async def test_cursors_survive_a_restart_of_the_cloud(api: FakeKubeApi, tmp_path: Path) -> None:
+async def test_cursors_survive_a_restart_of_the_cloud(api: KubeApi, tmp_path: Path) -> None:
     await api.create(NODES, {"metadata": {"name": "edge-1"}})
     await api.create(PODS, pod("web"))
     async with cloud(api, tmp_path) as first:
@@ -117,7 +132,7 @@ async def test_cursors_survive_a_restart_of_the_cloud(api: FakeKubeApi, tmp_path
             assert [resource for _, resource, _ in node.log] == ["default/pod/late"]
 
 
-async def test_a_node_that_lost_its_store_gets_everything_again(kit: CloudKit, api: FakeKubeApi) -> None:
+async def test_a_node_that_lost_its_store_gets_everything_again(kit: CloudKit, api: KubeApi) -> None:
     await api.create(NODES, {"metadata": {"name": "edge-1"}})
     await api.create(PODS, pod("web"))
     async with connect(kit.hub_url, "edge-1", kit.tls(kit.node_credential("edge-1"))) as node:
@@ -128,9 +143,7 @@ async def test_a_node_that_lost_its_store_gets_everything_again(kit: CloudKit, a
         assert [r for _, r, _ in node.log].count("null/node/edge-1") == 2
 
 
-async def test_a_delivery_without_an_acknowledgement_is_sent_again_after_reconnect(
-    kit: CloudKit, api: FakeKubeApi
-) -> None:
+async def test_a_delivery_without_an_acknowledgement_is_sent_again_after_reconnect(kit: CloudKit, api: KubeApi) -> None:
     await api.create(PODS, pod("web"))
     tls = kit.tls(kit.node_credential("edge-1"))
     async with connect(kit.hub_url, "edge-1", tls, acks=False) as node:
@@ -141,7 +154,7 @@ async def test_a_delivery_without_an_acknowledgement_is_sent_again_after_reconne
         await node.until(holds("default/pod/web"))
 
 
-async def test_a_node_sees_and_writes_only_its_own(kit: CloudKit, api: FakeKubeApi) -> None:
+async def test_a_node_sees_and_writes_only_its_own(kit: CloudKit, api: KubeApi) -> None:
     await api.create(NODES, {"metadata": {"name": "edge-2"}})
     await api.create(PODS, pod("foreign", node="edge-2", config="theirs"))
     await api.create(PODS, pod("mine", config="ours"))
@@ -173,9 +186,7 @@ async def test_a_node_sees_and_writes_only_its_own(kit: CloudKit, api: FakeKubeA
     assert (await api.get(PODS, "foreign", namespace="default"))["spec"]["nodeName"] == "edge-2"
 
 
-async def test_a_missing_config_is_told_in_the_form_that_each_agent_understands(
-    kit: CloudKit, api: FakeKubeApi
-) -> None:
+async def test_a_missing_config_is_told_in_the_form_that_each_agent_understands(kit: CloudKit, api: KubeApi) -> None:
     optional = pod("optional")
     optional["spec"]["volumes"] = [{"name": "o", "secret": {"secretName": "maybe", "optional": True}}]
     await api.create(PODS, optional)
@@ -196,8 +207,9 @@ async def test_a_missing_config_is_told_in_the_form_that_each_agent_understands(
         }
 
 
-async def test_leases_events_and_tokens(kit: CloudKit, api: FakeKubeApi) -> None:
-    await api.create(SERVICEACCOUNTS, {"metadata": {"name": "default", "namespace": "default"}})
+async def test_leases_events_and_tokens(kit: CloudKit, api: KubeApi) -> None:
+    with contextlib.suppress(AlreadyExists):
+        await api.create(SERVICEACCOUNTS, {"metadata": {"name": "default", "namespace": "default"}})
     made = await api.create(PODS, pod("web"))
     lease = {"metadata": {"name": "edge-1", "namespace": "kube-node-lease"}, "spec": {"holderIdentity": "edge-1"}}
     async with connect(kit.hub_url, "edge-1", kit.tls(kit.node_credential("edge-1"))) as node:
@@ -206,21 +218,27 @@ async def test_leases_events_and_tokens(kit: CloudKit, api: FakeKubeApi) -> None
         assert missing.status is not None and missing.status["code"] == 404
         first = await node.request("insert", "kube-node-lease/lease/edge-1", lease)
         assert first.object is not None
-        assert (await node.request("update", "kube-node-lease/lease/edge-1", first.object)).is_ok
+        renewed = first.object | {"spec": {"holderIdentity": "edge-1", "leaseDurationSeconds": 40}}
+        assert (await node.request("update", "kube-node-lease/lease/edge-1", renewed)).is_ok
         stale = await node.request("update", "kube-node-lease/lease/edge-1", first.object)
         assert stale.status is not None and stale.status["reason"] == "Conflict"
         bound = {"kind": "Pod", "apiVersion": "v1", "name": "web", "uid": made["metadata"]["uid"]}
         asked = {"spec": {"audiences": None, "expirationSeconds": 3607, "boundObjectRef": bound}}
         token = await node.request("query", "default/serviceaccounttoken/default", asked)
-        assert token.object is not None and token.object["status"]["token"] == "token-of-default"
+        assert token.object is not None and token.object["status"]["token"]
         assert (await node.request("query", "k8s/ca.crt")).text == "PEM"
         event = {"metadata": {"name": "e", "namespace": "default"}, "reason": "Started", "count": 1}
         await _fire(node, "insert", "default/event/e", event)
         await _fire(node, "patch", "default/event/e", {"event": event, "patchData": '{"count":2}'})
         await _fire(node, "patch", "default/event/f", {"event": event, "patchData": '{"count":2}'})
-        await node.request("query", "kube-node-lease/lease/edge-1")
-        counts = {e["metadata"]["name"]: e["count"] for e in (await api.list(EVENTS)).items}
-        assert counts == {"e": 2, "f": 1}
+        page = await api.list(EVENTS, namespace="default")
+        counts = {found["metadata"]["name"]: found["count"] for found in page.items}
+        async with asyncio.timeout(10):
+            changes = api.watch(EVENTS, resource_version=page.resource_version, namespace="default")
+            while counts != {"e": 2, "f": 1}:
+                change = await anext(changes)
+                if change.type != "BOOKMARK":
+                    counts[change.object["metadata"]["name"]] = change.object["count"]
 
 
 async def _fire(node: HollowNode, operation: str, resource: str, content: Object) -> None:
@@ -243,7 +261,7 @@ async def test_every_question_is_answered(kit: CloudKit) -> None:
             assert not outcome.is_ok, (operation, resource)
 
 
-async def test_a_deleted_node_loses_its_session(kit: CloudKit, api: FakeKubeApi) -> None:
+async def test_a_deleted_node_loses_its_session(kit: CloudKit, api: KubeApi) -> None:
     await api.create(NODES, {"metadata": {"name": "edge-1"}})
     async with connect(kit.hub_url, "edge-1", kit.tls(kit.node_credential("edge-1"))) as node:
         await node.until(holds("null/node/edge-1"))
@@ -252,7 +270,7 @@ async def test_a_deleted_node_loses_its_session(kit: CloudKit, api: FakeKubeApi)
         assert node.close_code == 1001
 
 
-async def test_of_two_living_connections_the_newer_is_refused(kit: CloudKit, api: FakeKubeApi) -> None:
+async def test_of_two_living_connections_the_newer_is_refused(kit: CloudKit, api: KubeApi) -> None:
     await api.create(NODES, {"metadata": {"name": "edge-1"}})
     tls = kit.tls(kit.node_credential("edge-1"))
     async with connect(kit.hub_url, "edge-1", tls) as first:

@@ -91,6 +91,7 @@ class NodeSession:
         self._connected_s = parts.clock.now_s()
         self._heard_s = self._connected_s
         self._is_synced = False
+        self._has_changed = False
 
     async def run(self) -> str:
         """Serve until the connection ends; returns why."""
@@ -114,11 +115,13 @@ class NodeSession:
 
     def put(self, delivery: Delivery) -> None:
         """Queue a delivery."""
+        self._has_changed = True
         if self._is_synced and self.outbox.put(delivery):
             self._wake.set()
 
     def advance(self, delivery: Delivery, *, from_version: str) -> None:
         """See ``Outbox.advance``."""
+        self._has_changed = True
         if not self._is_synced:
             return
         if self.outbox.advance(delivery, from_version=from_version) is not None:
@@ -165,7 +168,10 @@ class NodeSession:
         await self._sync(force=False)
 
     async def _sync(self, *, force: bool) -> None:
-        desired = await self._parts.resync.desired(self.caller.node)
+        self._has_changed = True
+        while self._has_changed:  # a change while the snapshot was made: it may or may not be in it
+            self._has_changed = False
+            desired = await self._parts.resync.desired(self.caller.node)
         # From here to the end nothing waits: no change can slip between the snapshot and the queue.
         if force:
             self.outbox.forget_all()
