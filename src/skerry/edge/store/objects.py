@@ -5,12 +5,14 @@ Keys are wire resources: ``<namespace or null>/<type>/<name>``.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from skerry.api.gvk import Object
 from skerry.base.aio.clock import Clock
+from skerry.base.aio.supervise import shielded
 from skerry.base.obs.log import get_log
 from skerry.base.sqlite import Database
 from skerry.edge.store import rowcodec
@@ -42,6 +44,7 @@ class EdgeObjects:
         self._by_key: dict[str, Object] = {}
         self._stored_at_s: dict[str, float] = {}
         self._handlers: list[Callable[[Change], None]] = []
+        self._order = asyncio.Lock()
         for key, kind, body, stored_at_s in database.read("SELECT key, type, body, stored_at FROM object"):
             value = rowcodec.decode(codec, kind, key, body)
             if isinstance(value, dict):
@@ -70,7 +73,35 @@ class EdgeObjects:
 
         Returns:
             Whether anything changed.
+
+        Raises:
+            StoreError: it could not be stored; nothing changed.
         """
+        return await self._in_order(lambda: self._put(key, obj))
+
+    async def delete(self, key: str, *, uid: str = "") -> bool:
+        """Remove an object; with ``uid`` only if it is that one.
+
+        Returns:
+            Whether anything changed.
+
+        Raises:
+            StoreError: it could not be removed; nothing changed.
+        """
+        return await self._in_order(lambda: self._delete(key, uid))
+
+    async def _in_order(self, change: Callable[[], Awaitable[bool]]) -> bool:
+        """One change at a time, to its end even when the caller is cancelled: memory and disk stay the same."""
+        outcome: list[bool] = []
+
+        async def work() -> None:
+            async with self._order:
+                outcome.append(await change())
+
+        await shielded(work())
+        return outcome[0]
+
+    async def _put(self, key: str, obj: Object) -> bool:
         old = self._by_key.get(key)
         if old is not None and not is_newer(obj, old):
             return False
@@ -88,18 +119,12 @@ class EdgeObjects:
             )
 
         await self._database.write(write)
-        old = self._by_key.get(key)
         self._by_key[key] = obj
         self._stored_at_s[key] = now_s
         self._tell(Change(key, kind, old, obj))
         return True
 
-    async def delete(self, key: str, *, uid: str = "") -> bool:
-        """Remove an object; with ``uid`` only if it is that one.
-
-        Returns:
-            Whether anything changed.
-        """
+    async def _delete(self, key: str, uid: str) -> bool:
         old = self._by_key.get(key)
         if old is None or (uid and _identity(old)[0] not in ("", uid)):
             return False
