@@ -1,4 +1,7 @@
-"""Delivery of 300 pods to 100 hollow nodes over TLS: hub in this process, the nodes in another.
+"""Delivery of 300 pods to 100 hollow nodes over TLS: API server and hub in this process, the nodes in another.
+
+Latency counts from just before the pod's creation in the API server (SQLite, as the cloud runs it) to the moment at
+which the node has it; the pods are created one after another as fast as the server takes them.
 
 ``python bench/run.py hub_load``; smaller: ``python bench/scenarios/hub_load.py --nodes 10 --pods 30``.
 """
@@ -16,22 +19,30 @@ import time
 from pathlib import Path
 from typing import Any
 
-from skerry.api.gvk import PODS
+import uvloop
+
+from skerry.api.gvk import PODS, SERVICEACCOUNTS
+from skerry.apiserver.auth.authn import MASTERS, User
+from skerry.apiserver.core import ApiCore
+from skerry.apiserver.local import LocalKubeApi
 from skerry.base import x509
-from skerry.testing.fakekube import FakeKubeApi
 from skerry.testing.hollow import HollowNode, connect
 from skerry.testing.hubkit import CloudKit, cloud
 
 
 def run(*, nodes: int = 100, pods: int = 300) -> dict[str, Any]:
     """The numbers; ``pods`` are spread evenly."""
-    return asyncio.run(_cloud_side(nodes, pods))
+    return uvloop.run(_cloud_side(nodes, pods))
 
 
 async def _cloud_side(nodes: int, pods: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as text:
-        folder = Path(text)
-        api = FakeKubeApi()
+    async with contextlib.AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        core = ApiCore(database=folder / "api.db", token_key=folder / "sa.key")
+        await core.start()
+        stack.push_async_callback(core.aclose)
+        api = LocalKubeApi(core, user=User("cloud", (MASTERS,)))
+        await api.create(SERVICEACCOUNTS, {"metadata": {"name": "default"}}, namespace="default")
         async with cloud(api, folder) as kit:
             base_mb = _rss_mb()
             child = await _start_nodes(kit, folder, nodes, pods)
