@@ -1,7 +1,8 @@
 """TLS of the edge as a client: one private authority, TLS 1.2 or newer, names checked against the SAN.
 
-Known limit: OpenSSL adds the authority's certificate to the chain that we send, because it finds it in the trust store.
-Our hub and a Go hub accept that; a Go hub with authorization switched on refuses chains of two.
+OpenSSL adds the authority's certificate to the chain that we send when it finds it in the trust store, and a Go hub
+with authorization switched on refuses chains of two. So a context for the hub trusts one server certificate instead of
+the authority (``pinned_context``); that certificate was verified against the authority in a handshake before.
 """
 
 from __future__ import annotations
@@ -38,22 +39,45 @@ def small_tls_buffers() -> None:
         sslproto.SSLProtocol.max_size = READ_BUFFER_BYTES
 
 
-def client_context(ca_file: Path | None, identity: ClientIdentity | None) -> ssl.SSLContext:
+def client_context(ca_file: Path | None, identity: ClientIdentity | None, *, ca_der: bytes = b"") -> ssl.SSLContext:
     """A context for connections to the cloud: TLS 1.2 or newer, no ALPN.
 
     Args:
         ca_file: our authority, PEM; None trusts anybody (only for fetching the authority that a token pins).
         identity: our certificate; without one the server may still talk to us (join).
+        ca_der: our authority instead of ``ca_file``, DER.
     """
+    context = _context(identity)
+    if ca_file is not None:
+        context.load_verify_locations(str(ca_file))
+    elif ca_der:
+        context.load_verify_locations(cadata=ca_der)
+    else:
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def pinned_context(server_der: bytes, identity: ClientIdentity) -> ssl.SSLContext:
+    """A context that trusts exactly one server certificate and sends exactly one of our own.
+
+    OpenSSL still checks the certificate's dates and that the server has its key.
+
+    Args:
+        server_der: a server certificate that was verified against our authority, DER.
+        identity: our certificate; only its first certificate is sent.
+    """
+    context = _context(identity)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=server_der)
+    return context
+
+
+def _context(identity: ClientIdentity | None) -> ssl.SSLContext:
+    """The server's names are compared in ``check_server``, for addresses and names alike."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
-    if ca_file is None:
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(str(ca_file))
-        # The server's names are compared in check_server, for addresses and names alike.
+    context.verify_mode = ssl.CERT_REQUIRED
     if identity is not None:
         context.load_cert_chain(str(identity.cert_file), str(identity.key_file))
     return context

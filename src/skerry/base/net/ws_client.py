@@ -11,6 +11,7 @@ import base64
 import hashlib
 import os
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -81,6 +82,8 @@ class WebSocketClient:
         self._encoder = FrameProtocol(client=True, extensions=[])
         self._lock = asyncio.Lock()
         self._message = bytearray()
+        self.heard_s = time.monotonic()
+        """Monotonic time when the last byte came."""
 
     async def receive(self) -> bytes | None:
         """The next data message; None when the connection has ended (see ``close_code``).
@@ -98,6 +101,7 @@ class WebSocketClient:
                     return None
                 if not data:
                     return None
+                self.heard_s = time.monotonic()
                 self._decoder.feed(data)
                 continue
             done = await self._take(*frame)
@@ -219,6 +223,20 @@ async def connect(
         yield websocket
     finally:
         await websocket.aclose()
+
+
+async def server_certificate(host: str, port: int, *, tls: ssl.SSLContext, timeout_s: float = _HANDSHAKE_S) -> bytes:
+    """The server's certificate (DER) after a handshake that verified it; nothing else is sent.
+
+    Raises:
+        ConnectFailed, PeerNotTrusted: as ``connect``.
+    """
+    _, writer = await open_tls(host, port, tls=tls, timeout_s=timeout_s)
+    try:
+        der: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        return der
+    finally:
+        writer.transport.abort()
 
 
 async def open_tls(

@@ -87,6 +87,7 @@ class JoinChecks:
         self.token: join.JoinToken | None = None
         self.node = node
         self.runtime = ""
+        self._tls = client_context(None, None)
 
     async def run(self) -> bool:
         """Every check; whether all passed."""
@@ -159,11 +160,11 @@ class JoinChecks:
     async def _check_authority(self) -> str:
         assert self.token is not None
         ca_der = await fetch_authority(self._host, self._port, self.token)
+        self._tls = client_context(None, None, ca_der=ca_der)
         return f"authority {join.ca_hash(ca_der)[:16]}… is the token's"
 
     async def _check_hello(self) -> str:
-        tls = client_context(None, None)
-        answer = await https_client.get(self._host, self._port, join.PATH_HELLO, tls=tls)
+        answer = await https_client.get(self._host, self._port, join.PATH_HELLO, tls=self._tls)
         if answer.status != 200:
             return "a KubeEdge cloud (no Skerry greeting)"
         try:
@@ -186,9 +187,7 @@ class JoinChecks:
         return f"{skew_s:+.1f} s against the cloud"
 
     async def _check_name(self) -> str:
-        answer = await https_client.get(
-            self._host, self._port, join.PATH_NODE + self.node, tls=client_context(None, None)
-        )
+        answer = await https_client.get(self._host, self._port, join.PATH_NODE + self.node, tls=self._tls)
         known = answer.status == 200
         return f"{self.node} {'is known to the cloud; this machine takes its place' if known else 'is free'}"
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
 from skerry.base.aio.backoff import Backoff
 from skerry.base.aio.clock import Clock
 from skerry.base.errors import SkerryError
-from skerry.base.net.ws_client import Target, connect
+from skerry.base.net.edge_tls import PeerNotTrusted
+from skerry.base.net.ws_client import Target, connect, server_certificate
 from skerry.base.obs.log import get_log
 from skerry.edge.link import enrol
 from skerry.edge.link.enrol import CertificateFiles
 from skerry.edge.link.ports import Offline
-from skerry.edge.link.session import LinkSession
+from skerry.edge.link.session import LinkSession, Liveness
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge.envelope import MAX_FRAME_BYTES, Envelope
 
@@ -31,15 +33,24 @@ class DialledLink:
         addresses: ``(host, port)`` of the hub; tried in turn.
         node: our name; also the certificate's.
         files: the node's certificate.
+        liveness: when a silent connection counts as dead.
     """
 
     def __init__(
-        self, addresses: Sequence[tuple[str, int]], *, node: str, files: CertificateFiles, clock: Clock
+        self,
+        addresses: Sequence[tuple[str, int]],
+        *,
+        node: str,
+        files: CertificateFiles,
+        clock: Clock,
+        liveness: Liveness | None = None,
     ) -> None:
         self._addresses = list(addresses)
         self._node = node
         self._files = files
         self._clock = clock
+        self._liveness = liveness or Liveness()
+        self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
         self._session: LinkSession | None = None
         self._down_since_s = clock.now_s()
         self._why_down = "not connected yet"
@@ -89,6 +100,10 @@ class DialledLink:
             turn += 1
             try:
                 why = await self._one(host, port, backoff)
+            except PeerNotTrusted as exc:
+                why = exc.explained()
+                if self._contexts.pop((host, port), None) is not None:
+                    turn -= 1  # its certificate may be a new one of our authority: look again, there
             except SkerryError as exc:
                 why = exc.explained()
             self._why_down = why
@@ -108,6 +123,7 @@ class DialledLink:
                 continue
             try:
                 await enrol.renew(host, port, node=self._node, files=self._files)
+                self._contexts.clear()
             except SkerryError as exc:
                 log.warning("certificate.not_renewed", why=exc.explained(), ends_s=certificate.not_after_s)
                 await self._clock.sleep(3600.0)
@@ -124,8 +140,9 @@ class DialledLink:
             c.HEADER_CONNECTION_USE: c.CONNECTION_USE_MESSAGES,
         }
         target = Target(host, port, f"/{c.PROJECT_ID}/{self._node}/events", headers)
-        async with connect(target, tls=self._files.context(), limit_bytes=MAX_FRAME_BYTES) as websocket:
-            session = LinkSession(websocket, deliver=self._deliver)
+        tls = await self._context(host, port)
+        async with connect(target, tls=tls, limit_bytes=MAX_FRAME_BYTES) as websocket:
+            session = LinkSession(websocket, deliver=self._deliver, liveness=self._liveness)
             self._began(session, host, port)
             started_s = self._clock.monotonic_s()
             try:
@@ -135,6 +152,14 @@ class DialledLink:
             if self._clock.monotonic_s() - started_s > 5.0:
                 backoff.reset()
             return why
+
+    async def _context(self, host: str, port: int) -> ssl.SSLContext:
+        """TLS that sends our certificate alone; the first time, the server is verified in a handshake of its own."""
+        known = self._contexts.get((host, port))
+        if known is None:
+            server_der = await server_certificate(host, port, tls=self._files.context())
+            known = self._contexts[host, port] = self._files.pinned(server_der)
+        return known
 
     async def _deliver(self, envelope: Envelope) -> None:
         if self._handler is not None:

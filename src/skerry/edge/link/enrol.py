@@ -13,9 +13,9 @@ from pathlib import Path
 
 from skerry.base import x509_child
 from skerry.base.errors import Refused
-from skerry.base.files import make_private_dir, write_atomic, write_secret
+from skerry.base.files import make_private_dir, sync_directory, write_atomic, write_secret
 from skerry.base.net import https_client
-from skerry.base.net.edge_tls import ClientIdentity, client_context
+from skerry.base.net.edge_tls import ClientIdentity, client_context, pinned_context
 from skerry.base.obs.log import get_log
 from skerry.base.x509_child import Certificate
 from skerry.wire.kubeedge import join
@@ -53,7 +53,36 @@ class CertificateFiles:
 
     def context(self) -> ssl.SSLContext:
         """TLS with our certificate, trusting only the cloud's authority."""
+        self.recover()
         return client_context(self.ca, ClientIdentity(self.cert, self.key))
+
+    def pinned(self, server_der: bytes) -> ssl.SSLContext:
+        """TLS with our certificate alone, trusting only this server certificate."""
+        return pinned_context(server_der, ClientIdentity(self.cert, self.key))
+
+    def replace(self, cert_pem: bytes, key_pem: bytes) -> None:
+        """Put a new certificate and its key in place; a crash leaves the old pair or the new one, never a mix."""
+        write_secret(self._next_key, key_pem)
+        write_atomic(self._next_cert, cert_pem)
+        self.recover()
+
+    def recover(self) -> None:
+        """Finish a ``replace`` that a crash cut short. The new certificate is written last: then both are there."""
+        if not self._next_cert.exists():
+            return
+        if self._next_key.exists():
+            self._next_key.replace(self.key)
+            sync_directory(self.directory)
+        self._next_cert.replace(self.cert)
+        sync_directory(self.directory)
+
+    @property
+    def _next_key(self) -> Path:
+        return self.directory / "node.key.next"
+
+    @property
+    def _next_cert(self) -> Path:
+        return self.directory / "node.crt.next"
 
     async def certificate(self) -> Certificate:
         """What the node's certificate says."""
@@ -103,8 +132,7 @@ async def _request(
     )
     if answer.status != 200:
         raise Refused(f'the cloud refuses a certificate for node "{node}": {answer.text}')
-    write_secret(files.key, request.key_pem)
-    write_atomic(files.cert, _pem(answer.body))
+    files.replace(_pem(answer.body), request.key_pem)
     log.info("certificate.received", node=node)
 
 

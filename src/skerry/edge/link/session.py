@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.ws_client import WebSocketClient
@@ -23,17 +24,39 @@ def stamp() -> tuple[str, int]:
     return str(uuid.uuid4()), int(time.time() * 1000)
 
 
+@dataclass(frozen=True, slots=True)
+class Liveness:
+    """When a silent connection counts as dead. Every hub answers WebSocket pings, so silence is a broken path.
+
+    Args:
+        ping_every_s: pause between pings.
+        silence_s: the connection is cut when not one byte came for so long.
+    """
+
+    ping_every_s: float = 10.0
+    silence_s: float = 25.0
+
+
 class LinkSession:
     """One session.
 
     Args:
         websocket: just opened.
         deliver: takes messages that answer no request, one at a time, in order; acknowledges through ``ack``.
+        liveness: when a silent connection counts as dead.
     """
 
-    def __init__(self, websocket: WebSocketClient, *, deliver: Callable[[Envelope], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        websocket: WebSocketClient,
+        *,
+        deliver: Callable[[Envelope], Awaitable[None]],
+        liveness: Liveness | None = None,
+    ) -> None:
         self._websocket = websocket
         self._deliver = deliver
+        self._liveness = liveness or Liveness()
+        self._cut_because = ""
         self._peer = EdgePeer(time.monotonic(), stamp)
         self._answers: dict[str, asyncio.Future[Envelope]] = {}
         self._inbound: asyncio.Queue[Envelope] = asyncio.Queue(maxsize=256)
@@ -47,12 +70,13 @@ class LinkSession:
             async with Supervisor("link") as supervisor:
                 supervisor.detach("write", self._write_loop())
                 supervisor.detach("deliver", self._deliver_loop())
+                supervisor.detach("liveness", self._liveness_loop())
                 await self._read_loop()
-                why = self._websocket.close_reason or why
+                why = self._cut_because or self._websocket.close_reason or why
         except ProtocolError as exc:
             why = f"the cloud broke the protocol: {exc}"
         except ConnectionError as exc:
-            why = str(exc) or "the connection broke"
+            why = self._cut_because or str(exc) or "the connection broke"
         finally:
             self._end(why)
         return why
@@ -108,8 +132,23 @@ class LinkSession:
             future.set_result(event.envelope)
 
     async def _deliver_loop(self) -> None:
-        while True:
-            await self._deliver(await self._inbound.get())
+        try:
+            while True:
+                await self._deliver(await self._inbound.get())
+        finally:
+            self._websocket.abort()  # without this loop the session would be deaf; what was not stored comes again
+
+    async def _liveness_loop(self) -> None:
+        try:
+            while True:
+                await asyncio.sleep(self._liveness.ping_every_s)
+                silent_s = time.monotonic() - self._websocket.heard_s
+                if silent_s >= self._liveness.silence_s:
+                    raise ConnectionResetError(f"nothing came from the cloud for {silent_s:.0f} s")
+                await self._websocket.ping(timeout_s=self._liveness.silence_s)
+        except ConnectionError as exc:
+            self._cut_because = str(exc)
+            self._websocket.abort()
 
     async def _write_loop(self) -> None:
         try:

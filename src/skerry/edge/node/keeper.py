@@ -5,6 +5,7 @@ Nothing of this is queued: whatever is not sent is outdated by the next round.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +26,7 @@ STATUS_EVERY_S = 10.0
 FORCED_EVERY_S = 300.0
 LEASE_EVERY_S = 10.0
 LEASE_DURATION_S = 40
+RETRY_S = 1.0
 _LEASE_NAMESPACE = "kube-node-lease"
 _AWAY = (Unavailable, ServerTimeout)
 
@@ -48,6 +50,8 @@ class NodeKeeper:
         self._sent_at_s = 0.0
         self._uid = ""
         self._lease: Object | None = None
+        self._status_wanted = asyncio.Event()
+        self._lease_wanted = asyncio.Event()
 
     async def run_status(self) -> None:
         """Register, then report; never ends. Call ``reconnected`` when a new session begins."""
@@ -60,7 +64,9 @@ class NodeKeeper:
                 log.debug("node.away", why=str(exc))
             except ApiError as exc:
                 log.warning("node.not_reported", code=exc.code, why=exc.message)
-            await self._clock.sleep(STATUS_EVERY_S if self._uid else 1.0)
+                if isinstance(exc, NotFound):
+                    self._uid = ""
+            await _pause(self._status_wanted, STATUS_EVERY_S if self._uid else RETRY_S)
 
     async def run_lease(self) -> None:
         """Renew the lease; never ends."""
@@ -69,17 +75,20 @@ class NodeKeeper:
                 await self._renew()
             except (Conflict, NotFound):
                 self._lease = None
+                await _pause(self._lease_wanted, RETRY_S)
                 continue
             except _AWAY as exc:
                 log.debug("lease.away", why=str(exc))
             except ApiError as exc:
                 log.warning("lease.not_renewed", code=exc.code, why=exc.message)
                 self._lease = None
-            await self._clock.sleep(LEASE_EVERY_S)
+            await _pause(self._lease_wanted, LEASE_EVERY_S)
 
     def reconnected(self) -> None:
         """A new session began: register again (the cloud then sends what we miss) and report at once."""
         self._uid, self._sent, self._lease = "", b"", None
+        self._status_wanted.set()
+        self._lease_wanted.set()
 
     async def _register(self) -> None:
         vitals = await self._read_vitals()
@@ -140,6 +149,16 @@ class NodeKeeper:
 
     def _micro_now(self) -> str:
         return datetime.fromtimestamp(self._clock.now_s(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+async def _pause(wanted: asyncio.Event, delay_s: float) -> None:
+    """Wait ``delay_s``, or until somebody wants it sooner."""
+    try:
+        async with asyncio.timeout(delay_s):
+            await wanted.wait()
+    except TimeoutError:
+        return
+    wanted.clear()
 
 
 def _fingerprint(node_status: dict[str, Any]) -> bytes:

@@ -50,15 +50,18 @@ class Drain:
     async def _pass(self) -> float:
         """One walk over the outbox; returns how long to wait before the next, without news."""
         after_seq = 0
+        met: set[str] = set()
         while self._link.is_up and (entries := self._outbox.entries(after_seq=after_seq)):
             for entry in entries:
                 after_seq = entry.seq
+                met.add(entry.key)
                 if self._clock.monotonic_s() < self._not_before_s.get(entry.key, 0.0):
                     continue
                 if not await self._try(entry):
                     return _IDLE_S
                 if self._pause_s:
                     await self._clock.sleep(self._pause_s)
+        self._forget_all_but(met)
         now_s = self._clock.monotonic_s()
         return min([_IDLE_S, *(max(0.05, at_s - now_s) for at_s in self._not_before_s.values())])
 
@@ -103,6 +106,12 @@ class Drain:
         self._backoffs.pop(entry.key, None)
         self._not_before_s.pop(entry.key, None)
         await self._outbox.settle(entry)
+
+    def _forget_all_but(self, keys: set[str]) -> None:
+        """Entries may leave the outbox without us: trimmed, or dropped by their owner."""
+        for key in self._not_before_s.keys() - keys:
+            del self._not_before_s[key]
+            self._backoffs.pop(key, None)
 
     async def _news(self, timeout_s: float) -> None:
         await self._outbox.changed_within(timeout_s)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from skerry.api.gvk import Object
-from skerry.base.errors import StoreError
+from skerry.base.errors import SkerryError, StoreError
 from skerry.base.obs.log import get_log
 from skerry.edge.store.objects import EdgeObjects
 from skerry.wire.errors import Malformed, ProtocolError
@@ -52,11 +52,18 @@ class Inbox:
         """One message, in the order of arrival."""
         handler = self._handlers.get(route.resource_type(envelope.resource))
         if handler is not None:
-            await handler(envelope)
+            await self._hand(handler, envelope)
         elif envelope.group in (c.GROUP_RESOURCE, c.GROUP_FUNC) and envelope.operation in c.DELIVERY_OPERATIONS:
             await self._deliver(envelope)
         else:
             log.debug("inbox.ignored", resource=envelope.resource, operation=envelope.operation, group=envelope.group)
+
+    async def _hand(self, handler: Handler, envelope: Envelope) -> None:
+        """A message that its duty cannot take is dropped: none of them must stop those behind it."""
+        try:
+            await handler(envelope)
+        except SkerryError as exc:
+            log.warning("inbox.not_taken", resource=envelope.resource[:200], error=str(exc))
 
     async def _deliver(self, envelope: Envelope) -> None:
         try:

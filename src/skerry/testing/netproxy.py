@@ -1,0 +1,87 @@
+"""A TCP proxy on loopback that a test can cut, or turn into a black hole, to see how the two sides take it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from skerry.base.aio.supervise import Supervisor
+
+_READ_BYTES = 64 * 1024
+
+
+class NetProxy:
+    """Carries bytes between whoever connects to ``port`` and a target.
+
+    Args:
+        host, port: the target.
+        supervisor: owner of the connections' tasks.
+    """
+
+    def __init__(self, host: str, port: int, *, supervisor: Supervisor) -> None:
+        self._target = (host, port)
+        self._supervisor = supervisor
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._passes = asyncio.Event()
+        self._passes.set()
+        self._refuses = False
+        self.port = 0
+        self.accepted = 0
+
+    def cut(self) -> None:
+        """Reset every connection; new ones are still taken."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    def refuse(self, *, refuses: bool = True) -> None:
+        """Cut everything, and reset new connections too, until called with False."""
+        self._refuses = refuses
+        self.cut()
+
+    def black_hole(self, *, swallows: bool = True) -> None:
+        """Carry nothing more, in silence: connections stay open, new ones are accepted and get no answer."""
+        if swallows:
+            self._passes.clear()
+        else:
+            self._passes.set()
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        self.accepted += 1
+        if self._refuses:
+            writer.transport.abort()
+            return
+        self._writers.add(writer)
+        far_reader, far_writer = await asyncio.open_connection(*self._target)
+        self._writers.add(far_writer)
+        self._supervisor.detach("up", self._carry(reader, far_writer))
+        self._supervisor.detach("down", self._carry(far_reader, writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(_READ_BYTES):
+                await self._passes.wait()
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            return
+        finally:
+            self._writers.discard(writer)
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def net_proxy(host: str, port: int, *, bind: str = "127.0.0.1") -> AsyncIterator[NetProxy]:
+    """A proxy on a free port of the address ``bind``, gone with all its connections when left."""
+    async with Supervisor("netproxy") as supervisor:
+        proxy = NetProxy(host, port, supervisor=supervisor)
+        server = await asyncio.start_server(proxy.take, bind, 0)
+        proxy.port = server.sockets[0].getsockname()[1]
+        try:
+            yield proxy
+        finally:
+            server.close()
+            proxy.cut()
+            await server.wait_closed()
