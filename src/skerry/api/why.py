@@ -30,8 +30,8 @@ def why_node(node: Object) -> list[Finding]:
     for kind in ("DiskPressure", "MemoryPressure", "PIDPressure"):
         if conditions.get(kind, {}).get("status") == "True":
             found.append(table.found("SK-N002", subject, f"{kind}: {conditions[kind].get('message', '')}"))
-    if conditions.get("IdentityConflict", {}).get("status") == "True":
-        found.append(table.found("SK-N003", subject, conditions["IdentityConflict"].get("message", "")))
+    if conditions.get("IdentityClash", {}).get("status") == "True":
+        found.append(table.found("SK-N003", subject, conditions["IdentityClash"].get("message", "")))
     return found
 
 

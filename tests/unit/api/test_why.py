@@ -53,7 +53,7 @@ def test_codes_are_unique_and_well_formed() -> None:
         ([condition("Ready", "Unknown", "stopped posting")], "SK-N001"),
         ([], "SK-N001"),
         ([READY, condition("DiskPressure", "True")], "SK-N002"),
-        ([READY, condition("IdentityConflict", "True", "10.0.0.1 and 10.0.0.2")], "SK-N003"),
+        ([READY, condition("IdentityClash", "True", "10.0.0.1 and 10.0.0.2")], "SK-N003"),
     ],
 )
 def test_node_faults(conditions: list[dict[str, str]], code: str) -> None:

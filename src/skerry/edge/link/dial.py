@@ -6,6 +6,7 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
+from skerry import __version__
 from skerry.base.aio.backoff import Backoff
 from skerry.base.aio.clock import Clock
 from skerry.base.errors import SkerryError
@@ -138,6 +139,7 @@ class DialledLink:
             c.HEADER_NODE_ID: self._node,
             c.HEADER_PROJECT_ID: c.PROJECT_ID,
             c.HEADER_CONNECTION_USE: c.CONNECTION_USE_MESSAGES,
+            c.HEADER_SKERRY: __version__,
         }
         target = Target(host, port, f"/{c.PROJECT_ID}/{self._node}/events", headers)
         tls = await self._context(host, port)
