@@ -14,7 +14,7 @@ help:
 	@echo "make test      unit, contract and component tests in short form"
 	@echo "make check     formatting, lint, types, import rules, generated files, docs"
 	@echo "make soak      the long forms of the tests"
-	@echo "make interop   tests with foreign binaries (kubectl, Go edgecore and cloudcore)"
+	@echo "make interop   tests with foreign binaries: every kubectl that is found"
 	@echo "make bench     measurements, written to bench/results"
 	@echo "make docs      the generated part of the reference"
 	@echo "make generate  every generated file"
@@ -49,7 +49,7 @@ soak: $(VENV)/.dev
 	$(PYTEST) -q -m "slow and not interop" $(ARGS)
 
 interop: $(VENV)/.dev
-	$(PYTEST) -q -m interop $(ARGS)
+	$(PYTEST) -q -m "" tests/component/test_kubectl.py tests/interop $(ARGS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/run.py $(ARGS)
