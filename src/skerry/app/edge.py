@@ -131,7 +131,7 @@ class EdgeAgent:
         """Bring everything up; ``stack`` takes it down again. Returns the facts that say so."""
         stack.callback(self.database.close)
         supervisor = await stack.enter_async_context(Supervisor("agent", clock=self._clock))
-        self.runtime = await open_runtime(self.config, self.node, joined_runtime=str(self._joined.get("runtime", "")))
+        self.runtime = await open_runtime(self.config, self._joined)
         stack.push_async_callback(self.runtime.pods.aclose)
         engine = (await self.runtime.describe())[0].partition("://")[0] or self.runtime.kind
         self.pods = PodParts(

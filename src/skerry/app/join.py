@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,22 @@ _UNIT = Path("/etc/systemd/system/skerry-edge.service")
 
 
 def main(
-    *, host: str, token: str, node: str | None, runtime: str, labels: str | None, data: Path | None,
+    *, host: str, token: str, node: str | None, runtime: str, cri_socket: str, labels: str | None, data: Path | None,
     config_file: Path | None, check_only: bool, service: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Check, enrol, write the configuration, install the unit. Returns the exit code."""
     name, port = split_address(host, c.PORT_JOIN)
     directory = edge_data(data)
+    engine = cri_socket or os.environ.get(f"{config_kind.ENVIRONMENT_PREFIX}CRI_SOCKET", "")
     return asyncio.run(
-        _join(name, port, token, node or "", runtime, labels, directory, config_file, check_only, service, as_json)
+        _join(
+            name, port, token, node or "", runtime, engine, labels, directory, config_file, check_only, service, as_json
+        )
     )
 
 
 async def _join(
-    host: str, port: int, token: str, node: str, runtime: str, labels: str | None, data: Path,
+    host: str, port: int, token: str, node: str, runtime: str, cri_socket: str, labels: str | None, data: Path,
     config_file: Path | None, check_only: bool, service: bool, as_json: bool,
 ) -> int:  # fmt: skip
     if (data / NODE_FILE).exists() and not check_only:
@@ -49,7 +53,7 @@ async def _join(
         )
     checks = JoinChecks(
         host, port, token=token, node=node, data=data,
-        probe_runtime=lambda: choose_runtime(runtime, cri_socket=""), tell=_tell,
+        probe_runtime=lambda: choose_runtime(runtime, cri_socket=cri_socket), tell=_tell,
     )  # fmt: skip
     passed = await checks.run()
     report = [check.to_json() for check in checks.checks]
@@ -63,7 +67,7 @@ async def _join(
             {"joined": False, "checks": report}, as_json=as_json, text="every check passed; nothing was changed"
         )
         return 0
-    facts = await _enrol(host, port, checks, data, labels, config_file)
+    facts = await _enrol(host, port, checks, data, cri_socket, labels, config_file)
     if service and _can_install():
         _install(data)
         facts["unit"] = _UNIT.name
@@ -73,7 +77,7 @@ async def _join(
 
 
 async def _enrol(
-    host: str, port: int, checks: JoinChecks, data: Path, labels: str | None, config_file: Path | None
+    host: str, port: int, checks: JoinChecks, data: Path, cri_socket: str, labels: str | None, config_file: Path | None
 ) -> dict[str, Any]:
     manifest = Manifest(data)
     manifest.add("directory", str(data))
@@ -87,7 +91,10 @@ async def _enrol(
         "hubs": [[host, int(ports.get("hub") or c.PORT_HUB)]],
         "tunnels": [[host, int(ports.get("tunnel") or c.PORT_TUNNEL)]],
         "runtime": checks.runtime,
+        "nodeUid": str(uuid.uuid4()),
     }
+    if cri_socket and checks.runtime == "cri":
+        facts["criSocket"] = cri_socket
     if config_file is None:
         config = {
             "apiVersion": config_kind.API_VERSION,
@@ -95,6 +102,8 @@ async def _enrol(
             "data": str(data),
             "runtime": checks.runtime,
         }
+        if "criSocket" in facts:
+            config["criSocket"] = cri_socket
         if labels:
             config["labels"] = labels
         write_atomic(data / "edge.yaml", yaml.dump(config).encode())
@@ -137,7 +146,7 @@ async def _end_pods(directory: Path) -> list[str]:
         return []
     joined = json.loads((directory / NODE_FILE).read_bytes())
     config = config_kind.EdgeConfig(data=directory, runtime=str(joined.get("runtime") or "process"))
-    runtime = await open_runtime(config, str(joined["node"]), joined_runtime="")
+    runtime = await open_runtime(config, joined)
     done = []
     try:
         for pod in (await runtime.pods.observe()).values():

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from skerry.api.causes import CauseTable
 from skerry.api.checkup import EngineProbe
@@ -72,22 +73,30 @@ async def probe_engine(cri_socket: str) -> Sequence[EngineProbe]:
     return await probe(socket)
 
 
-async def open_runtime(config: EdgeConfig, node: str, *, joined_runtime: str) -> OpenRuntime:
-    """Open the engine that the configuration names; ``auto`` keeps what the join has found."""
+async def open_runtime(config: EdgeConfig, joined: Mapping[str, Any]) -> OpenRuntime:
+    """Open the engine that the configuration names; what it leaves open stays as the join has found it.
+
+    Args:
+        joined: what the join wrote: ``runtime``, ``criSocket`` and ``nodeUid``, by which an engine that is shared
+            tells this node's pods from others'.
+    """
+    joined_runtime, cri_socket = str(joined.get("runtime", "")), config.cri_socket or str(joined.get("criSocket", ""))
     wanted = joined_runtime if config.runtime == "auto" and joined_runtime else config.runtime
-    kind = wanted if wanted != "auto" else await choose_runtime("auto", cri_socket=config.cri_socket)
+    kind = wanted if wanted != "auto" else await choose_runtime("auto", cri_socket=cri_socket)
     log.info("runtime.chosen", runtime=kind)
-    return _open_cri(config, node) if kind == "cri" else _open_process(config)
+    if kind == "cri":
+        return _open_cri(cri_socket, str(joined.get("nodeUid") or joined["node"]))
+    return _open_process(config)
 
 
-def _open_cri(config: EdgeConfig, node: str) -> OpenRuntime:
-    socket = _socket(config.cri_socket)
+def _open_cri(cri_socket: str, node_uid: str) -> OpenRuntime:
+    socket = _socket(cri_socket)
     if socket is None:
         raise ConfigError(
             "the container engine's socket is missing", hint="start it (systemctl start containerd) or set criSocket"
         )
     client = CriClient(socket)
-    runtime = CriRuntime(client, node_uid=node, machine_memory_bytes=memory()["MemTotal"])
+    runtime = CriRuntime(client, node_uid=node_uid, machine_memory_bytes=memory()["MemTotal"])
     return OpenRuntime("cri", runtime, CriImages(client), notes={"skerry.dev/runtime": "cri"})
 
 

@@ -120,6 +120,9 @@ def _edge(commands: Any) -> None:
     join.add_argument("--token", required=True, help="from `skerry token create`; - reads it from standard input")
     join.add_argument("--node", default=None, help="node name (the token's, else this machine's name)")
     join.add_argument("--runtime", choices=("auto", "cri", "process"), default="auto", help="how pods run (auto)")
+    join.add_argument(
+        "--cri-socket", default="", metavar="PATH", help="socket of the container engine; else the usual places"
+    )
     join.add_argument("--labels", default=None, metavar="K=V,…", help="labels of the node")
     join.add_argument("--check-only", action="store_true", help="only verify; change nothing")
     join.add_argument(
@@ -313,9 +316,9 @@ def _join(args: argparse.Namespace) -> int:
 
     token = sys.stdin.readline().strip() if args.token == "-" else args.token
     return join.main(
-        host=args.host, token=token, node=args.node, runtime=args.runtime, labels=args.labels, data=args.data,
-        config_file=args.config, check_only=args.check_only, service=not args.no_service,
-        as_json=args.output == "json",
+        host=args.host, token=token, node=args.node, runtime=args.runtime, cri_socket=args.cri_socket,
+        labels=args.labels, data=args.data, config_file=args.config, check_only=args.check_only,
+        service=not args.no_service, as_json=args.output == "json",
     )  # fmt: skip
 
 

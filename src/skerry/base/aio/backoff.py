@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 
@@ -20,10 +21,10 @@ class Backoff:
         self._ceiling_s = first_s
         self.failures = 0
 
-    def next_s(self) -> float:
-        """The delay before the next try, in seconds."""
-        ceiling_s = self._ceiling_s
-        self._ceiling_s = min(self._cap_s, ceiling_s * 2)
+    def next_s(self, *, at_most_s: float = math.inf) -> float:
+        """The delay before the next try, in seconds; ``at_most_s`` caps this one further."""
+        ceiling_s = min(self._ceiling_s, at_most_s)
+        self._ceiling_s = min(self._cap_s, self._ceiling_s * 2)
         self.failures += 1
         return self._rng.uniform(0, ceiling_s) if self._jitter else ceiling_s
 

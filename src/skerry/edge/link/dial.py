@@ -24,6 +24,9 @@ log = get_log(__name__)
 
 FIRST_S = 0.5
 CAP_S = 30.0
+SHORT_CAP_S = 5.0
+"""Caps the delay while the link is down for less than ``LONG_S``: most outages are short, and then seconds count."""
+LONG_S = 600.0
 _DAY_S = 86_400.0
 
 
@@ -54,6 +57,7 @@ class DialledLink:
         self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
         self._session: LinkSession | None = None
         self._down_since_s = clock.now_s()
+        self._lost_at_s = clock.monotonic_s()
         self._why_down = "not connected yet"
         self._handler: Callable[[Envelope], Awaitable[None]] | None = None
         self._state_handlers: list[Callable[[bool], None]] = []
@@ -110,7 +114,8 @@ class DialledLink:
             self._why_down = why
             if backoff.failures in (0, 5) or backoff.failures % 20 == 0:
                 log.warning("link.down", host=host, port=port, why=why, failures=backoff.failures)
-            await self._clock.sleep(backoff.next_s())
+            is_long = self._clock.monotonic_s() - self._lost_at_s > LONG_S
+            await self._clock.sleep(backoff.next_s(at_most_s=CAP_S if is_long else SHORT_CAP_S))
 
     async def keep_certificate(self, host: str, port: int) -> None:
         """Renew at 70 to 90 % of the certificate's life; never ends."""
@@ -176,5 +181,6 @@ class DialledLink:
 
     def _ended(self) -> None:
         self._session, self._down_since_s = None, self._clock.now_s()
+        self._lost_at_s = self._clock.monotonic_s()
         for handler in self._state_handlers:
             handler(False)

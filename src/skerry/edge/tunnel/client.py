@@ -37,6 +37,9 @@ _PIECE_BYTES = 32 * 1024
 _INBOUND_BYTES = 1024 * 1024
 _PING_S = 5.0
 _CAP_S = 30.0
+_SHORT_CAP_S = 5.0
+"""Caps the delay while the tunnel is down for less than ``_LONG_S``, as the link does."""
+_LONG_S = 600.0
 
 
 class TunnelSocket(Protocol):
@@ -74,15 +77,20 @@ class TunnelClient:
     async def run(self) -> None:
         """Dial, serve, dial again; never ends."""
         backoff = Backoff(first_s=0.5, cap_s=_CAP_S)
+        lost_at_s = self._clock.monotonic_s()
         while True:
             try:
                 async with self._dial() as socket:
                     backoff.reset()
-                    await self._serve(socket)
+                    try:
+                        await self._serve(socket)
+                    finally:
+                        lost_at_s = self._clock.monotonic_s()
             except (SkerryError, OSError) as exc:
                 if backoff.failures == 0:
                     log.warning("tunnel.down", error=str(exc), hint=getattr(exc, "hint", ""))
-            await self._clock.sleep(backoff.next_s())
+            is_long = self._clock.monotonic_s() - lost_at_s > _LONG_S
+            await self._clock.sleep(backoff.next_s(at_most_s=_CAP_S if is_long else _SHORT_CAP_S))
 
     async def _serve(self, socket: TunnelSocket) -> None:
         self.is_up = True

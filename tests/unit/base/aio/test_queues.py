@@ -81,6 +81,12 @@ def test_backoff_doubles_to_its_cap() -> None:
     assert backoff.next_s() == 1
 
 
+def test_one_delay_of_a_backoff_can_be_capped_further() -> None:
+    backoff = Backoff(first_s=1, cap_s=8, jitter=False)
+    assert [backoff.next_s(at_most_s=2) for _ in range(4)] == [1, 2, 2, 2]
+    assert backoff.next_s() == 8
+
+
 def test_jitter_stays_within_the_ceiling() -> None:
     backoff = Backoff(first_s=1, cap_s=4)
     assert all(0 <= backoff.next_s() <= 4 for _ in range(100))
