@@ -1,0 +1,174 @@
+"""Process runtime with real processes: death of the agent, of a shim, views, limits, rotation."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from skerry.base import json
+from skerry.runtime.logs import read_log
+from skerry.runtime.ports import ContainerState, EngineRefused, Mount
+from skerry.runtime.process.engine import ProcessRuntime, ProcessSettings
+from skerry.runtime.process.shim import start_time
+from skerry.testing.contracts.pod_runtime import Rig, container_in, log_lines, started
+
+_AGENT = """
+import asyncio, sys
+from pathlib import Path
+from skerry.runtime.process.engine import ProcessRuntime
+from skerry.testing.contracts.pod_runtime import Rig, started
+async def main():
+    rig = Rig(lambda: ProcessRuntime(Path(sys.argv[1]) / "runtime"), Path(sys.argv[1]), "label", "label")
+    _, one = await started(rig.adapter(), rig.sandbox(), rig.container("sleep 300"))
+    _, two = await started(rig.adapter(), rig.sandbox(), rig.container(
+        "echo before; sleep 1; echo after; exit 9"))
+    print(one, two, flush=True)
+    await asyncio.sleep(300)
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    settings = ProcessSettings(log_limit_bytes=20_000, log_keep_count=3)
+    rig = Rig(lambda: ProcessRuntime(tmp_path / "runtime", settings=settings), tmp_path, "label", "label")
+    yield rig
+    await rig.close()
+
+
+def pid_of(tmp_path: Path, container_id: str, key: str = "pid") -> int:
+    state = tmp_path / "runtime" / container_id.partition(".")[0] / container_id / "state.json"
+    return int(json.loads(state.read_bytes())[key])
+
+
+async def test_containers_outlive_a_killed_agent(rig: Rig, tmp_path: Path) -> None:
+    agent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _AGENT, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert agent.stdout is not None
+    line = await agent.stdout.readline()
+    agent.kill()
+    await agent.communicate()
+    sleeping, ending = line.decode().split()
+    pid = pid_of(tmp_path, sleeping)
+    began = start_time(pid)
+    assert began
+    # The second program ends while no agent is there: its code and its output must not be lost.
+    shim = pid_of(tmp_path, ending, "shim_pid")
+    while start_time(shim):
+        await asyncio.sleep(0.02)
+    runtime = rig.adapter()
+    ended = await container_in(runtime, ending, ContainerState.EXITED)
+    assert ended.exit_code == 9 and ended.log_path is not None
+    assert [text for _, text in await log_lines(ended.log_path, 2)] == [b"before", b"after"]
+    adopted = await container_in(runtime, sleeping, ContainerState.RUNNING)
+    assert adopted.id == sleeping
+    assert start_time(pid) == began
+
+
+async def test_a_killed_shim_takes_its_program_with_it(rig: Rig, tmp_path: Path) -> None:
+    runtime = rig.adapter()
+    _, container_id = await started(runtime, rig.sandbox(), rig.container("sleep 300"))
+    pid = pid_of(tmp_path, container_id)
+    os.kill(pid_of(tmp_path, container_id, "shim_pid"), signal.SIGKILL)
+    ended = await container_in(runtime, container_id, ContainerState.EXITED)
+    assert (ended.exit_code, ended.reason) == (137, "ContainerStatusUnknown")
+    while start_time(pid):
+        await asyncio.sleep(0.02)
+
+
+async def test_what_a_program_leaves_behind_is_ended(rig: Rig, tmp_path: Path) -> None:
+    runtime, spec = rig.adapter(), rig.sandbox()
+    _, container_id = await started(runtime, spec, rig.container("setsid sleep 300 & echo $!; exit 0"))
+    await container_in(runtime, container_id, ContainerState.EXITED)
+    [(_, left)] = await log_lines(spec.log_directory / "app" / "0.log", 1)
+    assert start_time(int(left)) == 0
+
+
+async def test_pods_have_their_own_users_and_no_new_privileges(rig: Rig) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: users per pod")
+    runtime = rig.adapter()
+    users = []
+    for _ in range(2):
+        spec = rig.sandbox()
+        await started(runtime, spec, rig.container("id -u; grep -E 'NoNewPrivs|CapEff' /proc/self/status"))
+        lines = await log_lines(spec.log_directory / "app" / "0.log", 3)
+        users.append(lines[0][1])
+        assert int(lines[1][1].split()[1], 16) == 0
+        assert lines[2][1].split() == [b"NoNewPrivs:", b"1"]
+    assert len(set(users)) == 2 and b"0" not in users
+
+
+async def test_read_only_mounts_and_nested_mounts(rig: Rig, tmp_path: Path) -> None:
+    if not (await rig.adapter().info()).message.endswith("mount namespaces"):
+        pytest.skip("needs mount namespaces")
+    outer, inner = tmp_path / "outer", tmp_path / "inner"
+    for directory in (outer, inner):
+        directory.mkdir()
+        directory.chmod(0o777)
+    (inner / "word").write_text("inner\n")
+    runtime, spec = rig.adapter(), rig.sandbox()
+    script = "cat /data/in/word; echo x >/data/in/no || echo refused; echo y >/data/yes && echo written"
+    container = replace(rig.container(script), mounts=(Mount(outer, "/data"), Mount(inner, "/data/in", read_only=True)))
+    await started(runtime, spec, container)
+    lines = [text for stream, text in await log_lines(spec.log_directory / "app" / "0.log", 4) if stream == "stdout"]
+    assert lines == [b"inner", b"refused", b"written"]
+    assert (outer / "yes").read_text() == "y\n" and not (inner / "no").exists()
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
+
+
+async def test_memory_limit_is_kept(rig: Rig) -> None:
+    runtime, spec = rig.adapter(), rig.sandbox()
+    container = replace(
+        rig.container("ulimit -d"), container={"name": "app", "resources": {"limits": {"memory": "64Mi"}}}
+    )
+    await started(runtime, spec, container)
+    assert await log_lines(spec.log_directory / "app" / "0.log", 1) == [("stdout", b"65536")]
+
+
+@pytest.mark.parametrize(
+    "spec", [{"hostNetwork": True}, {"hostPID": True}, {"volumes": [{"name": "h", "hostPath": {"path": "/"}}]}]
+)
+async def test_the_hosts_things_are_refused(rig: Rig, spec: dict[str, object]) -> None:
+    sandbox = replace(rig.sandbox(), pod={"spec": spec})
+    with pytest.raises(EngineRefused) as caught:
+        await rig.adapter().create_sandbox(sandbox)
+    assert "not allowed on this node" in str(caught.value) and caught.value.hint
+
+
+async def test_a_container_needs_a_command(rig: Rig) -> None:
+    with pytest.raises(EngineRefused) as caught:
+        await started(rig.adapter(), rig.sandbox(), replace(rig.container(""), command=()))
+    assert caught.value.reason == "CreateContainerError"
+
+
+async def test_torn_directories_are_removed_at_the_start(rig: Rig, tmp_path: Path) -> None:
+    torn = tmp_path / "runtime" / "deadbeef"
+    torn.mkdir(parents=True)
+    (torn / "x").touch()
+    rig.adapter()
+    assert not torn.exists()
+
+
+async def test_followed_log_goes_on_over_rotation(rig: Rig) -> None:
+    runtime, spec = rig.adapter(), rig.sandbox()
+    script = "i=0; while [ $i -lt 1000 ]; do echo line-$i; i=$((i+1)); [ $((i%200)) = 0 ] && sleep 0.3; done; exit 0"
+    await started(runtime, spec, rig.container(script))
+
+    async def is_running() -> bool:
+        pods = await runtime.observe()
+        return any(c.state is ContainerState.RUNNING for c in pods[spec.uid].containers)
+
+    path = spec.log_directory / "app" / "0.log"
+    stream = read_log(
+        path, follow=True, is_running=is_running, tail_lines=None, since_s=None, timestamps=False, limit_bytes=None
+    )
+    text = b"".join([piece async for piece in stream])
+    assert text.split() == [f"line-{n}".encode() for n in range(1000)]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["0.log", "0.log.1", "0.log.2"]
