@@ -8,21 +8,30 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import select
 import signal
 import socket
 from pathlib import Path
 from typing import Any
 
 from skerry.app import output
-from skerry.app.children import Child, Keeper, on_signals, process_environment
+from skerry.app.children import (
+    PIDS,
+    Child,
+    Keeper,
+    await_end,
+    end_left_over,
+    on_signals,
+    process_environment,
+)
 from skerry.app.places import data_root
 from skerry.base import json
 from skerry.base.aio.supervise import Supervisor
-from skerry.base.errors import ConfigError
-from skerry.base.files import DirectoryLock, make_private_dir, write_atomic
+from skerry.base.errors import ConfigError, SkerryError
+from skerry.base.files import DirectoryLock, lock_holder, make_private_dir, write_atomic
+from skerry.runtime.process.shim import start_time
 
 RUN_FILE = "run.json"
+_END_S = 60.0
 
 
 class Group:
@@ -43,8 +52,13 @@ class Group:
         cloud = ["cloud", "run", "--data", str(data / "cloud"), "--listen", listen, "--ports", ports, "-o", "json"]
         edge = ["edge", "run", "--data", str(data / "edge"), "--stop-pods", "-o", "json"]
         log_form = ["--log-format", "text"]
-        self.cloud = Child("cloud", [*cloud, *log_form], log_file=data / "logs/cloud.log", environment=environment)
-        self.edge = Child("edge", [*edge, *log_form], log_file=data / "logs/edge.log", environment=environment)
+        self.cloud, self.edge = (
+            Child(
+                name, [*arguments, *log_form], log_file=data / f"logs/{name}.log", environment=environment,
+                pid_file=data / PIDS / f"{name}.json",
+            )
+            for name, arguments in (("cloud", cloud), ("edge", edge))
+        )  # fmt: skip
 
     @property
     def kubeconfig(self) -> Path:
@@ -114,6 +128,7 @@ def main(
         runtime=runtime,
     )
     with DirectoryLock(directory):
+        end_left_over(directory)
         return asyncio.run(_serve(group, as_json=as_json))
 
 
@@ -149,53 +164,59 @@ async def keep_alive(group: Group, stop: asyncio.Event) -> None:
 
 def status(*, data: Path | None, as_json: bool) -> int:
     """Tell what ``skerry up`` or ``skerry demo`` runs. Exit code 1 when nothing runs."""
-    facts = running(data)
-    if facts is None:
-        where = data or data_root() / "up"
-        output.emit({"running": False, "data": str(where)}, as_json=as_json, text=f"nothing runs from {where}")
+    found = [facts for place in _places(data) if (facts := running(place)) is not None]
+    if not found:
+        places = ", ".join(map(str, _places(data)))
+        output.emit({"running": False, "data": places}, as_json=as_json, text=f"nothing runs from {places}")
         return 1
-    output.emit({"running": True, **facts}, as_json=as_json, text=_text(facts))
+    for facts in found:
+        output.emit({"running": True, **facts}, as_json=as_json, text=_text(facts))
     return 0
 
 
 def down(*, data: Path | None, as_json: bool) -> int:
     """Stop what ``skerry up`` started, and wait until it is gone."""
-    facts = running(data)
-    if facts is None:
-        raise ConfigError(f"nothing runs from {data or data_root() / 'up'}", hint="name the directory with --data")
-    pid = int(facts["pids"]["group"])
-    os.kill(pid, signal.SIGTERM)
-    wait_for_end(pid)
+    directory = data or data_root() / "up"
+    if not end_group(directory):
+        raise ConfigError(f"nothing runs from {directory}", hint="name the directory with --data")
     output.emit({"stopped": True}, as_json=as_json, text="stopped")
     return 0
 
 
-def running(data: Path | None) -> dict[str, Any] | None:
-    """The facts of the running group, or None."""
-    path = (data or data_root() / "up") / RUN_FILE
+def running(directory: Path) -> dict[str, Any] | None:
+    """The facts of the group that runs and serves from ``directory``, or None."""
+    holder = lock_holder(directory)
     try:
-        facts: dict[str, Any] = json.loads(path.read_bytes())
-        os.kill(int(facts["pids"]["group"]), 0)
+        facts: dict[str, Any] = json.loads((directory / RUN_FILE).read_bytes())
+        return facts if holder and int(facts["pids"]["group"]) == holder else None
     except (OSError, json.JsonError, KeyError, TypeError, ValueError):
         return None
-    return facts
+
+
+def end_group(directory: Path) -> bool:
+    """Stop the group that runs from ``directory``, also one that does not serve yet. False when there is none.
+
+    Raises:
+        SkerryError: it did not end within 60 s.
+    """
+    pid = lock_holder(directory)
+    if not pid:
+        return False
+    started = start_time(pid)
+    os.kill(pid, signal.SIGTERM)
+    if not await_end(pid, started, timeout_s=_END_S):
+        raise SkerryError(f"process {pid} of {directory} does not end", hint=f"end it with: kill -9 {pid}; then again")
+    return True
+
+
+def _places(data: Path | None) -> list[Path]:
+    return [data] if data else [data_root() / "up", data_root() / "demo"]
 
 
 def default_node_name() -> str:
     """This machine's name as a node name (RFC 1123); ``edge`` when nothing of it can be used."""
     name = re.sub(r"[^a-z0-9.-]+", "-", socket.gethostname().lower()).strip("-.")
     return name[:200] or "edge"
-
-
-def wait_for_end(pid: int) -> None:
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        select.select([fd], [], [], 30)
-    finally:
-        os.close(fd)
 
 
 def _text(facts: dict[str, Any]) -> str:

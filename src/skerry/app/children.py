@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import os
+import select
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from skerry.base import json
 from skerry.base.errors import SkerryError
+from skerry.base.files import write_atomic
 from skerry.base.obs.log import get_log
+from skerry.runtime.process.shim import start_time
+from skerry.runtime.process.starter import open_process, send_signal
 
 log = get_log(__name__)
 
+PIDS = "pids"
 _STOP_S = 10.0
+_SET_PDEATHSIG = 1
 
 
 class ChildFailed(SkerryError):
@@ -24,17 +32,22 @@ class ChildFailed(SkerryError):
 
 
 class Child:
-    """One ``skerry`` process that says on stdout, as JSON, that it serves.
+    """One ``skerry`` process that says on stdout, as JSON, that it serves. It is told to stop when we die.
 
     Args:
         name: for logs.
         arguments: of the command ``skerry``.
         log_file: where its stderr goes.
+        pid_file: says which process it is, so that a later start can end one that outlived us (``end_left_over``).
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], *, log_file: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], *, log_file: Path, environment: Mapping[str, str],
+        pid_file: Path | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         self.log_file = log_file
+        self._pid_file = pid_file
         self.ready: dict[str, Any] = {}
         self._arguments = arguments
         self._environment = environment
@@ -62,7 +75,9 @@ class Child:
                 sys.executable, "-m", "skerry.cli.main", *self._arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=stderr,
                 start_new_session=True, env=dict(self._environment), limit=1024 * 1024,
+                preexec_fn=_stop_with(os.getpid()),
             )  # fmt: skip
+        self._write_down(self._process.pid)
         assert self._process.stdout is not None
         try:
             async with asyncio.timeout(timeout_s):
@@ -75,6 +90,11 @@ class Child:
             raise ChildFailed(f"{self.name} ended with exit code {code} before it was ready", hint=self._last_words())
         self.ready = json.loads(line)
         return self.ready
+
+    def _write_down(self, pid: int) -> None:
+        if self._pid_file is not None:
+            self._pid_file.parent.mkdir(exist_ok=True)
+            write_atomic(self._pid_file, json.dumps({"pid": pid, "start": start_time(pid)}), mode=0o600)
 
     async def wait(self) -> int:
         """Wait until it ends; its exit code."""
@@ -131,6 +151,51 @@ class Keeper:
                 log.warning("child.ended", name=self._child.name, code=code)
                 await self._child.start()
             await self._active.wait()
+
+
+def end_left_over(data: Path) -> list[str]:
+    """End children that outlived a killed group in ``data``: SIGTERM, after 10 s SIGKILL. Returns their names.
+
+    Call it only with the directory's lock held: otherwise they are another group's children.
+    """
+    alive = {}
+    for path in sorted((data / PIDS).glob("*.json")):
+        with contextlib.suppress(OSError, json.JsonError, KeyError, TypeError, ValueError):
+            found = json.loads(path.read_bytes())
+            pid, started = int(found["pid"]), int(found["start"])
+            if started and start_time(pid) == started:
+                alive[path.stem] = (pid, started)
+    for name, (pid, started) in alive.items():
+        log.warning("child.left_over", name=name, pid=pid)
+        send_signal(pid, started, signal.SIGTERM)
+    for pid, started in alive.values():
+        if not await_end(pid, started, timeout_s=_STOP_S):
+            send_signal(pid, started, signal.SIGKILL)
+            await_end(pid, started, timeout_s=_STOP_S)
+    return list(alive)
+
+
+def await_end(pid: int, started: int, *, timeout_s: float) -> bool:
+    """Wait (blocking) until exactly the process that began at ``started`` has ended; False when time is up."""
+    fd = open_process(pid, started)
+    if fd is None or fd < 0:
+        return fd is not None
+    try:
+        return bool(select.select([fd], [], [], timeout_s)[0])
+    finally:
+        os.close(fd)
+
+
+def _stop_with(parent: int) -> Callable[[], None]:
+    """What a child does before it becomes the program: ask the kernel for SIGTERM at the parent's death."""
+    libc = ctypes.CDLL(None)
+
+    def ask() -> None:
+        libc.prctl(_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(0)
+
+    return ask
 
 
 def process_environment() -> dict[str, str]:

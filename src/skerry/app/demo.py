@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -15,11 +14,12 @@ from typing import Any, TypeVar
 from skerry.api.gvk import DEPLOYMENTS, DEVICEMODELS, DEVICES, DEVICESTATUSES, NODES, PODS, Object, Resource
 from skerry.api.status import AlreadyExists, NotFound, Unavailable
 from skerry.app import onsite, output, samples
-from skerry.app.allinone import RUN_FILE, Group, keep_alive, running, wait_for_end
-from skerry.app.children import Child, on_signals, process_environment
+from skerry.app.allinone import RUN_FILE, Group, end_group, keep_alive
+from skerry.app.children import PIDS, Child, end_left_over, on_signals, process_environment
 from skerry.app.client import open_api, open_transport
 from skerry.app.demo_screen import render
 from skerry.app.devices import read_device, write_value
+from skerry.app.join import end_pods
 from skerry.app.places import data_root
 from skerry.base import json
 from skerry.base.errors import SkerryError
@@ -31,6 +31,7 @@ from skerry.sdk.client import Client
 T = TypeVar("T")
 
 NODE = "demo-edge"
+_MADE = "made.json"
 
 
 class DemoFailed(SkerryError):
@@ -45,8 +46,13 @@ def main(
     directory = data or data_root() / "demo"
     if clean:
         return _clean(directory, as_json=as_json)
+    missing = [str(path) for path in directory.parents if not path.exists()]
     make_private_dir(directory)
     with DirectoryLock(directory):
+        if missing:
+            write_atomic(directory / _MADE, json.dumps(missing), mode=0o600)
+        for name in end_left_over(directory):
+            output.progress(f"ended the {name} that an earlier, killed demo had left")
         tour = Tour(directory, listen=listen or "127.0.0.1", ports=ports or "any", plug_s=plug_s, as_json=as_json)
         return asyncio.run(tour.run(exit_when_ready=exit_when_ready))
 
@@ -62,8 +68,10 @@ class Tour:
         self._thermometer = Child(
             "thermometer", ["device", "simulate", "--port", str(_kept_port(data)), "-o", "json"],
             log_file=data / "logs/thermometer.log", environment=process_environment(),
+            pid_file=data / PIDS / "thermometer.json",
         )  # fmt: skip
         self._started_s = time.monotonic()
+        self._started_ms = int(time.time() * 1000)
         self._steps: list[dict[str, Any]] = []
         self._facts: dict[str, Any] = {}
 
@@ -103,13 +111,21 @@ class Tour:
             await self._step("apply Deployment, DeviceModel and Device", self._apply(api))
             pod = await self._step("pod Running", _until(lambda: _running_pod(api)))
             self._facts["pod"] = _pod_facts(pod)
-            self._facts["reading"] = await self._step("first reading in DeviceStatus", _until(lambda: _reading(api)))
+            self._facts["reading"] = await self._step("first reading in DeviceStatus", _until(self._fresh_reading(api)))
         self._facts["took_s"] = round(time.monotonic() - self._started_s, 2)
         await self._look()
         if self._plug_s:
             await self._pull_the_plug()
         await self._step("run the commands of the last screen", self._run_commands())
         self._facts["memory_mib"] = {"cloud": _rss_mib(group.cloud.pid), "edge": _rss_mib(group.edge.pid)}
+
+    def _fresh_reading(self, api: KubeApi) -> Callable[[], Awaitable[dict[str, Any] | None]]:
+        """Looks for a reading of this run; the cloud still has those of the last one."""
+
+        async def look() -> dict[str, Any] | None:
+            return await _reading(api) if await _reading_after(api, self._started_ms) else None
+
+        return look
 
     async def _look(self) -> None:
         pod = self._facts["pod"]["name"]
@@ -142,6 +158,9 @@ class Tour:
             await self._step("fresh reading in DeviceStatus", _until(lambda: _reading_after(api, started_ms)))
             back_s = round(time.monotonic() - back_s, 2)
             after = _pod_facts(await _until(lambda: _running_pod(api)))
+        async with open_transport(group.kubeconfig) as transport:
+            work = _until(lambda: _last_line(transport, after["name"]))
+            self._facts["log"] = await self._step("log line through the tunnel, again", work)
         plug = {
             "seconds": self._plug_s, "back_s": back_s, "restarts": after["restarts"] - before["restarts"],
             "containers_before": before["containers"], "containers_after": after["containers"],
@@ -172,6 +191,8 @@ class Tour:
     async def _counted(self) -> dict[str, int] | None:
         """Readings by the device's own counter, and those that the node has taken in, at one moment between two."""
         facts = onsite.read_status(self._data / "edge")
+        if facts["pid"] != self._group.edge.pid:
+            return None
         sequence = facts.get("devices", {}).get(f"default/{samples.THERMOMETER}", {}).get("sequence")
         counts = facts.get("readings", {})
         if not sequence:
@@ -337,14 +358,25 @@ def _keep_port(data: Path, port: int) -> None:
 
 
 def _clean(directory: Path, *, as_json: bool) -> int:
-    facts = running(directory)
-    if facts is not None:
-        pid = int(facts["pids"]["group"])
-        os.kill(pid, signal.SIGTERM)
-        wait_for_end(pid)
     existed = directory.exists()
     if existed:
-        shutil.rmtree(directory)
+        end_group(directory)
+        with DirectoryLock(directory):
+            end_left_over(directory)
+            asyncio.run(end_pods(directory / "edge"))
+            made = _made_parents(directory)
+            shutil.rmtree(directory)
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
     text = f"removed {directory}" if existed else f"nothing to remove: {directory} does not exist"
     output.emit({"cleaned": existed, "data": str(directory)}, as_json=as_json, text=text)
     return 0
+
+
+def _made_parents(directory: Path) -> list[Path]:
+    """Parents that the first start had to make, the deepest first."""
+    try:
+        return [Path(text) for text in json.loads((directory / _MADE).read_bytes())]
+    except (OSError, json.JsonError):
+        return []

@@ -17,10 +17,11 @@ from skerry.app.places import edge_data
 from skerry.app.runtimes import choose_runtime, open_runtime
 from skerry.base import json, yaml
 from skerry.base.errors import ConfigError, Refused
-from skerry.base.files import write_atomic, write_secret
+from skerry.base.files import lock_holder, write_atomic, write_secret
 from skerry.edge.link import enrol
 from skerry.edge.link.checks import Check, JoinChecks
 from skerry.edge.link.manifest import Manifest
+from skerry.runtime import volumes
 from skerry.runtime.ports import EngineError
 from skerry.wire.kubeedge import constants as c
 
@@ -122,25 +123,15 @@ def reset(*, data: Path | None, config_file: Path | None, yes: bool, as_json: bo
             output.progress(f"will remove {entry.kind} {entry.name}")
         if not sys.stdin.isatty() or input("go on? [y/N] ").strip().lower() != "y":
             raise ConfigError("not confirmed; nothing was removed", hint="add --yes to go on without asking")
-    running = read_pid(directory)
+    running = lock_holder(directory)
     if running:
         raise ConfigError(f"the agent (pid {running}) runs from {directory}", hint="stop it first, then reset")
-    done = asyncio.run(_end_pods(directory)) + manifest.undo()
+    done = asyncio.run(end_pods(directory)) + manifest.undo()
     output.emit({"reset": True, "done": done}, as_json=as_json, text="\n".join(done))
     return 0
 
 
-def read_pid(directory: Path) -> int:
-    """The agent's process id while it runs; else 0."""
-    try:
-        pid = int(json.loads((directory / "run.json").read_bytes())["pids"]["edge"])
-        os.kill(pid, 0)
-    except (OSError, json.JsonError, KeyError, ValueError):
-        return 0
-    return pid
-
-
-async def _end_pods(directory: Path) -> list[str]:
+async def end_pods(directory: Path) -> list[str]:
     """End and remove every pod of this node; an engine that does not answer is said, and does not stop the reset."""
     if not (directory / NODE_FILE).exists():
         return []
@@ -158,6 +149,8 @@ async def _end_pods(directory: Path) -> list[str]:
         done.append(f"pods were not ended: {exc.explained()}")
     finally:
         await runtime.pods.aclose()
+    for place in (directory / "pods").glob("*/volumes"):
+        volumes.remove(place)
     return done
 
 

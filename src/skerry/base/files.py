@@ -74,7 +74,7 @@ class DirectoryLock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            holder = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            holder = _pid_in(self._fd) or "unknown"
             os.close(self._fd)
             raise ConfigError(
                 f"{self._path.parent} is in use by another Skerry process (pid {holder})",
@@ -88,3 +88,23 @@ class DirectoryLock:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         os.close(self._fd)
+
+
+def lock_holder(directory: Path, *, name: str = "lock") -> int:
+    """The process that holds the lock of ``directory``; 0 when it is free."""
+    try:
+        fd = os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _pid_in(fd)
+    finally:
+        os.close(fd)
+    return 0
+
+
+def _pid_in(fd: int) -> int:
+    text = os.pread(fd, 32, 0).decode(errors="replace").strip()
+    return int(text) if text.isdigit() else 0
