@@ -54,7 +54,12 @@ class NetProxy:
             writer.transport.abort()
             return
         self._writers.add(writer)
-        far_reader, far_writer = await asyncio.open_connection(*self._target)
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
+        except OSError:
+            self._writers.discard(writer)
+            writer.transport.abort()
+            return
         self._writers.add(far_writer)
         self._supervisor.detach("up", self._carry(reader, far_writer))
         self._supervisor.detach("down", self._carry(far_reader, writer))

@@ -1,0 +1,263 @@
+"""The plug is pulled, on a real container engine: nothing restarts, nothing runs twice, and all is caught up with.
+
+Who ran how often is taken from the engine (container ids, attempts, start times) and from what each container itself
+wrote at its start.
+"""
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.parts import BUSYBOX_IMAGE, Containerd, shared_containerd
+
+from skerry.api.gvk import CONFIGMAPS, DEPLOYMENTS, PODS, SECRETS, Object
+from skerry.kube.ports import KubeApi
+from skerry.runtime.cri.client import CriClient
+from skerry.runtime.cri.engine import CriRuntime
+from skerry.runtime.ports import ContainerState, ObservedContainer
+from skerry.sdk.client import Client
+from skerry.testing.site import Site, site, until
+
+pytestmark = pytest.mark.xdist_group("containerd")
+
+TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+SCRIPT = """
+trap 'exit 0' TERM
+echo "$ROUND" >> /starts/all
+echo "hello from $POD_NAME"
+while true; do sleep 1; done
+"""
+Run = tuple[str, str, int, float]
+"""(pod, container id, attempt, start time)"""
+
+
+def deployment(name: str, *, replicas: int, round_: str) -> Object:
+    container = {
+        "name": "app",
+        "image": BUSYBOX_IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["/bin/sh", "-c", SCRIPT],
+        "env": [
+            {"name": "ROUND", "value": round_},
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        ],
+        "volumeMounts": [
+            {"name": "settings", "mountPath": "/settings"},
+            {"name": "keys", "mountPath": "/keys"},
+            {"name": "starts", "mountPath": "/starts"},
+        ],
+    }
+    volumes = [
+        {"name": "settings", "configMap": {"name": "settings"}},
+        {"name": "keys", "secret": {"secretName": "keys"}},
+        {"name": "starts", "emptyDir": {}},
+    ]
+    return {
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"terminationGracePeriodSeconds": 3, "containers": [container], "volumes": volumes},
+            },
+        },
+    }
+
+
+class Plug:
+    """A site on containerd, and what the engine and the containers say."""
+
+    def __init__(self, at: Site, engine: CriRuntime, *, steady: int, rolled: int) -> None:
+        self.site = at
+        self.engine = engine
+        self.steady = steady
+        self.rolled = rolled
+
+    def record(self, name: str, seconds: float) -> None:
+        """Keep a measured time beside the logs."""
+        with (self.site.data / "times.txt").open("a") as file:
+            file.write(f"{name} {seconds:.2f}\n")
+
+    @property
+    def api(self) -> KubeApi:
+        return self.site.api
+
+    async def deploy(self) -> float:
+        await self.api.create(
+            CONFIGMAPS, {"metadata": {"name": "settings"}, "data": {"word": "one"}}, namespace="default"
+        )
+        secret = {"metadata": {"name": "keys"}, "data": {"key": base64.b64encode(b"first").decode()}}
+        await self.api.create(SECRETS, secret, namespace="default")
+        for name, replicas in (("steady", self.steady), ("rolled", self.rolled)):
+            obj = deployment(name, replicas=replicas, round_="1")
+            await self.api.create(DEPLOYMENTS, obj, namespace="default")
+        return await until(lambda: self.is_right("one", "first", "1"), within_s=30 + 3 * (self.steady + self.rolled))
+
+    async def change_everything(self) -> None:
+        await self.api.patch(CONFIGMAPS, "settings", {"data": {"word": "two"}}, namespace="default")
+        key = base64.b64encode(b"second").decode()
+        await self.api.patch(SECRETS, "keys", {"data": {"key": key}}, namespace="default")
+        template = deployment("rolled", replicas=self.rolled, round_="2")["spec"]["template"]
+        await self.api.patch(DEPLOYMENTS, "rolled", {"spec": {"template": template}}, namespace="default")
+
+    async def runs(self) -> set[Run]:
+        """Every container that the engine has for this node, ended ones too."""
+        return {
+            (pod.name, container.id, container.attempt, container.started_at_s)
+            for pod in (await self.engine.observe()).values()
+            for container in pod.containers
+        }
+
+    async def running(self) -> dict[str, ObservedContainer]:
+        """Running containers by pod name; a pod with two would fail here."""
+        found: dict[str, ObservedContainer] = {}
+        for pod in (await self.engine.observe()).values():
+            for container in pod.containers:
+                if container.state is ContainerState.RUNNING:
+                    assert pod.name not in found, f"{pod.name} runs twice"
+                    found[pod.name] = container
+        return found
+
+    async def read(self, container: ObservedContainer, path: str) -> str:
+        code, out = await self.engine.exec_sync(container.id, ["cat", path], timeout_s=5)
+        assert code == 0, f"{path}: {out!r}"
+        return out.decode().strip()
+
+    async def starts(self) -> dict[str, str]:
+        """What each running pod's containers wrote at their starts."""
+        return {pod: await self.read(c, "/starts/all") for pod, c in (await self.running()).items()}
+
+    async def is_right(self, word: str, key: str, round_: str) -> str:
+        """What is not yet as the cloud wants it, seen from inside of the containers and in the cloud."""
+        for name, replicas in (("steady", self.steady), ("rolled", self.rolled)):
+            found = await self.api.list(PODS, namespace="default", label_selector=f"app={name}")
+            if len(found.items) != replicas:
+                return f"{len(found.items)} of {replicas} pods of {name} in the cloud"
+            if unready := [pod["metadata"]["name"] for pod in found.items if not is_ready(pod)]:
+                return f"not ready: {unready}"
+        running = await self.running()
+        if len(running) != self.steady + self.rolled:
+            return f"{len(running)} containers run"
+        for pod, container in running.items():
+            seen = (await self.read(container, "/settings/word"), await self.read(container, "/keys/key"))
+            if seen != (word, key):
+                return f"{pod} sees {seen}"
+            last = (await self.read(container, "/starts/all")).split()[-1]
+            if last != (round_ if pod.startswith("rolled") else "1"):
+                return f"{pod} is of round {last}"
+            if not await self.read(container, TOKEN):
+                return f"{pod} has no token"
+        return ""
+
+
+def is_ready(pod: Object) -> bool:
+    if pod["metadata"].get("deletionTimestamp") or pod.get("status", {}).get("phase") != "Running":
+        return False
+    return all(item["ready"] for item in pod["status"]["containerStatuses"])
+
+
+@asynccontextmanager
+async def plug(data: Path, containerd: Containerd, *, steady: int, rolled: int) -> AsyncIterator[Plug]:
+    async with site(data, runtime="cri", cri_socket=containerd.socket) as at:
+        engine = CriRuntime(CriClient(containerd.socket), node_uid=at.joined()["nodeUid"], list_interval_s=0)
+        try:
+            yield Plug(at, engine, steady=steady, rolled=rolled)
+        finally:
+            await at.agent.stop()
+            for pod in (await engine.observe()).values():
+                for sandbox in pod.sandboxes:
+                    await engine.stop_sandbox(sandbox.id)
+                    await engine.remove_sandbox(sandbox.id)
+            await engine.aclose()
+
+
+async def the_whole_story(p: Plug, *, outage_s: float) -> None:
+    p.record("deployed_s", await p.deploy())
+    before = await p.runs()
+    assert len(before) == p.steady + p.rolled
+    assert {attempt for _, _, attempt, _ in before} == {0}
+
+    # The link is cut, the cloud changes everything, the agent is killed and started again, still offline.
+    p.site.cut()
+    await p.change_everything()
+    await p.site.agent.kill()
+    assert await p.runs() == before
+    started_s = time.monotonic()
+    await p.site.agent.start()
+    p.record("agent_restart_s", time.monotonic() - started_s)
+    await asyncio.sleep(3)  # nothing may happen now: there is nothing to wait for
+    assert await p.runs() == before
+    assert set((await p.starts()).values()) == {"1"}
+
+    # A container dies while offline: exactly this one comes back.
+    victim = next(run for run in sorted(before) if run[0].startswith("steady"))
+    await p.engine.stop_container(victim[1], grace_s=0)
+
+    async def is_back() -> str:
+        container = (await p.running()).get(victim[0])
+        return "" if container and container.attempt == 1 else f"{victim[0]} does not run again"
+
+    p.record("container_back_s", await until(is_back, within_s=15))
+    grown = await p.runs()
+    assert before <= grown
+    assert [(pod, attempt) for pod, _, attempt, _ in grown - before] == [(victim[0], 1)]
+
+    # The cloud is killed: nothing restarts.
+    await p.site.cloud.kill()
+    await asyncio.sleep(outage_s)
+    assert await p.runs() == grown
+    starts = await p.starts()
+    assert starts.pop(victim[0]) == "1\n1"
+    assert set(starts.values()) == {"1"}
+
+    # Both come back.
+    restored_s = time.monotonic()
+    p.site.mend()
+    await p.site.cloud.start()
+    p.record("cloud_start_s", time.monotonic() - restored_s)
+    await until(lambda: p.is_right("two", "second", "2"), within_s=30)
+    p.record("right_again_s", time.monotonic() - restored_s)
+    assert time.monotonic() - restored_s < 10
+    after = await p.runs()
+    assert {run for run in after if run[0].startswith("steady")} == {
+        run for run in grown if run[0].startswith("steady")
+    }
+    rolled = [run for run in after if run[0].startswith("rolled")]
+    assert len(rolled) == p.rolled
+    assert not {run[0] for run in rolled} & {run[0] for run in before}
+    assert {attempt for _, _, attempt, _ in rolled} == {0}
+    starts = await p.starts()
+    assert starts.pop(victim[0]) == "1\n1"
+    assert sorted(starts.values()) == ["1"] * (p.steady - 1) + ["2"] * p.rolled
+    pods = await p.api.list(PODS, namespace="default")
+    restarts = {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods.items}
+    assert restarts.pop(victim[0]) == 1
+    assert set(restarts.values()) == {0}
+    # The tunnel is back too: the log of a container on the engine.
+    client = Client(p.site.transport)
+
+    async def has_log() -> str:
+        text = b"".join([piece async for piece in client.logs(victim[0])]).decode()
+        return "" if text == f"hello from {victim[0]}\n" else f"the log is {text!r}"
+
+    p.record("log_s", await until(has_log, within_s=10))
+
+
+@pytest.mark.timeout(150)
+async def test_the_plug_is_pulled(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    containerd = shared_containerd(request.config)
+    async with plug(tmp_path, containerd, steady=2, rolled=1) as p:
+        await the_whole_story(p, outage_s=5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_the_plug_is_pulled_for_a_minute(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    containerd = shared_containerd(request.config)
+    async with plug(tmp_path, containerd, steady=17, rolled=3) as p:
+        await the_whole_story(p, outage_s=60)
