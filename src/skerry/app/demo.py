@@ -202,7 +202,8 @@ class Tour:
 
     async def _run_commands(self) -> None:
         commands = _commands(self._group.kubeconfig, self._facts["pod"]["name"], self._data)
-        environment = process_environment() | {"KUBECONFIG": str(self._group.kubeconfig)}
+        kubectl = {"KUBECONFIG": str(self._group.kubeconfig), "KUBECACHEDIR": str(self._data / "kubectl-cache")}
+        environment = process_environment() | kubectl
         for command in commands:
             process = await asyncio.create_subprocess_exec(
                 *command, env=environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
