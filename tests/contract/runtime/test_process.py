@@ -1,17 +1,42 @@
-"""The process runtime keeps the contract."""
+"""The process runtime keeps the contract, with and without file system views of its own."""
 
+import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from skerry.runtime.process.engine import ProcessRuntime
-from skerry.testing.contracts.pod_runtime import PodRuntimeContract, Rig
+from skerry.runtime.ports import EngineRefused, Mount
+from skerry.runtime.process.engine import ProcessRuntime, ProcessSettings
+from skerry.testing.contracts.pod_runtime import MOUNTS, PodRuntimeContract, Rig, log_lines, started
 
 
 class TestProcessRuntime(PodRuntimeContract):
     @pytest.fixture
     async def rig(self, tmp_path: Path) -> AsyncIterator[Rig]:
         rig = Rig(lambda: ProcessRuntime(tmp_path / "runtime"), tmp_path, "label", "label")
+        has_views = (await rig.adapter().info()).message.endswith("mount namespaces")
+        rig.abilities = frozenset({MOUNTS}) if has_views else frozenset()
         yield rig
         await rig.close()
+
+
+async def test_root_without_namespaces_is_refused_and_a_user_gets_links(tmp_path: Path) -> None:
+    settings = ProcessSettings(use_namespaces=False)
+    rig = Rig(lambda: ProcessRuntime(tmp_path / "runtime", settings=settings), tmp_path, "label", "label")
+    runtime = rig.adapter()
+    if os.geteuid() == 0:
+        assert not (await runtime.info()).is_ready
+        with pytest.raises(EngineRefused, match="CAP_SYS_ADMIN"):
+            await runtime.create_sandbox(rig.sandbox())
+    else:
+        spec = rig.sandbox()
+        (tmp_path / "volume").mkdir()
+        (tmp_path / "volume" / "word").write_text("linked\n")
+        container = rig.container("cat $SKERRY_VOLUMES/data/word")
+        await started(runtime, spec, replace(container, mounts=(Mount(tmp_path / "volume", "/data"),)))
+        assert await log_lines(spec.log_directory / "app" / "0.log", 1) == [("stdout", b"linked")]
+        [sandbox] = (await runtime.observe())[spec.uid].sandboxes
+        assert sandbox.annotations["skerry.dev/process-mounts"] == "linked"
+    await rig.close()

@@ -240,6 +240,7 @@ class PodWorker:
         spec = self._sandbox_spec(attempt)
         spec.log_directory.mkdir(parents=True, exist_ok=True)
         await self._tools.runtime.create_sandbox(spec)
+        await self._tell_probes()
 
     async def _start(self, action: p.StartContainer) -> None:
         container = self._container(action.name)
@@ -365,6 +366,13 @@ class PodWorker:
             if waiting.get("reason") == "CrashLoopBackOff":
                 text = f"Back-off restarting failed container {container['name']} in pod {self.name}"
                 await self._tell("BackOff", text, container["name"], warning=True)
+
+    async def _tell_probes(self) -> None:
+        for container in (self._pod.get("spec") or {}).get("containers") or []:
+            named = [key for key in ("startupProbe", "livenessProbe", "readinessProbe") if container.get(key)]
+            if named:
+                text = f"{', '.join(named)} not run on this node: a running container counts as ready"
+                await self._tell("ProbeNotRun", text, str(container["name"]), warning=True)
 
     async def _request_delete(self) -> None:
         body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}

@@ -42,6 +42,7 @@ log = get_log(__name__)
 MOUNTS_ANNOTATION = "skerry.dev/process-mounts"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KILL_WAIT_S = 10.0
+_NO_VIEWS = "mount namespaces are not allowed here: give the agent CAP_SYS_ADMIN, or run it as a normal user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class ProcessSettings:
     Args:
         node_ip: told as the pods' address.
         uid_base, uid_count: user ids that pods get when the agent runs as root.
+        use_namespaces: give containers a file system view of their own where the system lets us.
         log_limit_bytes, log_keep_count: rotation of container logs.
     """
 
@@ -58,6 +60,7 @@ class ProcessSettings:
     allow_host_paths: bool = False
     allow_host_namespaces: bool = False
     allow_privileged: bool = False
+    use_namespaces: bool = True
     uid_base: int = 2_000_000
     uid_count: int = 60_000
     log_limit_bytes: int = 10 * 1024 * 1024
@@ -89,6 +92,8 @@ class ProcessRuntime:
             self._end_torn(path)
 
     async def info(self) -> EngineInfo:
+        if not await self._views() and os.geteuid() == 0:
+            return EngineInfo("process", skerry.__version__, is_ready=False, message=_NO_VIEWS)
         view = "mount namespaces" if await self._views() else "linked directories"
         return EngineInfo("process", skerry.__version__, is_ready=True, message=f"volumes by {view}")
 
@@ -111,6 +116,8 @@ class ProcessRuntime:
         self._check_pod(spec.pod)
         annotations = dict(spec.annotations)
         if not await self._views():
+            if os.geteuid() == 0:
+                raise EngineRefused(_NO_VIEWS)
             annotations[MOUNTS_ANNOTATION] = "linked"
         sandbox_id = uuid.uuid4().hex
         record = {
@@ -350,7 +357,7 @@ class ProcessRuntime:
 
     async def _views(self) -> bool:
         if self._has_views is None:
-            self._has_views = await self._starter.can_unshare()
+            self._has_views = self._settings.use_namespaces and await self._starter.can_unshare()
             if not self._has_views:
                 log.warning("process.no_namespaces", hint="volumes are linked directories, see SKERRY_VOLUMES")
         return self._has_views

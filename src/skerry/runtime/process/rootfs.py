@@ -17,8 +17,8 @@ CLONE_NEWUTS = 0x04000000
 CLONE_NEWUSER = 0x10000000
 _MS_RDONLY = 1
 _MS_REMOUNT = 32
-_MS_BIND = 4096
-_MS_REC = 16384
+MS_BIND = 4096
+MS_REC = 16384
 _MS_PRIVATE = 1 << 18
 _MNT_DETACH = 2
 _LINK_LIMIT = 40
@@ -61,7 +61,7 @@ def unshare(libc: Libc, *, with_user: bool, hostname: str) -> None:
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"{uid} {uid} 1")
         _write("/proc/self/gid_map", f"{gid} {gid} 1")
-    libc.mount("none", "/", "", _MS_REC | _MS_PRIVATE)
+    libc.mount("none", "/", "", MS_REC | _MS_PRIVATE)
     name = hostname.encode()[:63]
     libc.call("sethostname", name, len(name))
 
@@ -86,10 +86,10 @@ class Root:
     def add(self, source: str, container_path: str, *, read_only: bool) -> None:
         """Show ``source`` (file or directory of the host) at ``container_path``."""
         target = self._place(container_path, is_dir=stat.S_ISDIR(os.stat(source).st_mode))  # noqa: PTH116 - no pathlib here
-        self._libc.mount(source, target, "", _MS_BIND | _MS_REC)
+        self._libc.mount(source, target, "", MS_BIND | MS_REC)
         if read_only:
             kept = os.statvfs(target).f_flag & 0x40E
-            self._libc.mount("none", target, "", _MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
+            self._libc.mount("none", target, "", MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
         self._volumes.append(target)
 
     def enter(self) -> None:
@@ -122,7 +122,7 @@ class Root:
             os.symlink(os.readlink(source), target)  # noqa: PTH115, PTH211
             return
         _make(target, is_dir=stat.S_ISDIR(kind))
-        self._libc.mount(source, target, "", _MS_BIND | _MS_REC)
+        self._libc.mount(source, target, "", MS_BIND | MS_REC)
 
     def _place(self, container_path: str, *, is_dir: bool) -> str:
         parts = [part for part in container_path.split("/") if part not in ("", ".")]

@@ -22,7 +22,7 @@ import sys
 import time
 from typing import Any
 
-from skerry.runtime.process.rootfs import Libc, Root, unshare
+from skerry.runtime.process.rootfs import MS_BIND, MS_REC, Libc, Root, unshare
 
 SPEC, STATE = "spec.json", "state.json"
 BLOCK_BYTES = 64 * 1024
@@ -138,7 +138,8 @@ def probe() -> None:
     try:
         libc = Libc()
         unshare(libc, with_user=os.geteuid() != 0, hostname="probe")
-        libc.mount("/", "/mnt", "", 4096)
+        libc.mount("/", "/", "", MS_BIND | MS_REC)
+        libc.mount("tmpfs", "/", "tmpfs", 0)
     except OSError:
         sys.exit(1)
 
