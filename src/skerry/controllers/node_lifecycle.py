@@ -9,6 +9,7 @@ pkg/controller/tainteviction (v1.36); the edge rules are ours.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -160,6 +161,9 @@ class NodeLifecycle:
         self._pods = informers.of(PODS, indexes={"node": by_node})
         self._started_s = self._clock.monotonic_s()
         self._heard: dict[str, tuple[tuple[str, str], float, bool]] = {}
+        self._changed = asyncio.Event()
+        self._contended: set[str] = set()
+        self._nodes.on_event(self._on_node)
 
     async def run(self) -> None:
         """Work; never ends."""
@@ -167,8 +171,31 @@ class NodeLifecycle:
             await informer.wait_synced()
         self._started_s = self._clock.monotonic_s()
         while True:
+            self._changed.clear()
+            self._contended.clear()
             await self._round()
-            await self._clock.sleep(self._patience.monitor_s)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Until the next look; a node that became ready, or ceased to be, is looked at once."""
+        waits: tuple[asyncio.Future[Any], ...] = (
+            asyncio.ensure_future(self._clock.sleep(self._patience.monitor_s)),
+            asyncio.ensure_future(self._changed.wait()),
+        )
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    def _on_node(self, kind: str, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            return
+        name = new["metadata"]["name"]
+        if name in self._contended or _ready_word(old) != _ready_word(new):
+            self._contended.discard(name)
+            self._changed.set()
 
     async def _round(self) -> None:
         nodes = self._nodes.items()
@@ -180,9 +207,18 @@ class NodeLifecycle:
             try:
                 await self._judge(node, is_silent=node["metadata"]["name"] in silent, may_evict=not all_down)
             except (Conflict, NotFound):
-                continue  # somebody wrote meanwhile: the next round sees it
+                self._lost_race(node)
             except ApiError as exc:
                 log.warning("node.judging_failed", node=node["metadata"]["name"], error=str(exc))
+
+    def _lost_race(self, node: Object) -> None:
+        """Somebody wrote meanwhile: look again as soon as the cache has it, or at once if it has it already."""
+        name = node["metadata"]["name"]
+        now = self._nodes.get(name)
+        if now is not None and now["metadata"]["resourceVersion"] != node["metadata"]["resourceVersion"]:
+            self._changed.set()
+        else:
+            self._contended.add(name)
 
     def _listen(self, nodes: Sequence[Object]) -> None:
         now_s = self._clock.monotonic_s()
@@ -270,3 +306,7 @@ class NodeLifecycle:
 
 def _is_down(node: Object, silent: set[str]) -> bool:
     return node["metadata"]["name"] in silent or (condition_of(node, "Ready") or {}).get("status") == "Unknown"
+
+
+def _ready_word(node: Object | None) -> str:
+    return str((condition_of(node, "Ready") or {}).get("status", "")) if node is not None else ""
