@@ -1,5 +1,6 @@
 """Pods of a node, from the store to the engine and back into the outbox."""
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -152,6 +153,17 @@ async def test_one_slow_pod_does_not_hold_up_another(desk: Desk, engine: FakeEng
     await desk.objects.put("default/pod/web", pod())
     await desk.until(lambda: "running" in desk.state("web"))
     assert desk.status("slow")["phase"] == "Pending"
+
+
+async def test_workers_end_though_they_are_poked_at_that_moment(desk: Desk, engine: FakeEngine) -> None:
+    await desk.roster.start()
+    await desk.objects.put("default/pod/web", pod())
+    await desk.until(lambda: "running" in desk.state())
+    for turns in range(12):
+        engine.changes.send("u1")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    await asyncio.wait_for(desk.roster.aclose(), 5)
 
 
 async def test_logs_are_found(desk: Desk, engine: FakeEngine) -> None:

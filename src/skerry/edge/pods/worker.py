@@ -163,10 +163,9 @@ class PodWorker:
         try:
             await asyncio.wait((timer, poked), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for future in (timer, poked):
-                future.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await future
+            # Not awaited: that could swallow the cancellation of this worker.
+            timer.cancel()
+            poked.cancel()
 
     def _wait_s(self, decided: p.Plan) -> float | None:
         waits = [_REFRESH_S] if self.observed is not None else []
