@@ -73,12 +73,14 @@ async def test_containers_outlive_a_killed_agent(rig: Rig, tmp_path: Path) -> No
 
 async def test_a_killed_shim_takes_its_program_with_it(rig: Rig, tmp_path: Path) -> None:
     runtime = rig.adapter()
-    _, container_id = await started(runtime, rig.sandbox(), rig.container("sleep 300"))
+    spec = rig.sandbox()
+    _, container_id = await started(runtime, spec, rig.container("sleep 300 & echo $!; wait"))
+    [(_, child)] = await log_lines(spec.log_directory / "app" / "0.log", 1)
     pid = pid_of(tmp_path, container_id)
     os.kill(pid_of(tmp_path, container_id, "shim_pid"), signal.SIGKILL)
     ended = await container_in(runtime, container_id, ContainerState.EXITED)
     assert (ended.exit_code, ended.reason) == (137, "ContainerStatusUnknown")
-    while start_time(pid):
+    while start_time(pid) or start_time(int(child)):
         await asyncio.sleep(0.02)
 
 

@@ -34,7 +34,7 @@ from skerry.runtime.ports import (
 )
 from skerry.runtime.process.records import Records
 from skerry.runtime.process.shim import boot_id, start_time
-from skerry.runtime.process.starter import Starter, Watch, send_signal
+from skerry.runtime.process.starter import Starter, Watch, end_session, send_signal
 from skerry.runtime.trees import remove_tree
 
 log = get_log(__name__)
@@ -274,8 +274,9 @@ class ProcessRuntime:
         state = self._records.state(container_id)
         if state.get("state") != "running":
             return state
-        send_signal(state["pid"], state["pid_start"], signal.SIGKILL) if state["boot_id"] == self._boot_id else None
         is_reboot = state["boot_id"] != self._boot_id
+        if not is_reboot:
+            end_session(state["pid"], state["pid_start"])
         state |= {
             "state": "exited",
             "exit_code": 255 if is_reboot else 137,
@@ -371,7 +372,7 @@ class ProcessRuntime:
         for entry in path.iterdir():
             state = self._records.state(entry.name) if "." in entry.name else {}
             if state.get("state") == "running" and state["boot_id"] == self._boot_id:
-                send_signal(state["pid"], state["pid_start"], signal.SIGKILL)
+                end_session(state["pid"], state["pid_start"])
                 send_signal(state["shim_pid"], state["shim_start"], signal.SIGKILL)
         remove_tree(path)
 

@@ -175,5 +175,21 @@ def send_signal(pid: int, started: int, number: int) -> None:
                 os.close(fd)
 
 
+def end_session(pid: int, started: int) -> None:
+    """Kill everything in the session that the program ``pid`` led, also when it has ended itself.
+
+    A number cannot be given to a new process while a session bears it, so members without a leader are ours.
+    """
+    if start_time(pid) not in (0, started):
+        return
+    for entry in os.scandir("/proc"):
+        member = int(entry.name) if entry.name.isdigit() else 0
+        try:
+            if member and os.getsid(member) == pid:
+                send_signal(member, start_time(member), signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
 def _command(function: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-E", "-c", _BOOT.format(function), str(_SOURCE)]
