@@ -108,15 +108,24 @@ class Site:
         await self.agent.start()
         await until(self._node_is_ready, within_s=30)
 
-    def cut(self) -> None:
-        """The node reaches nothing of the cloud from now on."""
+    def cut(self, *, silently: bool = False) -> None:
+        """The node reaches nothing of the cloud from now on: connections are reset, or carry nothing in silence."""
         for proxy in self._proxies:
-            proxy.refuse()
+            if silently:
+                proxy.black_hole()
+            else:
+                proxy.refuse()
 
     def mend(self) -> None:
         """The way to the cloud is open again."""
         for proxy in self._proxies:
+            proxy.black_hole(swallows=False)
             proxy.refuse(refuses=False)
+
+    async def reset(self) -> None:
+        """Stop the agent, end its pods, forget the join."""
+        await self.agent.stop()
+        await self._told("reset", "--data", str(self.edge_data), "--yes")
 
     async def _close(self) -> None:
         if self._transport is not None:

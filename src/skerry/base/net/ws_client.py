@@ -260,7 +260,8 @@ async def open_tls(
     except ConnectionRefusedError as exc:
         raise ConnectFailed(f"{where} refused the connection", hint="is the cloud running? is the port right?") from exc
     except OSError as exc:
-        raise ConnectFailed(f"cannot reach {where}: {exc.strerror or exc}", hint="check DNS and the network") from exc
+        why = exc.strerror or str(exc) or type(exc).__name__
+        raise ConnectFailed(f"cannot reach {where}: {why}", hint="check DNS and the network") from exc
     if tls.verify_mode is not ssl.CERT_NONE:
         try:
             check_server(writer.transport, host)
