@@ -189,7 +189,7 @@ class ApiServer:
         resource = call.kind.resource
         sub = call.kind.subresource(call.info.subresource)
         expects = sub.kind if sub is not None and sub.kind else resource.kind
-        body = bodies.decode(
+        body = await bodies.decode_fairly(
             await request.body(),
             request.headers.get("Content-Type", ""),
             expects=expects,
@@ -203,7 +203,8 @@ class ApiServer:
         data = await request.body()
         body = None
         if data.strip():
-            body = bodies.decode(data, request.headers.get("Content-Type", ""), expects="DeleteOptions").content
+            content_type = request.headers.get("Content-Type", "")
+            body = (await bodies.decode_fairly(data, content_type, expects="DeleteOptions")).content
         return bodies.delete_options(body, dict(info.lists))
 
     async def _watch(self, request: HttpRequest, call: Call, form: Form) -> HttpResponse | None:

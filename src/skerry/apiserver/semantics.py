@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from skerry.api.field import FieldError, invalid_object
+from skerry.api.field import FieldError, invalid, invalid_object
 from skerry.api.gvk import Object
 from skerry.api.kinds.rules import Rules
-from skerry.api.patch import json_patch, merge_patch, strategic_merge_patch
+from skerry.api.patch import merge_patch, strategic_merge_patch
 from skerry.api.schema import Schema, SchemaTable, apply_defaults, find_unknown, prune
 from skerry.api.selectors import FieldTerm, LabelSelector, parse_fields, parse_labels
 from skerry.api.structural import compile_structural
 from skerry.api.table import age, columns, table_rows
 from skerry.api.validation import check_types, validate
+from skerry.apiserver.patch_growth import bounded_json_patch
 from skerry.apiserver.registry import Kind
 from skerry.apiserver.store.watch import Entry
 from skerry.base.regex import search
 
 _PARTIAL = ("status", "binding", "finalize")
 """Subresources that write a part which the rules of the whole object would not let anybody change."""
+
+_SCHEMAS = ("items", "additionalProperties", "allOf", "anyOf", "oneOf", "not")
+_NAMED_SCHEMAS = ("properties", "patternProperties", "definitions")
 
 _FREE = Schema(type="object", preserve_unknown=True)
 
@@ -116,6 +120,8 @@ class Semantics:
         return ("", "") if kind.custom is not None else (kind.resource.group, kind.resource.kind)
 
     def _schema_errors(self, kind: Kind, obj: Object) -> list[FieldError]:
+        if kind.resource.kind == "CustomResourceDefinition" and kind.custom is None:
+            return list(_pattern_errors(obj))
         return validate(obj, self.schema(kind), match=search) if kind.custom is not None else []
 
     @staticmethod
@@ -131,7 +137,7 @@ class Semantics:
             BadRequest, Invalid: the patch cannot be applied.
         """
         if patch_type == "json":
-            patched = json_patch(obj, patch)
+            patched = bounded_json_patch(obj, patch)
         elif patch_type == "strategic":
             patched = strategic_merge_patch(obj, patch, self.schema(kind))
         else:
@@ -169,6 +175,29 @@ class Semantics:
             columns(kind.resource, crd_columns=printed),
             table_rows(kind.resource, objects, now_s=now_s, crd_columns=printed),
         )
+
+
+def _pattern_errors(crd: Object) -> Iterator[FieldError]:
+    """Patterns that the engine does not know: no value could ever match them."""
+    for at, version in enumerate((crd.get("spec") or {}).get("versions") or ()):
+        schema = (version.get("schema") or {}).get("openAPIV3Schema")
+        waiting = [(f"spec.versions[{at}].schema.openAPIV3Schema", schema)]
+        while waiting:
+            path, node = waiting.pop()
+            if isinstance(node, list):
+                waiting += [(f"{path}[{index}]", child) for index, child in enumerate(node)]
+            if not isinstance(node, dict):
+                continue
+            pattern = node.get("pattern")
+            # With an empty alternative every expression that compiles matches the empty text.
+            if isinstance(pattern, str) and not search(f"{pattern}|", ""):
+                detail = "must be a regular expression of RE2: no lookaround, no backreferences, not too large"
+                yield invalid(f"{path}.pattern", pattern, detail)
+            waiting += [(f"{path}.{name}", node[name]) for name in _SCHEMAS if name in node]
+            for name in _NAMED_SCHEMAS:
+                children = node.get(name)
+                if isinstance(children, dict):
+                    waiting += [(f"{path}.{name}[{child}]", children[child]) for child in children]
 
 
 def _term_matches(term: FieldTerm, entry: Entry) -> bool:

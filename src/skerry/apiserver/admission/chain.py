@@ -17,6 +17,7 @@ from skerry.apiserver.registry import Kind
 from skerry.apiserver.store.log import Key
 from skerry.apiserver.store.watch import Collection, Entry
 
+MIRROR = "kubernetes.io/config.mirror"
 EDGE_TAINT = "node-role.kubernetes.io/edge"
 TOKEN_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_EXPIRY_S = 3607
@@ -104,6 +105,9 @@ class AdmissionChain:
         if not _is_new_pod(request):
             return
         spec = request.obj["spec"]
+        if MIRROR in (request.obj["metadata"].get("annotations") or {}):
+            refuse_account(request.obj)
+            return
         name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
         spec["serviceAccountName"] = spec["serviceAccount"] = name
         entry = self._find(Key("serviceaccounts", request.namespace, name))
@@ -175,6 +179,19 @@ class AdmissionChain:
             container.setdefault("volumeMounts", []).append(
                 {"name": volume, "readOnly": True, "mountPath": TOKEN_MOUNT}
             )
+
+
+def refuse_account(pod: Object) -> None:
+    """The image of a pod that runs from a file on its node gets no account: the node could ask for its token.
+
+    Source: kubernetes plugin/pkg/admission/serviceaccount/admission.go (v1.36).
+    """
+    spec, name = pod["spec"], pod["metadata"].get("name", "")
+    projected = [volume.get("projected") or {} for volume in spec.get("volumes") or ()]
+    if spec.get("serviceAccountName") or spec.get("serviceAccount"):
+        raise Forbidden(f'pods "{name}" is forbidden: a mirror pod may not reference service accounts')
+    if any("serviceAccountToken" in source for each in projected for source in each.get("sources") or ()):
+        raise Forbidden(f'pods "{name}" is forbidden: a mirror pod may not project service account tokens')
 
 
 def token_volume(name: str) -> dict[str, Any]:

@@ -31,6 +31,11 @@ log = get_log(__name__)
 LEASE_NAMESPACE = "kube-node-lease"
 MAX_TOKEN_S = 24 * 3600
 _NODE_RESTRICTED = "node-restriction.kubernetes.io"
+_ROLE = "node-role.kubernetes.io/"
+_OWN_ROLES = frozenset({_ROLE + "edge", _ROLE + "agent"})
+_MIRROR = "kubernetes.io/config.mirror"
+_MIRROR_VOLUMES = frozenset({"hostPath", "emptyDir", "downwardAPI"})
+"""What needs no other object; as NodeRestriction: plugin/pkg/admission/noderestriction/admission.go (v1.36)."""
 
 
 class Upstream:
@@ -83,7 +88,9 @@ class Upstream:
         """Registration. An existing node means that the agent has just opened its store: it gets everything again."""
         node = _body(request)
         self._check_own(request, parse(request.envelope.resource), node)
-        labels = node["metadata"].get("labels") or {}
+        node["metadata"]["name"] = request.node
+        node["metadata"].pop("generateName", None)
+        labels = _own_labels(node["metadata"].get("labels") or {})
         kept = {key: value for key, value in labels.items() if not _is_cluster_label(key)}
         shell = node | {"metadata": node["metadata"] | {"labels": kept}, "status": node.get("status") or {}}
         try:
@@ -112,7 +119,8 @@ class Upstream:
         node = _body(request)
         self._check_own(request, parse(request.envelope.resource), node)
         meta = node["metadata"]
-        allowed = {key: value for key, value in (meta.get("labels") or {}).items() if not _is_cluster_label(key)}
+        labels = _own_labels(meta.get("labels") or {})
+        allowed = {key: value for key, value in labels.items() if not _is_cluster_label(key)}
         patch = {"metadata": {"labels": allowed, "annotations": meta.get("annotations") or {}}}
         await self._api.patch(NODES, request.node, patch)
         return answer_to(request.envelope, self._stamp, c.CONTENT_OK)
@@ -165,12 +173,20 @@ class Upstream:
         """Mirror of a static pod."""
         route, pod = parse(request.envelope.resource), _body(request)
         annotations = pod["metadata"].get("annotations") or {}
-        if node_of(pod) != request.node or "kubernetes.io/config.mirror" not in annotations:
+        if node_of(pod) != request.node or _MIRROR not in annotations:
             raise Forbidden(
                 f'pods "{route.name}" is forbidden: node {request.node} may only create mirror pods of its own'
             )
-        if configs_of(pod) or (pod.get("spec") or {}).get("serviceAccountName"):
+        if configs_of(pod) or pod["spec"].get("serviceAccountName") or pod["spec"].get("serviceAccount"):
             raise Forbidden(f'pods "{route.name}" is forbidden: a mirror pod may not name secrets or service accounts')
+        if foreign := [kind for kind in _volume_sources(pod) if kind not in _MIRROR_VOLUMES]:
+            raise Forbidden(f'pods "{route.name}" is forbidden: a mirror pod may not have volumes of {foreign[0][:40]}')
+        if any(
+            (owner.get("kind"), owner.get("name")) != ("Node", request.node)
+            for owner in pod["metadata"].get("ownerReferences") or ()
+        ):
+            raise Forbidden(f'pods "{route.name}" is forbidden: only node {request.node} may own its mirror pod')
+        pod["spec"]["automountServiceAccountToken"] = False
         pod["metadata"] |= {"name": route.name, "namespace": route.namespace}
         made = await self._api.create(PODS, _clean(PODS, pod), namespace=route.namespace)
         return self._written(request, made)
@@ -200,6 +216,7 @@ class Upstream:
         try:
             await self._api.create(EVENTS, event, namespace=route.namespace)
         except AlreadyExists:
+            await self._check_known_event(request, route)
             await self._merge_event(route, event)
 
     async def event_patch(self, request: Request) -> None:
@@ -210,6 +227,7 @@ class Upstream:
         patch = json.loads(body["patchData"])
         patch.pop("metadata", None)
         try:
+            await self._check_known_event(request, route)
             await self._api.patch(EVENTS, route.name, patch, namespace=route.namespace)
         except NotFound:
             event["metadata"] |= {"name": route.name, "namespace": route.namespace}
@@ -253,7 +271,8 @@ class Upstream:
         pods = [
             pod
             for pod in self._placement.pods_of(request.node)
-            if (route.namespace, route.name) in service_accounts_of([pod])
+            if _MIRROR not in (pod["metadata"].get("annotations") or {})
+            and (route.namespace, route.name) in service_accounts_of([pod])
             and bound.get("kind") == "Pod"
             and bound.get("name") == pod["metadata"]["name"]
             and bound.get("uid") in (None, "", pod["metadata"].get("uid"))
@@ -318,6 +337,13 @@ class Upstream:
         if source != request.node:
             raise Forbidden(f"node {request.node} may not report events of {source}")
 
+    async def _check_known_event(self, request: Request, route: Route) -> None:
+        """A node may not write over what another one, or a controller, has reported."""
+        known = await self._api.get(EVENTS, route.name, namespace=route.namespace)
+        host = (known.get("source") or {}).get("host") or known.get("reportingInstance") or request.node
+        if host != request.node:
+            raise Forbidden(f'events "{route.name}" is forbidden: node {request.node} did not report it')
+
     def _object(self, request: Request, obj: Object) -> Envelope:
         version = obj["metadata"].get("resourceVersion", "")
         return answer_to(request.envelope, self._stamp, obj, resource_version=version)
@@ -353,6 +379,16 @@ def _clean(resource: Resource, obj: Object) -> Object:
 def _is_cluster_label(key: str) -> bool:
     domain = key.partition("/")[0] if "/" in key else ""
     return domain == "kubernetes.io" or domain.endswith(".kubernetes.io")
+
+
+def _own_labels(labels: dict[str, str]) -> dict[str, str]:
+    """Without the roles that are not an edge node's to claim: pods and people trust them."""
+    return {key: value for key, value in labels.items() if not key.startswith(_ROLE) or key in _OWN_ROLES}
+
+
+def _volume_sources(pod: Object) -> list[str]:
+    volumes = (pod.get("spec") or {}).get("volumes") or ()
+    return [kind for volume in volumes for kind in volume if kind != "name"]
 
 
 def _restored_labels(labels: dict[str, str], kept: dict[str, str]) -> dict[str, str]:
