@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from skerry.api.gvk import DEVICES, DEVICESTATUSES, Object
+from skerry.api.gvk import DEVICEMODELS, DEVICES, DEVICESTATUSES, Object
 from skerry.api.status import NotFound
 from skerry.app import client, output
 from skerry.app.children import on_signals
@@ -81,13 +81,15 @@ async def write_value(api: KubeApi, namespace: str, name: str, prop: str, wanted
     """Write a wanted value and wait for the device to report it; returns the reported value.
 
     Raises:
-        CommandFailed: no such property, or the device did not report it in time.
+        CommandFailed: no such property, one that can only be read, or the device did not report it in time.
     """
     device = await api.get(DEVICES, name, namespace=namespace)
     properties = device.get("spec", {}).get("properties", [])
     if prop not in {item.get("name") for item in properties}:
         known = ", ".join(str(item.get("name")) for item in properties)
         raise CommandFailed(f'device {namespace}/{name} has no property "{prop}"', hint=f"it has: {known}")
+    if prop in await _read_only(api, namespace, device):
+        raise CommandFailed(f'{namespace}/{name}: "{prop}" can only be read', hint="its DeviceModel says ReadOnly")
     changed = [item | {"desired": {"value": wanted}} if item["name"] == prop else item for item in properties]
     await api.patch(DEVICES, name, {"spec": {"properties": changed}}, namespace=namespace)
     deadline_s = time.monotonic() + wait_s
@@ -103,6 +105,15 @@ async def write_value(api: KubeApi, namespace: str, name: str, prop: str, wanted
         f"{namespace}/{name} {prop}: wanted {wanted}, after {wait_s:.0f} s the device has {has}",
         hint=f"see `skerry why device/{name}`; the wanted value stays and is written when the device can be reached",
     )
+
+
+async def _read_only(api: KubeApi, namespace: str, device: Object) -> set[str]:
+    """Properties that the device's model does not let anybody write; none when there is no model."""
+    try:
+        model = await api.get(DEVICEMODELS, device["spec"]["deviceModelRef"]["name"], namespace=namespace)
+    except (KeyError, NotFound):
+        return set()
+    return {str(p["name"]) for p in model.get("spec", {}).get("properties", []) if p.get("accessMode") == "ReadOnly"}
 
 
 async def read_device(api: KubeApi, namespace: str, name: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from skerry.kube.ports import KubeApi
 from skerry.wire.errors import ProtocolError
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST_S = 3650 * 86_400.0
 
 
 def token_create(
@@ -29,13 +30,13 @@ def token_create(
 ) -> int:  # fmt: skip
     """Make a token and print the join command."""
     ttl_s = duration_s(ttl)
-    if node and uses:
+    if node and uses is not None:
         raise ConfigError("--node and --uses exclude each other", hint="a token for one node name is good once")
 
     async def work(api: KubeApi) -> int:
         tokens = await _tokens(api)
         try:
-            token, text = await tokens.create(node=node or "", uses=uses or 1, ttl_s=ttl_s)
+            token, text = await tokens.create(node=node or "", uses=1 if uses is None else uses, ttl_s=ttl_s)
         except (ValueError, ProtocolError) as exc:
             raise ConfigError(str(exc)) from exc
         address, port = _join_address(data)
@@ -156,7 +157,10 @@ def duration_s(text: str) -> float:
     found = re.fullmatch(r"(\d+)([smhd])", text)
     if not found or not int(found[1]):
         raise ConfigError(f"{text!r} is no duration", hint="write it as 30m, 24h or 7d")
-    return float(found[1]) * _UNITS_S[found[2]]
+    seconds = float(found[1]) * _UNITS_S[found[2]]
+    if seconds > _LONGEST_S:
+        raise ConfigError(f"{text!r} is too long", hint="at most 3650d")
+    return seconds
 
 
 async def _tokens(api: KubeApi) -> JoinTokens:

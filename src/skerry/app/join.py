@@ -163,8 +163,10 @@ def split_address(text: str, port: int) -> tuple[str, int]:
         host, rest = text, ""
     else:
         host, _, rest = text.partition(":")
-    if not host or (rest and not rest.isdigit()):
+    if not host or (rest and not (rest.isascii() and rest.isdigit())):
         raise ConfigError(f"{text!r} is no address", hint="give HOST or HOST:PORT")
+    if rest and not 0 < int(rest) < 65536:
+        raise ConfigError(f"{text!r}: there is no port {rest}", hint="a port is a number from 1 to 65535")
     return host, int(rest) if rest else port
 
 

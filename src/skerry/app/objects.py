@@ -22,20 +22,21 @@ async def _open(kubeconfig: Path | None, data: Path | None, namespace: str | Non
 
 
 def get(
-    *, what: Sequence[str], all_namespaces: bool, selector: str, wide: bool, kubeconfig: Path | None,
+    *, kind: str, names: Sequence[str], all_namespaces: bool, selector: str, wide: bool, kubeconfig: Path | None,
     data: Path | None, namespace: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Show objects of a kind, or one of them."""
 
     async def work() -> int:
         async with _open(kubeconfig, data, namespace) as found:
-            resource = await found.resolve(what[0])
-            names = what[1:] or [""]
+            word, _, first = kind.partition("/")
+            resource = await found.resolve(word)
+            wanted = [first, *names] if first else list(names) or [""]
             if as_json:
-                await _emit_json(found, resource, names, selector, all_namespaces)
+                await _emit_json(found, resource, wanted, selector, all_namespaces)
                 return 0
             tables = [
-                await found.table(resource, name, label_selector=selector, everywhere=all_namespaces) for name in names
+                await found.table(resource, name, label_selector=selector, everywhere=all_namespaces) for name in wanted
             ]
             output.emit({}, as_json=False, text=_table(tables, wide=wide, everywhere=all_namespaces))
             return 0
@@ -162,5 +163,18 @@ def _documents(file: Path) -> list[Object]:
     for document in documents:
         if not isinstance(document, dict):
             raise ConfigError(f"{file} holds {json.dumps(document).decode()[:60]}, which is no object")
-        found += document["items"] if document.get("kind") == "List" else [document]
+        found += document.get("items") or [] if document.get("kind") == "List" else [document]
+    for obj in found:
+        _check(obj, file)
+    if not found:
+        raise ConfigError(f"{file} holds no object")
     return found
+
+
+def _check(obj: Any, file: Path) -> None:
+    """What every object needs before a server is asked."""
+    if not isinstance(obj, dict) or not obj.get("apiVersion") or not obj.get("kind"):
+        raise ConfigError(f"{file}: an object has no apiVersion and kind", hint="correct the file")
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
+        raise ConfigError(f"{file}: a {obj['kind']} has no metadata.name", hint="give it a name")

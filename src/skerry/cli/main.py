@@ -7,6 +7,7 @@ Each command imports one ``app`` module when it runs, so that the agent never lo
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -42,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SkerryError as exc:
         output.fail(str(exc), exc.hint)
         return 1
+    except OSError as exc:
+        output.fail(str(exc))
+        return 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Begin with: skerry demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action="version", version=f"skerry {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     _tour(commands)
     _cloud(commands)
@@ -71,7 +76,7 @@ def _tour(commands: Any) -> None:
         "--exit-when-ready", action="store_true", help="leave when the tour is done; everything is stopped"
     )
     demo.add_argument("--clean", action="store_true", help="remove every trace of the demo and end")
-    demo.add_argument("--plug-s", type=float, default=15.0, metavar="S", help="how long the cloud stays killed (15)")
+    demo.add_argument("--plug-s", type=_seconds, default=15.0, metavar="S", help="how long the cloud stays killed (15)")
     demo.add_argument("--no-plug", action="store_true", help="leave out the pulled plug")
     _serving(demo)
     up = _command(commands, "up", _up, "cloud and one local edge node in one supervised group", "skerry up --ports any")
@@ -181,37 +186,40 @@ def _devices(commands: Any) -> None:
     )
     put.add_argument("name")
     put.add_argument("value", metavar="PROPERTY=VALUE")
-    put.add_argument("--wait-s", type=float, default=30.0, metavar="S", help="how long to wait for the device (30)")
+    put.add_argument("--wait-s", type=_seconds, default=30.0, metavar="S", help="how long to wait for the device (30)")
     _client(put)
     simulate = _command(
         device, "simulate", _device_simulate, "run a simulated Modbus thermometer", "skerry device simulate --port 5020"
     )
     simulate.add_argument("--listen", default="127.0.0.1", help="address (127.0.0.1)")
-    simulate.add_argument("--port", type=int, default=5020, help="TCP port; 0 takes a free one (5020)")
+    simulate.add_argument("--port", type=_port, default=5020, help="TCP port; 0 takes a free one (5020)")
 
 
 def _objects(commands: Any) -> None:
     get = _command(commands, "get", _get, "show objects, as kubectl get", "skerry get pods -A")
-    get.add_argument("what", nargs="+", metavar="KIND [NAME]")
+    get.add_argument("kind", metavar="KIND[/NAME]", help="such as pods, deploy/web or devices")
+    get.add_argument("names", nargs="*", metavar="NAME", help="only these")
     get.add_argument("-A", "--all-namespaces", action="store_true", help="every namespace")
     get.add_argument("-l", "--selector", default="", help="label selector")
     get.add_argument("-w", "--wide", action="store_true", help="more columns")
     _client(get)
     describe = _command(commands, "describe", _describe, "one object and its events", "skerry describe pod web")
-    describe.add_argument("what", nargs=2, metavar=("KIND", "NAME"))
+    describe.add_argument("kind", metavar="KIND")
+    describe.add_argument("name", metavar="NAME")
     _client(describe)
     apply = _command(commands, "apply", _apply, "create or change objects from files", "skerry apply -f web.yaml")
     apply.add_argument("-f", "--file", action="append", required=True, type=Path, help="YAML or JSON file; - for stdin")
     _client(apply)
     delete = _command(commands, "delete", _delete, "delete an object", "skerry delete pod web")
-    delete.add_argument("what", nargs=2, metavar=("KIND", "NAME"))
-    delete.add_argument("--grace-period", type=int, default=None, metavar="S", help="seconds to end in")
+    delete.add_argument("kind", metavar="KIND")
+    delete.add_argument("name", metavar="NAME")
+    delete.add_argument("--grace-period", type=_count, default=None, metavar="S", help="seconds to end in")
     _client(delete)
     logs = _command(commands, "logs", _logs, "a container's log through the tunnel", "skerry logs -f web")
     logs.add_argument("pod")
     logs.add_argument("-c", "--container", default="", help="container, where the pod has several")
     logs.add_argument("-f", "--follow", action="store_true", help="go on as lines come")
-    logs.add_argument("--tail", type=int, default=None, metavar="N", help="only the last N lines")
+    logs.add_argument("--tail", type=_count, default=None, metavar="N", help="only the last N lines")
     logs.add_argument("-p", "--previous", action="store_true", help="of the container before the last restart")
     _client(logs)
 
@@ -222,7 +230,8 @@ def _care(commands: Any) -> None:
         "--side", choices=("auto", "cloud", "edge"), default="auto", help="which part to examine (auto)"
     )
     why = _command(commands, "why", _why, "explain an object's trouble: cause, evidence, remedy", "skerry why pod/web")
-    why.add_argument("target", metavar="KIND/NAME")
+    why.add_argument("target", metavar="KIND/NAME", help="a pod, node or device, such as pod/web")
+    why.add_argument("name", nargs="?", default="", metavar="NAME", help="where the kind stands alone: pod web")
     _client(why)
     config = commands.add_parser("config", help="configuration files").add_subparsers(metavar="ACTION", required=True)
     show = _command(
@@ -266,6 +275,27 @@ def _client(command: argparse.ArgumentParser) -> None:
         "--kubeconfig", type=Path, default=None, help="credentials ($KUBECONFIG, else this machine's cloud)"
     )
     command.add_argument("-n", "--namespace", default=None, help="namespace (default)")
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds of at least 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
+    return value
 
 
 # Each function below imports its app module when it runs.
@@ -417,14 +447,19 @@ def _get(args: argparse.Namespace) -> int:
     from skerry.app import objects
 
     return objects.get(
-        what=args.what, all_namespaces=args.all_namespaces, selector=args.selector, wide=args.wide, **_admin(args)
+        kind=args.kind,
+        names=args.names,
+        all_namespaces=args.all_namespaces,
+        selector=args.selector,
+        wide=args.wide,
+        **_admin(args),
     )
 
 
 def _describe(args: argparse.Namespace) -> int:
     from skerry.app import objects
 
-    return objects.describe(kind=args.what[0], name=args.what[1], **_admin(args))
+    return objects.describe(kind=args.kind, name=args.name, **_admin(args))
 
 
 def _apply(args: argparse.Namespace) -> int:
@@ -436,7 +471,7 @@ def _apply(args: argparse.Namespace) -> int:
 def _delete(args: argparse.Namespace) -> int:
     from skerry.app import objects
 
-    return objects.delete(kind=args.what[0], name=args.what[1], grace_period_s=args.grace_period, **_admin(args))
+    return objects.delete(kind=args.kind, name=args.name, grace_period_s=args.grace_period, **_admin(args))
 
 
 def _logs(args: argparse.Namespace) -> int:
@@ -461,7 +496,8 @@ def _doctor(args: argparse.Namespace) -> int:
 def _why(args: argparse.Namespace) -> int:
     from skerry.app import doctor
 
-    return doctor.why(target=args.target, **_admin(args))
+    target = f"{args.target}/{args.name}" if args.name else args.target
+    return doctor.why(target=target, **_admin(args))
 
 
 def _config_print(args: argparse.Namespace) -> int:

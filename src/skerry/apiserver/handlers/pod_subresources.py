@@ -81,7 +81,7 @@ class PodLogs:
         return Unavailable(
             f'node "{node}" is offline{when}, so its logs cannot be read now: {exc.message}. '
             "The containers go on running and the log is kept on the node; try again when it is back "
-            f"(`kubectl get node {node}`, `skerry why node {node}`)"
+            f"(`kubectl get node {node}`, `skerry why node/{node}`)"
         )
 
 
