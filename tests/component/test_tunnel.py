@@ -236,3 +236,15 @@ async def test_the_agent_reaches_only_its_own_kubelet(bench: Bench) -> None:
         )
         assert b"403" in await stream.read()
         await stream.close()
+
+
+async def test_a_revocation_ends_the_tunnel_that_is_open(bench: Bench) -> None:
+    target = Target("127.0.0.1", bench.port, CONNECT_PATH, {HEADER_NODE: "edge-1"})
+    async with connect(target, tls=bench.tls("edge-1"), limit_bytes=1024) as websocket:
+        bench.is_refused.add("edge-1")
+        async with asyncio.timeout(3):
+            while await websocket.receive() is not None:
+                pass
+    with pytest.raises(UpgradeRefused):
+        async with connect(target, tls=bench.tls("edge-1"), limit_bytes=1024):
+            pass

@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from skerry.api.gvk import NODES, SECRETS
 from skerry.base import json, x509
+from skerry.base.errors import Refused
 from skerry.cloud.join.ca import AuthorityStore
 from skerry.cloud.join.tokens import JoinTokens, sign
 from skerry.testing.clock import VirtualClock
@@ -266,3 +267,49 @@ async def test_the_authority_is_upstreams_and_survives(kit: CloudKit, api: FakeK
     await reader.load()
     _, text = await reader.create(node="edge-9")
     assert await kit.join("edge-9", text)
+
+
+async def test_a_revocation_ends_the_session_that_is_open(kit: CloudKit, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    first, other = await kit.join("edge-1"), await kit.join("edge-2")
+    async with connect(kit.hub_url, "edge-1", kit.tls(first)) as node:
+        async with connect(kit.hub_url, "edge-2", kit.tls(other)) as healthy:
+            assert await kit.enrolments.revoke("edge-1")
+            async with asyncio.timeout(2):
+                await node.until(lambda n: n.ended.is_set())
+            assert not (await healthy.request("query", "default/configmap/x")).is_ok
+            assert not healthy.ended.is_set()
+    reasons = [r.__dict__["fields"]["reason"] for r in caplog.records if r.getMessage() == "hub.disconnected"]
+    assert any("revoked" in reason for reason in reasons)
+    assert (await refused(kit, "edge-1", "", credential=first)).status == 403
+
+
+async def test_a_node_that_joins_anew_takes_over_from_a_lost_one_that_still_runs(kit: CloudKit) -> None:
+    lost = await kit.join("edge-1")
+    async with connect(kit.hub_url, "edge-1", kit.tls(lost)) as node:
+        await node.request("query", "null/node/edge-1")
+        fresh = await kit.join("edge-1")
+        async with asyncio.timeout(2):
+            await node.until(lambda n: n.ended.is_set())
+        async with connect(kit.hub_url, "edge-1", kit.tls(fresh)) as again:
+            assert not (await again.request("query", "default/configmap/x")).is_ok
+
+
+async def test_a_renewal_that_crosses_a_revocation_does_not_undo_it(kit: CloudKit) -> None:
+    credential = await kit.join("edge-1")
+    await kit.enrolments.revoke("edge-1")
+    with pytest.raises(Refused):
+        await kit.enrolments.issued("edge-1", credential.cert_der, token="", address="", keep_old=True)
+    assert not await kit.enrolments.is_good("edge-1", x509.fingerprint(credential.cert_der))
+
+
+async def test_a_guesser_does_not_keep_its_neighbours_from_renewing(kit: CloudKit) -> None:
+    credential = await kit.join("edge-1")
+    for number in range(12):
+        with pytest.raises(Refusal) as caught:
+            await ask(kit, "edge-9", sign({"exp": 4_000_000_000, "jti": "x"}, f"guess {number}".encode()))
+    assert caught.value.status == 429
+    assert await ask(kit, "edge-1", "", credential=credential)
+    with pytest.raises(Refusal) as caught:
+        await ask(kit, "edge-1", sign({"exp": 4_000_000_000, "jti": "x"}, b"guess"), credential=credential)
+    assert caught.value.status == 429

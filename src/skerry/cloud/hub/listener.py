@@ -242,7 +242,8 @@ class Hub:
         try:
             await self._gate.connected(caller.node, caller.fingerprint)
             await self._presence.connected(session.link())
-            reason = await session.run()
+            async with self._gate.watch(caller.node, caller.fingerprint, session.end):
+                reason = await session.run()
         except ApiError as exc:
             reason = f"the cluster failed: {exc.message}"
         finally:

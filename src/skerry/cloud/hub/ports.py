@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, NewType, Protocol
 
@@ -131,6 +132,11 @@ class Gate(Protocol):
 
     async def connected(self, node: str, fingerprint: str) -> None:
         """The node has a session with this certificate."""
+
+    def watch(
+        self, node: str, fingerprint: str, on_revoked: Callable[[str], None]
+    ) -> AbstractAsyncContextManager[None]:
+        """While inside, ``on_revoked`` is called with the reason when the certificate is no longer good."""
 
 
 @dataclass(frozen=True, slots=True)

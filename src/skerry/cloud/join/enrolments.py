@@ -7,17 +7,20 @@ that is in no record (issued by a Go cloudcore before us) is adopted when its no
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from skerry.api.gvk import SECRETS, Object
 from skerry.api.status import AlreadyExists, Conflict, NotFound, Unavailable
 from skerry.base import json, x509
 from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import Refused
 from skerry.base.obs.log import get_log
 from skerry.cloud.join.ca import secret_object, value_of
 from skerry.cloud.join.tokens import JoinTokens
+from skerry.kube.informer import Informer
 from skerry.kube.ports import KubeApi
 from skerry.wire.kubeedge import constants as c
 
@@ -75,6 +78,14 @@ class Enrolment:
         return replace(self, live="", replaced="", token="", revoked=(*self.revoked, *gone)[-MAX_REVOKED:])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Watched:
+    """One session: its certificate, and whom to tell."""
+
+    fingerprint: str
+    on_revoked: Callable[[str], None]
+
+
 class Enrolments:
     """Records of all nodes.
 
@@ -88,6 +99,9 @@ class Enrolments:
         self._api = api
         self._tokens = tokens
         self._clock = clock or SystemClock()
+        self._watched: dict[str, list[_Watched]] = {}
+        self._informer: Informer | None = None
+        self._supervisor: Supervisor | None = None
 
     async def get(self, node: str) -> Enrolment | None:
         """The record of a node, or None."""
@@ -104,7 +118,13 @@ class Enrolments:
     async def issued(self, node: str, cert_der: bytes, *, token: str, address: str, keep_old: bool) -> None:
         """A certificate was signed for this node."""
         info = x509.read_certificate(cert_der)
-        await self._change(node, lambda now: now.issued(info, token=token, address=address, keep_old=keep_old))
+
+        def change(now: Enrolment) -> Enrolment:
+            if keep_old and not (now.live or now.replaced):
+                raise _withdrawn(node)
+            return now.issued(info, token=token, address=address, keep_old=keep_old)
+
+        await self._change(node, change)
 
     async def revoke(self, node: str) -> bool:
         """Refuse every certificate of this node from now on; False when it has none."""
@@ -135,10 +155,7 @@ class Enrolments:
                 f"the certificate of node {node} has been revoked or replaced by a newer one",
                 hint=f"join again with a new token: skerry token create --node {node}",
             )
-        raise Refused(
-            f"node {node} has been removed from this cloud",
-            hint=f"join again with a new token: skerry token create --node {node}",
-        )
+        raise _withdrawn(node)
 
     async def connected(self, node: str, fingerprint: str) -> None:
         """Hub's news: the node has a session with this certificate. Uses its token up."""
@@ -153,6 +170,47 @@ class Enrolments:
         await self._change(node, lambda now: now.connected() if now.live == fingerprint else now)
         if record.token:
             await self._tokens.spend(record.token, node)
+
+    @asynccontextmanager
+    async def watch(self, node: str, fingerprint: str, on_revoked: Callable[[str], None]) -> AsyncIterator[None]:
+        """Hub's wish: call ``on_revoked`` with the reason once this certificate is no longer good.
+
+        Records are followed while anybody is inside.
+        """
+        entry = _Watched(fingerprint, on_revoked)
+        self._watched.setdefault(node, []).append(entry)
+        if self._supervisor is None:
+            self._supervisor = Supervisor("enrolments", clock=self._clock)
+            selector = f"{RECORD_LABEL}=true"
+            self._informer = Informer(
+                self._api, SECRETS, namespace=c.NAMESPACE, label_selector=selector, name="enrolments"
+            )
+            self._informer.on_event(self._record_changed)
+            self._supervisor.keep("follow", self._informer.run)
+        elif self._informer is not None:
+            self._record_changed("", None, self._informer.get(RECORD_PREFIX + node, c.NAMESPACE))
+        try:
+            yield
+        finally:
+            self._watched[node].remove(entry)
+            if not self._watched[node]:
+                del self._watched[node]
+            if not self._watched and self._supervisor is not None:
+                supervisor, self._supervisor, self._informer = self._supervisor, None, None
+                await supervisor.aclose()
+
+    def _record_changed(self, kind: str, old: Object | None, new: Object | None) -> None:
+        if new is None:
+            return
+        try:
+            record = _record_of(new)
+        except (KeyError, TypeError, ValueError) as exc:
+            name = new["metadata"]["name"]
+            log.error("enrolment.unreadable", secret=name, error=str(exc), hint="restore it, or delete it")
+            return
+        for entry in tuple(self._watched.get(record.node, ())):
+            if entry.fingerprint not in (record.live, record.replaced):
+                entry.on_revoked("its certificate has been revoked, or replaced by a newer one")
 
     async def _change(self, node: str, change: Callable[[Enrolment], Enrolment]) -> None:
         name = RECORD_PREFIX + node
@@ -178,6 +236,13 @@ class Enrolments:
             except Conflict:
                 continue
         raise Unavailable(f"the enrolment record of node {node} is changed by others all the time")
+
+
+def _withdrawn(node: str) -> Refused:
+    return Refused(
+        f"node {node} has been removed from this cloud",
+        hint=f"join again with a new token: skerry token create --node {node}",
+    )
 
 
 def _dumped(record: Enrolment) -> bytes:

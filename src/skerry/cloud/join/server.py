@@ -117,7 +117,9 @@ class JoinServer:
         return _text(200, "Node found")
 
     async def _certificate(self, request: HttpRequest) -> bytes:
-        self._wait(self._guesses, request.address)
+        if request.peer is None or request.headers.get("Authorization"):
+            # A certificate is no guess: nodes behind the address of a guesser go on renewing theirs.
+            self._wait(self._guesses, request.address)
         try:
             asked = join.parse_request(dict(request.headers))
             csr = await request.body(limit_bytes=join.MAX_CSR_BYTES)
@@ -137,13 +139,16 @@ class JoinServer:
             days=self._cert_days,
             now_s=self._clock.now_s(),
         )
-        await self._enrolments.issued(
-            asked.node,
-            cert,
-            token=token.id if token else "",
-            address=request.address,
-            keep_old=token is None,
-        )
+        try:
+            await self._enrolments.issued(
+                asked.node,
+                cert,
+                token=token.id if token else "",
+                address=request.address,
+                keep_old=token is None,
+            )
+        except Refused as exc:
+            raise _Answer(403, str(exc), hint=exc.hint) from exc
         log.info(
             "join.certificate_issued",
             node=asked.node,

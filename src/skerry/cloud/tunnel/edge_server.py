@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
+from skerry.api.status import ApiError
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.http_server import ClientGone, HttpRequest, HttpResponse, WebSocket
 from skerry.base.obs.log import get_log
@@ -16,6 +18,8 @@ log = get_log(__name__)
 _NODE_PREFIX = "system:node:"
 _SILENCE_S = 30.0
 _SEND_S = 30.0
+_JUDGE_EVERY_S = 1.0
+_GOODBYE_S = 0.5
 
 Judge = Callable[[str, str], Awaitable[str]]
 """(node, certificate fingerprint) → why it is refused, or empty text."""
@@ -52,8 +56,31 @@ class TunnelServer:
         tunnel = NodeTunnel(node, _Socket(websocket), window_bytes=window_bytes)
         async with Supervisor(f"tunnel-alive/{node}") as supervisor:
             supervisor.detach("ping", _keep_alive(websocket, request.gone))
+            supervisor.detach("judge", self._end_when_refused(tunnel, websocket, request))
             await self._tunnels.serve(tunnel)
         log.info("tunnel.ended", node=node, why=websocket.failure or f"code {websocket.close_code}")
+
+    async def _end_when_refused(self, tunnel: NodeTunnel, websocket: WebSocket, request: HttpRequest) -> None:
+        """A certificate that is revoked loses the tunnel that it has opened."""
+        peer = request.peer
+        while peer is not None:
+            try:
+                async with asyncio.timeout(_JUDGE_EVERY_S):
+                    await request.gone.wait()
+                return
+            except TimeoutError:
+                pass
+            try:
+                why = await self._judge(tunnel.node, peer.fingerprint)
+            except ApiError:
+                continue  # nobody can tell now; the next look may
+            if why:
+                log.warning("tunnel.revoked", node=tunnel.node, address=request.address, why=why)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_GOODBYE_S):
+                        await tunnel.close(why)
+                websocket.abort()
+                return
 
     async def _refusal(self, request: HttpRequest, node: str) -> str:
         peer = request.peer
