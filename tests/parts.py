@@ -294,8 +294,9 @@ class Containerd:
         for name in ("root", "state", "cni"):
             (self.directory / name).mkdir(exist_ok=True)
         (self.directory / "config.toml").write_text(self._config())
-        if self._has_network:
-            (self.cni_directory / "10-test.conflist").write_text(json.dumps(self._conflist()))
+        conflist = self.cni_directory / "10-test.conflist"
+        if self._has_network and not conflist.exists():  # a second start keeps the subnet of its bridge
+            conflist.write_text(json.dumps(self._conflist()))
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._program("containerd"), "-c", str(self.directory / "config.toml")],

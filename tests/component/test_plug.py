@@ -164,8 +164,12 @@ def is_ready(pod: Object) -> bool:
 
 
 @asynccontextmanager
-async def plug(data: Path, containerd: Containerd, *, steady: int, rolled: int) -> AsyncIterator[Plug]:
-    async with site(data, runtime="cri", cri_socket=containerd.socket) as at:
+async def plug(
+    data: Path, containerd: Containerd, *, steady: int, rolled: int, by_environment: bool = False
+) -> AsyncIterator[Plug]:
+    named = {"environment": {"SKERRY_EDGE_CRI_SOCKET": str(containerd.socket)}}
+    async with site(data, runtime="cri", **(named if by_environment else {"cri_socket": containerd.socket})) as at:
+        assert at.joined()["criSocket"] == str(containerd.socket)
         engine = CriRuntime(CriClient(containerd.socket), node_uid=at.joined()["nodeUid"], list_interval_s=0)
         try:
             yield Plug(at, engine, steady=steady, rolled=rolled)
@@ -266,3 +270,40 @@ async def test_the_plug_is_pulled_for_a_minute(tmp_path: Path, request: pytest.F
     containerd = shared_containerd(request.config)
     async with plug(tmp_path, containerd, steady=17, rolled=3) as p:
         await the_whole_story(p, silently=False, outage_s=60)
+
+
+@pytest.mark.timeout(120)
+async def test_an_agent_killed_while_it_starts_pods_starts_none_twice(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    async with plug(tmp_path, shared_containerd(request.config), steady=5, rolled=3) as p:
+        deploying = asyncio.ensure_future(p.deploy())
+        for after_s in (0.05, 0.15, 0.25, 0.1, 0.3, 0.2, 0.05, 0.4):
+            await asyncio.sleep(after_s)  # somewhere in the middle of its work
+            await p.site.agent.kill()
+            await p.site.agent.start()
+        await deploying
+        assert set((await p.starts()).values()) == {"1"}
+        # The engine gives up a start whose caller is gone: an attempt that never ran may stand before the one that did.
+        ran = [pod for pod, _, _, started_at_s in await p.runs() if started_at_s]
+        assert len(ran) == 8
+        assert set(ran) == set(await p.running())
+
+
+@pytest.mark.timeout(120)
+async def test_pods_survive_a_restart_of_engine_and_agent(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    containerd = shared_containerd(request.config)
+    async with plug(tmp_path, containerd, steady=2, rolled=1, by_environment=True) as p:
+        await p.deploy()
+        before = await p.runs()
+        await asyncio.to_thread(containerd.kill)
+        try:
+            await p.site.agent.kill()
+            await p.site.agent.start()
+            await p.change_everything()
+        finally:
+            await asyncio.to_thread(containerd.start)
+        await until(lambda: p.is_right("two", "second", "2"), within_s=30)
+        steady = {run for run in before if run[0].startswith("steady")}
+        assert steady == {run for run in await p.runs() if run[0].startswith("steady")}
+        assert sorted((await p.starts()).values()) == ["1", "1", "2"]

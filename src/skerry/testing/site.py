@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,21 @@ class Site:
         data: directory for everything.
         runtime: process or cri.
         cri_socket: of the container engine.
+        environment: added to ours, for every process.
     """
 
     node = "edge-1"
 
-    def __init__(self, data: Path, *, runtime: str, cri_socket: Path | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        runtime: str,
+        cri_socket: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.data = data
-        self._environment = process_environment()
+        self._environment = process_environment() | dict(environment or {})
         self._runtime = ["--runtime", runtime, *(["--cri-socket", str(cri_socket)] if cri_socket else [])]
         edge = ["edge", "run", "--data", str(self.edge_data), "-o", "json", "--log-format", "text"]
         cloud = ["cloud", "run", "--data", str(data / "cloud"), "--listen", "127.0.0.1", "--ports", "any", "-o", "json"]
@@ -168,10 +176,12 @@ class Site:
 
 
 @asynccontextmanager
-async def site(data: Path, *, runtime: str, cri_socket: Path | None = None) -> AsyncIterator[Site]:
+async def site(
+    data: Path, *, runtime: str, cri_socket: Path | None = None, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Site]:
     """A running site; its processes are gone when left, its pods are not."""
     async with AsyncExitStack() as stack:
-        found = Site(data, runtime=runtime, cri_socket=cri_socket)
+        found = Site(data, runtime=runtime, cri_socket=cri_socket, environment=environment)
         await found.start(stack)
         yield found
 
