@@ -34,6 +34,7 @@ from skerry.edge.store.rowcodec import PlainCodec
 from skerry.edge.sync.drain import Drain
 from skerry.edge.sync.inbox import Inbox
 from skerry.edge.sync.remote import Remote
+from skerry.testing.clock import VirtualClock
 from skerry.testing.fakekube import FakeKubeApi
 from skerry.testing.hubkit import CloudKit, cloud
 from skerry.testing.netproxy import NetProxy, net_proxy
@@ -302,3 +303,21 @@ def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> list[object]:
             waiting.discard(end)
     chain: list[object] = ends[0]._sslobj.get_unverified_chain()  # type: ignore[attr-defined]
     return chain
+
+
+async def test_dials_at_least_every_five_seconds_in_a_short_outage(files: CertificateFiles) -> None:
+    clock, dials = VirtualClock(), 0
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal dials
+        dials += 1
+        writer.transport.abort()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    link = DialledLink([server.sockets[0].getsockname()], node=NODE, files=files, clock=clock)
+    async with server, Supervisor("test") as supervisor:
+        supervisor.run("link", link.run())
+        for _ in range(100):
+            await clock.wait_sleepers(1)
+            await clock.advance(5)
+    assert dials >= 100
