@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from skerry.api.status import ApiError, Forbidden, Unauthorized
+from skerry.api.status import ApiError, Forbidden, Unauthorized, Unavailable
 from skerry.app.places import cloud_data, data_root
 from skerry.base.errors import ConfigError, Refused, SkerryError
 from skerry.kube import kubeconfig as credentials
@@ -72,6 +72,9 @@ def run_translated(work: Callable[[], Awaitable[int]]) -> int:
             return await work()
         except (Forbidden, Unauthorized) as exc:
             raise Refused(exc.message, hint="use credentials that may do this (--kubeconfig)") from exc
+        except Unavailable as exc:
+            hint = exc.hint or "is the cloud running, and is this its kubeconfig? on its machine: skerry doctor"
+            raise CommandFailed(exc.message, hint=hint) from exc
         except ApiError as exc:
             raise CommandFailed(exc.message, hint=exc.hint) from exc
 

@@ -20,6 +20,7 @@ from skerry.app.places import data_root
 from skerry.app.runtimes import probe_engine
 from skerry.base import json
 from skerry.base.errors import ConfigError
+from skerry.base.files import lock_holder
 from skerry.base.x509_child import ChildError
 from skerry.edge.link.enrol import CertificateFiles
 from skerry.edge.node.machine import disk
@@ -28,7 +29,7 @@ from skerry.kube.ports import KubeApi
 _RIVALS = ("kubelet", "edgecore", "k3s")
 _LINK_WORDS = (
     ("SK-L001", ("resolve", "Name or service not known")),
-    ("SK-L003", ("answered 403", "answered 401", "answered 409", "revoked", "refuse")),
+    ("SK-L003", ("answered 403", "answered 401", "answered 409", "revoked")),
     ("SK-L005", ("not yet valid", "has expired")),
 )
 
@@ -83,8 +84,10 @@ def _directories(root: Path) -> tuple[Path, Path]:
 
 async def _cloud(directory: Path) -> CloudFacts:
     try:
-        run = json.loads((directory / "run.json").read_bytes())
+        run = json.loads((directory / "run.json").read_bytes()) if lock_holder(directory) else None
     except (OSError, json.JsonError):
+        run = None
+    if run is None:
         return CloudFacts(is_running=False, answers=False)
     try:
         async with client.open_api(Path(run["kubeconfig"])) as api:
@@ -103,7 +106,7 @@ async def _edge(directory: Path) -> EdgeFacts:
     runtime = str(status.get("runtime", ""))
     probes = await probe_engine(str(read_node(directory).get("criSocket", ""))) if runtime == "cri" else ()
     return EdgeFacts(
-        has_joined=True, is_running=status["running"], link_error=error, link_code=_link_code(error),
+        has_joined=True, is_running=status["running"], link_error=error, link_code=link_code(error),
         certificate_left_s=left_s, certificate_age_s=age_s, runtime=runtime,
         engine=probes, rivals=_rivals(),
     )  # fmt: skip
@@ -118,7 +121,8 @@ async def _certificate(directory: Path) -> tuple[float | None, float]:
     return found.not_after_s - now_s, now_s - found.not_before_s
 
 
-def _link_code(error: str) -> str:
+def link_code(error: str) -> str:
+    """The cause that fits why the link is down; empty when it is up."""
     if not error:
         return ""
     return next((code for code, words in _LINK_WORDS if any(word in error for word in words)), "SK-L002")

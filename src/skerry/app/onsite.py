@@ -9,6 +9,7 @@ from typing import Any
 
 from skerry.app import output
 from skerry.app.edge import STATUS_FILE, load_config, read_node
+from skerry.app.places import edge_data
 from skerry.base import json
 
 
@@ -16,7 +17,8 @@ def status(*, data: Path | None, config_file: Path | None, as_json: bool) -> int
     """Link, backlog and pods. Exit code 1 when the agent does not run."""
     directory = load_config(config_file, {"data": data}).data
     facts = read_status(directory)
-    output.emit(facts, as_json=as_json, text=_text(facts))
+    flag = "" if directory == edge_data(None) else f" --data {directory}"
+    output.emit(facts, as_json=as_json, text=_text(facts, start=f"skerry edge run{flag}"))
     return 0 if facts["running"] else 1
 
 
@@ -58,9 +60,9 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _text(facts: dict[str, Any]) -> str:
+def _text(facts: dict[str, Any], *, start: str) -> str:
     if not facts["running"]:
-        return f"node {facts['node']}: the agent does not run; start it with: skerry edge run (pods go on meanwhile)"
+        return f"node {facts['node']}: the agent does not run; start it with: {start} (pods go on meanwhile)"
     if facts["link_up"]:
         link = "connected to the cloud"
     else:

@@ -97,9 +97,12 @@ def lock_holder(directory: Path, *, name: str = "lock") -> int:
     except OSError:
         return 0
     try:
+        pid = _pid_in(fd)
+        if not Path(f"/proc/{pid}").exists():
+            return 0  # asked first, because our own short lock below could get in the way of a process that starts
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        return _pid_in(fd)
+        return pid
     finally:
         os.close(fd)
     return 0
@@ -107,4 +110,4 @@ def lock_holder(directory: Path, *, name: str = "lock") -> int:
 
 def _pid_in(fd: int) -> int:
     text = os.pread(fd, 32, 0).decode(errors="replace").strip()
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isascii() and text.isdigit() else 0
