@@ -25,8 +25,15 @@ _LOWEST_OOM_SCORE = -998
 
 
 def find_socket(places: Sequence[Path] = SOCKETS) -> Path | None:
-    """The first engine socket that is there."""
-    return next((path for path in places if path.is_socket()), None)
+    """The first engine socket that is there; one that we may not look at is none."""
+    return next((path for path in places if _is_socket(path)), None)
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return path.is_socket()
+    except OSError:
+        return False
 
 
 def may_lower_oom_score() -> bool:
