@@ -24,6 +24,7 @@ from typing import Any, Literal, NewType
 from urllib.parse import unquote
 
 from aiohttp import WSMsgType, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
@@ -34,6 +35,9 @@ from skerry.base.obs.log import get_log
 log = get_log(__name__)
 
 _TLS_HANDSHAKE = 0x16
+_RECORD_HEAD_BYTES = 5
+_GREETING_BYTES = 1024
+"""Of a longer ClientHello the rest may come while TLS runs."""
 _PLAIN_ON_TLS = (
     b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
     b"Client sent an HTTP request to an HTTPS server; use https://\n"
@@ -681,6 +685,15 @@ class _Connection(RequestHandler):
         if self._manager is not None:
             super().connection_lost(None)
 
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Requests that are no HTTP have been answered with 400: strangers decide how many, so it is no log line."""
+        exc = kw.get("exc_info")
+        if isinstance(exc, HttpProcessingError):
+            if log.is_debug:
+                log.debug("http.bad_request", address=self.address, error=str(exc)[:200])
+        elif isinstance(exc, Exception):
+            log.exception("http.connection_failed", exc, address=self.address)
+
     def on_gone(self, callback: Callable[[], None]) -> None:
         if self.gone.is_set():
             callback()
@@ -721,9 +734,32 @@ class _Connection(RequestHandler):
 
 
 async def _is_welcome(peer: socket.socket, *, is_tls: bool) -> bool:
-    """Wait for the first byte, without taking it. Plain HTTP on a TLS port is told so."""
+    """Wait for the client's greeting, without taking it. Plain HTTP on a TLS port is told so.
+
+    A client that stalls inside its greeting costs a socket: TLS and its buffers come when the greeting is there.
+    """
     if not is_tls:
         return True
+    await _readable(peer, 1)
+    first = peer.recv(1, socket.MSG_PEEK)
+    if first and first[0] != _TLS_HANDSHAKE:
+        with contextlib.suppress(OSError):
+            peer.recv(4096)  # unread bytes would turn our close into a reset and the answer would be lost
+            peer.send(_PLAIN_ON_TLS)
+        return False
+    await _readable(peer, _RECORD_HEAD_BYTES)
+    head = peer.recv(_RECORD_HEAD_BYTES, socket.MSG_PEEK)
+    if len(head) < _RECORD_HEAD_BYTES:
+        return False
+    wanted = min(_RECORD_HEAD_BYTES + int.from_bytes(head[3:]), _GREETING_BYTES)
+    await _readable(peer, wanted)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+    return len(peer.recv(wanted, socket.MSG_PEEK)) == wanted
+
+
+async def _readable(peer: socket.socket, count: int) -> None:
+    """Wait until so many bytes are there, or the client has left."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     number = peer.fileno()
@@ -732,13 +768,6 @@ async def _is_welcome(peer: socket.socket, *, is_tls: bool) -> bool:
         await readable.wait()
     finally:
         loop.remove_reader(number)
-    first = peer.recv(1, socket.MSG_PEEK)
-    if not first or first[0] == _TLS_HANDSHAKE:
-        return bool(first)
-    with contextlib.suppress(OSError):
-        peer.recv(4096)  # unread bytes would turn our close into a reset and the answer would be lost
-        peer.send(_PLAIN_ON_TLS)
-    return False
 
 
 def _bind(host: str, port: int, backlog: int) -> socket.socket:

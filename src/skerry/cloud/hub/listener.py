@@ -222,7 +222,8 @@ class Hub:
                 raise _No(400, str(exc)) from exc
             finally:
                 self._close_door(caller.node)
-            await self._run(session)
+            async with self._gate.watch(caller.node, caller.fingerprint, session.end):
+                await self._run(session)
 
     def _close_door(self, node: NodeName) -> None:
         """Forget the lock of a node without a session, unless somebody waits at it."""
@@ -242,8 +243,7 @@ class Hub:
         try:
             await self._gate.connected(caller.node, caller.fingerprint)
             await self._presence.connected(session.link())
-            async with self._gate.watch(caller.node, caller.fingerprint, session.end):
-                reason = await session.run()
+            reason = await session.run()
         except ApiError as exc:
             reason = f"the cluster failed: {exc.message}"
         finally:

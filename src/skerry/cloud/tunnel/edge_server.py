@@ -7,9 +7,11 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from skerry.api.status import ApiError
+from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.http_server import ClientGone, HttpRequest, HttpResponse, WebSocket
 from skerry.base.obs.log import get_log
+from skerry.cloud.refusals import Refusals
 from skerry.cloud.tunnel.sessions import WINDOW_BYTES, NodeTunnel, Tunnels
 from skerry.wire.kubeedge.tunnel import CONNECT_PATH, HEADER_NODE, HEADER_WINDOW, MAX_DATA_BYTES
 
@@ -36,6 +38,7 @@ class TunnelServer:
     def __init__(self, tunnels: Tunnels, *, judge: Judge) -> None:
         self._tunnels = tunnels
         self._judge = judge
+        self.refusals = Refusals(SystemClock())
 
     async def handle(self, request: HttpRequest) -> HttpResponse | None:
         """One request: refuse with a reason, or carry the tunnel until it ends."""
@@ -43,7 +46,7 @@ class TunnelServer:
         node = peer.common_name.removeprefix(_NODE_PREFIX) if peer is not None else ""
         why = await self._refusal(request, node)
         if why:
-            log.warning("tunnel.refused", node=node, address=request.address, why=why)
+            self.refusals.note("tunnel.refused", request.address, node=node[:80], why=why[:300])
             return HttpResponse(403, (why + "\n").encode(), "text/plain; charset=utf-8")
         window_bytes = _window(request.headers.get(HEADER_WINDOW, ""))
         headers = {HEADER_WINDOW: str(window_bytes)} if window_bytes else {}
