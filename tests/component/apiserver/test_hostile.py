@@ -84,3 +84,13 @@ async def test_a_mirror_pod_gets_no_service_account(api: Any) -> None:
     for more in ({"serviceAccountName": "default"}, {"serviceAccount": "default"}, {"volumes": [token]}):
         status, refused = await api.ask("POST", pods, {"metadata": pod["metadata"], "spec": spec | more})
         assert (status, "a mirror pod may not" in refused["message"]) == (403, True)
+
+
+@pytest.mark.parametrize("value", [1, None, [], "x"])
+async def test_a_patch_that_leaves_no_object_is_a_bad_request(api: Any, value: Any) -> None:
+    await api.ask("POST", MAPS, {"metadata": {"name": "seed"}})
+    patch = json.dumps([{"op": "replace", "path": "", "value": value}])
+    headers = {"Content-Type": "application/json-patch+json"}
+    async with api.open("PATCH", f"{MAPS}/seed", data=patch, headers=headers) as response:
+        assert response.status == 400
+        assert "no object" in (await response.json())["message"]

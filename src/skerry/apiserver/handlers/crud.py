@@ -201,6 +201,8 @@ class Objects:
             entry = self.find(call)
             current = self.served(call, entry)
             patched = self.semantics.patch(call.kind, patch_type, current, patch)
+            if not isinstance(patched, dict):
+                raise BadRequest("the patch replaces the whole object by something that is no object")
             self._accept(call, patched)
             if patched["metadata"].get("name", call.name) != call.name:
                 raise BadRequest("the name of the object may not be changed by a patch")
