@@ -7,6 +7,7 @@ wrote at its start.
 import asyncio
 import base64
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -307,3 +308,9 @@ async def test_pods_survive_a_restart_of_engine_and_agent(tmp_path: Path, reques
         steady = {run for run in before if run[0].startswith("steady")}
         assert steady == {run for run in await p.runs() if run[0].startswith("steady")}
         assert sorted((await p.starts()).values()) == ["1", "1", "2"]
+        # Each of the two agents says once per pod that the engine is away, however often it looks.
+        text = (tmp_path / "logs/edge.log").read_text()
+        away = [line for line in text.splitlines() if "pod.retry" in line and "is it running?" in line]
+        said = Counter(line.partition("name=")[2].split()[0] for line in away)
+        assert said
+        assert max(said.values()) <= 2

@@ -124,13 +124,16 @@ class PodWorker:
 
     async def run(self) -> None:
         """Until the pod is gone and everything of it removed."""
+        said = ""
         while True:
             self._poked.clear()
             try:
                 wait_s = await self._turn()
+                said = ""
             except EngineError as exc:
-                log.warning("pod.retry", ns=self.namespace, name=self.name, why=exc.explained())
-                wait_s = _RETRY_S
+                if (why := exc.explained()) != said:  # an engine that is away stays away for many turns
+                    log.warning("pod.retry", ns=self.namespace, name=self.name, why=why)
+                said, wait_s = why, _RETRY_S
             except Exception as exc:
                 log.exception("pod.failed", exc, ns=self.namespace, name=self.name)
                 wait_s = _RETRY_S
