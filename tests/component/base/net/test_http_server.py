@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -343,3 +344,47 @@ async def test_writing_to_a_client_that_left_raises(site: Site) -> None:
     writer.close()
     await asyncio.wait_for(site.left.wait(), 5)
     assert len(errors) == 1
+
+
+async def test_a_greeting_in_pieces_is_waited_for(site: Site, pki: Pki) -> None:
+    port = await site.start(tls=pki.server)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = pki.anonymous.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    greeting = outgoing.read()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for piece in (greeting[:1], greeting[1:4], greeting[4:60]):
+        writer.write(piece)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await reader.read(1)
+    writer.write(greeting[60:])
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65536))
+        client.write(b"GET /whole HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        writer.write(outgoing.read())
+        answer = b""
+        while b"GET /whole" not in answer:
+            incoming.write(await reader.read(65536))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                answer += client.read(65536)
+    writer.close()
+
+
+async def test_a_client_that_leaves_inside_its_greeting_is_forgotten(site: Site, pki: Pki) -> None:
+    port = await site.start(tls=pki.server)
+    for piece in (b"\x16", b"\x16\x03\x01\x02\x00", b"\x16\x03\x01\x02\x00" + b"x" * 300):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(piece)
+        writer.write_eof()
+        async with asyncio.timeout(5):
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await reader.readexactly(1)
+        writer.close()
