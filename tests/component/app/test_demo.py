@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,10 +60,12 @@ def until(look: Callable[[], Any], *, timeout_s: float = 30.0) -> Any:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Iterator[Path]:
-    directory = tmp_path / "made by the demo" / "demo"
-    yield directory
-    demo(directory, "--clean")
+def data() -> Iterator[Path]:
+    # Not pytest's tmp_path: the agent's unix sockets lie in here, and their paths must stay below 108 bytes.
+    with tempfile.TemporaryDirectory(prefix="skerry-") as short:
+        directory = Path(short) / "made by demo" / "demo"
+        yield directory
+        demo(directory, "--clean")
 
 
 def assert_nothing_left(data: Path) -> None:
@@ -106,7 +109,10 @@ def serve(data: Path) -> subprocess.Popen[str]:
         command(data, "--no-plug"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
     )
     assert tour.stdout is not None
-    assert tour.stdout.readline().startswith("{")
+    line = tour.stdout.readline()
+    if not line:
+        end(tour, signal.SIGKILL)
+    assert line.startswith("{"), "the demo ended before it served"
     return tour
 
 
