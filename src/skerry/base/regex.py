@@ -13,7 +13,9 @@ import re2
 
 @lru_cache(maxsize=512)
 def _compiled(pattern: str) -> Any:
-    return re2.compile(pattern)
+    options = re2.Options()
+    options.log_errors = False  # a user's broken pattern is the user's news, not the process's
+    return re2.compile(pattern, options)
 
 
 def search(pattern: str, text: str) -> bool:
