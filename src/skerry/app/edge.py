@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import secrets
+import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +18,7 @@ from skerry.api.config.edge import EdgeConfig
 from skerry.app import output
 from skerry.app.edge_devices import DeviceParts
 from skerry.app.edge_pods import PodParts
-from skerry.app.places import edge_data
+from skerry.app.places import edge_data, socket_directory
 from skerry.app.runtimes import open_runtime
 from skerry.base import conf, json
 from skerry.base.aio.clock import SystemClock
@@ -115,6 +116,7 @@ class EdgeAgent:
         self.config = config
         self.node = str(joined["node"])
         self._joined = joined
+        self._sockets = socket_directory(config.data)
         self._clock = SystemClock()
         self._files = CertificateFiles(config.data / "certs")
         self.metrics = Registry()
@@ -130,6 +132,8 @@ class EdgeAgent:
     async def start(self, stack: AsyncExitStack) -> dict[str, Any]:
         """Bring everything up; ``stack`` takes it down again. Returns the facts that say so."""
         stack.callback(self.database.close)
+        if self._sockets != self.config.data:
+            stack.callback(shutil.rmtree, self._sockets, ignore_errors=True)
         supervisor = await stack.enter_async_context(Supervisor("agent", clock=self._clock))
         self.runtime = await open_runtime(self.config, self._joined)
         stack.push_async_callback(self.runtime.pods.aclose)
@@ -140,8 +144,8 @@ class EdgeAgent:
             tokens=TokenSource(self.objects, self.remote, clock=self._clock), clock=self._clock,
         )  # fmt: skip
         self.devices = DeviceParts(
-            self.config, node=self.node, database=self.database, objects=self.objects, outbox=self.outbox,
-            link=self.link, clock=self._clock,
+            self.config, node=self.node, sockets=self._sockets, database=self.database, objects=self.objects,
+            outbox=self.outbox, link=self.link, clock=self._clock,
         )  # fmt: skip
         inbox = Inbox(self.objects, link=self.link, handlers=self.devices.handlers())
         self.link.on_envelope(inbox.take)
@@ -172,7 +176,7 @@ class EdgeAgent:
         )
         door = EdgeHttpServer(server.handle, name="kubelet")
         stack.push_async_callback(door.aclose)
-        path = self.config.data / "kubelet.sock"
+        path = self._sockets / "kubelet.sock"
         await door.listen_unix(path)
         if self.config.kubelet_port:
             await door.listen_tcp("127.0.0.1", self.config.kubelet_port)

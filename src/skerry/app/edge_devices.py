@@ -41,6 +41,7 @@ class DeviceParts:
         config: EdgeConfig,
         *,
         node: str,
+        sockets: Path,
         database: Database,
         objects: EdgeObjects,
         outbox: EdgeOutbox,
@@ -54,7 +55,7 @@ class DeviceParts:
         self._link = link
         self._clock = clock
         self._bus: ExternalBus | None = None
-        self.dmi_socket = Path(config.dmi_socket) if config.dmi_socket else config.data / "dmi.sock"
+        self.dmi_socket = Path(config.dmi_socket) if config.dmi_socket else sockets / "dmi.sock"
         self.catalog = Catalog()
         self.keeper = TwinKeeper(
             store=database,

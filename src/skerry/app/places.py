@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from skerry.base.errors import ConfigError
+from skerry.base.files import make_private_dir
+
+_SOCKET_PATH_BYTES = 107
+_LONGEST_SOCKET_NAME = len("/kubelet.sock")
 
 
 def data_root(environment: Mapping[str, str] = os.environ) -> Path:
@@ -23,3 +32,19 @@ def cloud_data(data: Path | None) -> Path:
 def edge_data(data: Path | None) -> Path:
     """The agent's directory: as given, else the default."""
     return data or data_root() / "edge"
+
+
+def socket_directory(data: Path) -> Path:
+    """Where the agent's sockets go: ``data``, or a private directory of a short name when its path is too long.
+
+    The kernel takes at most 107 bytes for the path of a socket.
+    """
+    if len(os.fsencode(data)) + _LONGEST_SOCKET_NAME <= _SOCKET_PATH_BYTES:
+        return data
+    digest = hashlib.sha256(os.fsencode(data.absolute())).hexdigest()[:16]
+    directory = Path(tempfile.gettempdir()) / f"skerry-{os.geteuid()}-{digest}"
+    make_private_dir(directory)
+    found = directory.lstat()
+    if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
+        raise ConfigError(f"{directory} belongs to somebody else", hint="remove it, or choose a shorter --data")
+    return directory

@@ -153,7 +153,8 @@ async def test_user_memory_and_read_only_root_reach_the_container(rig: Rig) -> N
     script = "id; touch /tmp/x || echo read-only; hostname"
     await started(runtime, spec, replace(rig.container(script), container=part))
     lines = [line for _, line in await log_lines(spec.log_directory / "app" / "0.log", 4, wait_s=20)]
-    assert lines[0].startswith(b"uid=1234 gid=99") and b"77" in lines[0]
+    identity = next(line for line in lines if line.startswith(b"uid="))  # stdout and stderr are not in order
+    assert identity.startswith(b"uid=1234 gid=99") and b"77" in identity
     assert b"read-only" in lines
     assert spec.hostname.encode() in lines
 
