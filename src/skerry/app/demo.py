@@ -64,7 +64,7 @@ class Tour:
         self._data = data
         self._plug_s = plug_s
         self._as_json = as_json
-        self._group = Group(data, listen=listen, ports=ports, node=NODE, runtime="auto")
+        self._group = Group(data, listen=listen, ports=ports, node=NODE, runtime="process")
         self._thermometer = Child(
             "thermometer", ["device", "simulate", "--port", str(_kept_port(data)), "-o", "json"],
             log_file=data / "logs/thermometer.log", environment=process_environment(),
