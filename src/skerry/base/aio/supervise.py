@@ -46,6 +46,7 @@ class Supervisor:
 
     def run(self, name: str, body: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task that ends by itself. Its exception is logged and ends the supervisor's ``wait()``."""
+        self._check_open(name, body)
         return self._closing_after(self._start(name, self._once(name, body)), body)
 
     def keep(self, name: str, body: Body, *, first_s: float = 0.2, cap_s: float = 30.0) -> asyncio.Task[None]:
@@ -54,6 +55,7 @@ class Supervisor:
 
     def detach(self, name: str, body: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task whose failure is logged as an error but harms nobody else (one request, one peer)."""
+        self._check_open(name, body)
         return self._closing_after(self._start(name, self._alone(name, body)), body)
 
     async def wait(self) -> None:
@@ -75,13 +77,16 @@ class Supervisor:
             self._failure.cancel()
 
     def _start(self, name: str, body: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        if self._closing:
-            body.close()
-            raise RuntimeError(f"supervisor {self.name} is closed; task {name} not started")
+        self._check_open(name, body)
         task = asyncio.get_running_loop().create_task(body, name=f"{self.name}/{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def _check_open(self, name: str, body: Coroutine[Any, Any, None]) -> None:
+        if self._closing:
+            body.close()
+            raise RuntimeError(f"supervisor {self.name} is closed; task {name} not started")
 
     @staticmethod
     def _closing_after(task: asyncio.Task[None], body: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
