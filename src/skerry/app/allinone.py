@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from skerry.app.children import (
 )
 from skerry.app.places import data_root
 from skerry.base import json
-from skerry.base.aio.supervise import Supervisor
+from skerry.base.aio.supervise import Supervisor, race
 from skerry.base.errors import ConfigError, SkerryError
 from skerry.base.files import DirectoryLock, lock_holder, make_private_dir, write_atomic
 from skerry.runtime.process.shim import start_time
@@ -42,13 +43,17 @@ class Group:
         listen, ports: of the cloud.
         node: name of the local node.
         runtime: auto, cri or process.
+        environment: further settings of the agent.
     """
 
-    def __init__(self, data: Path, *, listen: str, ports: str, node: str, runtime: str) -> None:
+    def __init__(
+        self, data: Path, *, listen: str, ports: str, node: str, runtime: str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.data = data
         self.node = node
         self.runtime = runtime
-        environment = process_environment()
+        environment = process_environment() | dict(environment or {})
         cloud = ["cloud", "run", "--data", str(data / "cloud"), "--listen", listen, "--ports", ports, "-o", "json"]
         edge = ["edge", "run", "--data", str(data / "edge"), "--stop-pods", "-o", "json"]
         log_form = ["--log-format", "text"]
@@ -153,13 +158,7 @@ async def keep_alive(group: Group, stop: asyncio.Event) -> None:
     async with Supervisor("group") as supervisor:
         for child in (group.cloud, group.edge):
             supervisor.run(f"keep-{child.name}", Keeper(child).run())
-        waiting = {asyncio.ensure_future(stop.wait()), asyncio.ensure_future(supervisor.wait())}
-        done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
-        for task in done:
-            task.result()
+        await race(stop.wait(), supervisor.wait())
 
 
 def status(*, data: Path | None, as_json: bool) -> int:

@@ -32,20 +32,23 @@ class ChildFailed(SkerryError):
 
 
 class Child:
-    """One ``skerry`` process that says on stdout, as JSON, that it serves. It is told to stop when we die.
+    """One process that is told to stop when we die. ``skerry`` says on stdout, as JSON, that it serves.
 
     Args:
         name: for logs.
-        arguments: of the command ``skerry``.
+        arguments: of the program.
+        program: another program than ``skerry``; it serves once ``serves_on`` takes connections.
         log_file: where its stderr goes.
         pid_file: says which process it is, so that a later start can end one that outlived us (``end_left_over``).
     """
 
     def __init__(
         self, name: str, arguments: Sequence[str], *, log_file: Path, environment: Mapping[str, str],
-        pid_file: Path | None = None,
+        pid_file: Path | None = None, program: Sequence[str] = (), serves_on: tuple[str, int] | None = None,
     ) -> None:  # fmt: skip
         self.name = name
+        self._program = program or (sys.executable, "-m", "skerry.cli.main")
+        self._serves_on = serves_on
         self.log_file = log_file
         self._pid_file = pid_file
         self.ready: dict[str, Any] = {}
@@ -72,24 +75,41 @@ class Child:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as stderr:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "skerry.cli.main", *self._arguments,
+                *self._program, *self._arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=stderr,
                 start_new_session=True, env=dict(self._environment), limit=1024 * 1024,
                 preexec_fn=_stop_with(os.getpid()),
             )  # fmt: skip
         self._write_down(self._process.pid)
-        assert self._process.stdout is not None
         try:
             async with asyncio.timeout(timeout_s):
-                line = await self._process.stdout.readline()
+                ready = await (self._said() if self._serves_on is None else self._taking(*self._serves_on))
         except TimeoutError as exc:
             await self.stop()
             raise ChildFailed(f"{self.name} was not ready within {timeout_s:.0f} s", hint=self._last_words()) from exc
-        if not line:
+        if ready is None:
             code = await self._process.wait()
             raise ChildFailed(f"{self.name} ended with exit code {code} before it was ready", hint=self._last_words())
-        self.ready = json.loads(line)
-        return self.ready
+        self.ready = ready
+        return ready
+
+    async def _said(self) -> dict[str, Any] | None:
+        """The line of JSON on stdout; None when the process ended without one."""
+        assert self._process is not None and self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        return dict(json.loads(line)) if line else None
+
+    async def _taking(self, host: str, port: int) -> dict[str, Any] | None:
+        """Where it takes connections, once it does; None when the process ended."""
+        while self.is_running:
+            try:
+                _, writer = await asyncio.open_connection(host, port)
+            except OSError:
+                await asyncio.sleep(0.02)
+                continue
+            writer.close()
+            return {"host": host, "port": port}
+        return None
 
     def _write_down(self, pid: int) -> None:
         if self._pid_file is not None:

@@ -17,11 +17,13 @@ from skerry.app import onsite, output, samples
 from skerry.app.allinone import RUN_FILE, Group, end_group, keep_alive
 from skerry.app.children import PIDS, Child, end_left_over, on_signals, process_environment
 from skerry.app.client import open_api, open_transport
+from skerry.app.demo_parts import Broker, Engine, choose_engine, find_broker, missing
 from skerry.app.demo_screen import render
 from skerry.app.devices import read_device, write_value
 from skerry.app.join import end_pods
 from skerry.app.places import data_root
 from skerry.base import json
+from skerry.base.aio.supervise import race
 from skerry.base.errors import SkerryError
 from skerry.base.files import DirectoryLock, make_private_dir, write_atomic
 from skerry.kube.http import HttpTransport
@@ -32,6 +34,7 @@ T = TypeVar("T")
 
 NODE = "demo-edge"
 _MADE = "made.json"
+_ENGINE = "engine.json"
 
 
 class DemoFailed(SkerryError):
@@ -39,32 +42,61 @@ class DemoFailed(SkerryError):
 
 
 def main(
-    *, data: Path | None, listen: str | None, ports: str | None, exit_when_ready: bool, clean: bool, plug_s: float,
-    as_json: bool,
+    *, data: Path | None, listen: str | None, ports: str | None, runtime: str, exit_when_ready: bool, clean: bool,
+    plug_s: float, as_json: bool,
 ) -> int:  # fmt: skip
     """Run the tour. Returns the exit code."""
     directory = data or data_root() / "demo"
     if clean:
         return _clean(directory, as_json=as_json)
-    missing = [str(path) for path in directory.parents if not path.exists()]
+    to_make = [str(path) for path in directory.parents if not path.exists()]
     make_private_dir(directory)
     with DirectoryLock(directory):
-        if missing:
-            write_atomic(directory / _MADE, json.dumps(missing), mode=0o600)
+        if to_make:
+            write_atomic(directory / _MADE, json.dumps(to_make), mode=0o600)
         for name in end_left_over(directory):
             output.progress(f"ended the {name} that an earlier, killed demo had left")
-        tour = Tour(directory, listen=listen or "127.0.0.1", ports=ports or "any", plug_s=plug_s, as_json=as_json)
-        return asyncio.run(tour.run(exit_when_ready=exit_when_ready))
+        address, wanted = listen or "127.0.0.1", ports or "any"
+        return asyncio.run(
+            _tour(directory, address, wanted, runtime, plug_s=plug_s, as_json=as_json, exit_when_ready=exit_when_ready)
+        )
+
+
+async def _tour(
+    data: Path, listen: str, ports: str, runtime: str, *, plug_s: float, as_json: bool, exit_when_ready: bool
+) -> int:
+    engine = await _engine(data, runtime)
+    tour = Tour(data, engine, find_broker(data), listen=listen, ports=ports, plug_s=plug_s, as_json=as_json)
+    return await tour.run(exit_when_ready=exit_when_ready)
+
+
+async def _engine(data: Path, wanted: str) -> Engine:
+    """The engine of this start; a second start keeps the one that the node has joined with, and its image."""
+    path = data / _ENGINE
+    if path.exists():
+        kept = json.loads(path.read_bytes())
+        return Engine(str(kept["runtime"]), str(kept["image"]))
+    engine = await choose_engine(wanted)
+    write_atomic(path, json.dumps({"runtime": engine.runtime, "image": engine.image}))
+    return engine
 
 
 class Tour:
     """The steps of the demo, in order, each with its time."""
 
-    def __init__(self, data: Path, *, listen: str, ports: str, plug_s: float, as_json: bool) -> None:
+    def __init__(
+        self, data: Path, engine: Engine, broker: Broker | None, *, listen: str, ports: str, plug_s: float,
+        as_json: bool,
+    ) -> None:  # fmt: skip
         self._data = data
+        self._engine = engine
+        self._broker = broker
         self._plug_s = plug_s
         self._as_json = as_json
-        self._group = Group(data, listen=listen, ports=ports, node=NODE, runtime="process")
+        self._group = Group(
+            data, listen=listen, ports=ports, node=NODE, runtime=engine.runtime,
+            environment=broker.environment if broker else {},
+        )  # fmt: skip
         self._thermometer = Child(
             "thermometer", ["device", "simulate", "--port", str(_kept_port(data)), "-o", "json"],
             log_file=data / "logs/thermometer.log", environment=process_environment(),
@@ -78,24 +110,20 @@ class Tour:
     async def run(self, *, exit_when_ready: bool) -> int:
         """All steps, then the screen, then serve until a signal (or leave at once)."""
         stop = on_signals()
-        tour = asyncio.ensure_future(self._tour())
-        stopped = asyncio.ensure_future(stop.wait())
         try:
-            await asyncio.wait({tour, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if not tour.done():
+            stopped, _ = await race(self._tour(), stop.wait())
+            if stopped:
                 return 130
-            tour.result()
             self._announce()
             if not exit_when_ready:
                 await keep_alive(self._group, stop)
             return 0
         finally:
-            for task in (tour, stopped):
-                task.cancel()
-            await asyncio.gather(tour, stopped, return_exceptions=True)
             output.progress("stopping: pods, edge agent, cloud, thermometer")
             await self._group.stop()
             await self._thermometer.stop()
+            if self._broker is not None:
+                await self._broker.child.stop()
             (self._data / RUN_FILE).unlink(missing_ok=True)
 
     async def _tour(self) -> None:
@@ -103,12 +131,15 @@ class Tour:
         await self._step("cloud: API server, controllers, hub", group.cloud.start())
         if not group.has_joined:
             self._facts["checks"] = await self._step(f"join node {NODE} with a one-time token", group.join())
+        if self._broker is not None:
+            await self._step("MQTT broker: mosquitto", self._broker.start())
         await self._step("edge agent", group.edge.start())
         await self._step("simulated Modbus thermometer", self._thermometer.start())
         _keep_port(self._data, int(self._thermometer.ready["port"]))
         async with open_api(group.kubeconfig) as api:
             await self._step("node Ready", _until(lambda: _node_ready(api)))
             await self._step("apply Deployment, DeviceModel and Device", self._apply(api))
+            self._facts["runtime"] = self._engine.runtime
             pod = await self._step("pod Running", _until(lambda: _running_pod(api)))
             self._facts["pod"] = _pod_facts(pod)
             self._facts["reading"] = await self._step("first reading in DeviceStatus", _until(self._fresh_reading(api)))
@@ -138,6 +169,9 @@ class Tour:
             work = write_value(api, "default", samples.THERMOMETER, "setpoint", wanted, wait_s=30)
             reported = await self._step("write a set point, read it back from the register", work)
         self._facts["setpoint"] = {"wanted": wanted, "reported": reported}
+        if self._broker is not None:
+            heard = self._broker.hear(f"default/{samples.THERMOMETER}", "temperature")
+            self._facts["mqtt"] = await self._step("the same reading on an MQTT topic of the node", heard)
 
     async def _pull_the_plug(self) -> None:
         group = self._group
@@ -211,12 +245,13 @@ class Tour:
             _, errors = await process.communicate()
             if process.returncode:
                 raise DemoFailed(f"`{' '.join(command)}` failed: {errors.decode(errors='replace').strip()}")
+        self._facts["missing"] = missing(self._engine, self._broker)
         self._facts["commands"] = [" ".join(command) for command in commands]
         self._facts["clean"] = f"{_skerry()} demo --clean" + _data_flag(self._data)
 
     async def _apply(self, api: KubeApi) -> None:
         host, port = str(self._thermometer.ready["host"]), int(self._thermometer.ready["port"])
-        await _put(api, DEPLOYMENTS, samples.hello_deployment())
+        await _put(api, DEPLOYMENTS, samples.hello_deployment(image=self._engine.image))
         await _put(api, DEVICEMODELS, samples.thermometer_model())
         await _put(api, DEVICES, samples.thermometer(NODE, host=host, port=port))
 
@@ -233,6 +268,8 @@ class Tour:
     def _announce(self) -> None:
         facts = self._group.facts() | self._facts | {"steps": self._steps}
         facts["pids"]["thermometer"] = self._thermometer.pid
+        if self._broker is not None:
+            facts["pids"]["broker"] = self._broker.child.pid
         write_atomic(self._data / RUN_FILE, json.dumps(facts), mode=0o600)
         output.emit(facts, as_json=self._as_json, text=render(facts))
 

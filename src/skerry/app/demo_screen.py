@@ -11,7 +11,16 @@ def render(facts: dict[str, Any]) -> str:
     Args:
         facts: what ``Tour`` gathered; parts that the tour left out are absent.
     """
-    parts = [_title(facts), _steps(facts), _pod(facts), _device(facts), _plug(facts), _memory(facts), _next(facts)]
+    parts = [
+        _title(facts),
+        _steps(facts),
+        _pod(facts),
+        _device(facts),
+        _plug(facts),
+        _memory(facts),
+        _next(facts),
+        _missing(facts),
+    ]
     return "\n".join(part for part in parts if part)
 
 
@@ -28,7 +37,8 @@ def _steps(facts: dict[str, Any]) -> str:
 
 def _pod(facts: dict[str, Any]) -> str:
     pod = facts["pod"]
-    return f"Pod {pod['name']} runs on {pod['node']}; its newest line, through the tunnel:\n  {facts['log']}\n"
+    how = "a container of the engine that is here" if facts["runtime"] == "cri" else "a supervised process"
+    return f"Pod {pod['name']} runs on {pod['node']} as {how}; its newest line, through the tunnel:\n  {facts['log']}\n"
 
 
 def _device(facts: dict[str, Any]) -> str:
@@ -38,6 +48,8 @@ def _device(facts: dict[str, Any]) -> str:
         text += (
             f"  Set point {setpoint['wanted']} written to the register; the register answered {setpoint['reported']}.\n"
         )
+    if mqtt := facts.get("mqtt"):
+        text += f"  On MQTT, for programs on the node: {mqtt['topic']} said {mqtt['value']}.\n"
     return text
 
 
@@ -68,3 +80,8 @@ def _next(facts: dict[str, Any]) -> str:
         f"Add a real machine: run the cloud for others to reach, `skerry cloud run --advertise HOST`, then\n"
         f"  `skerry token create --node NAME`, and the line that it prints on the machine.\n"
     )
+
+
+def _missing(facts: dict[str, Any]) -> str:
+    lines = facts.get("missing") or ()
+    return "Not shown on this machine\n" + "".join(f"  {line}\n" for line in lines) if lines else ""

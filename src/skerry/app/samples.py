@@ -10,12 +10,12 @@ PROPERTIES = 3
 """Of the thermometer; each poll of the device gives a reading of all of them."""
 
 
-def hello_deployment(*, replicas: int = 1) -> Object:
+def hello_deployment(*, replicas: int = 1, image: str = "busybox") -> Object:
     """A Deployment that writes a line a second, with a shell that every Linux has."""
     script = 'n=0; while true; do n=$((n+1)); echo "hello $n from $POD_NAME on $NODE_NAME"; sleep 1; done'
     container = {
         "name": "hello",
-        "image": "busybox",
+        "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["/bin/sh", "-c", script],
         "env": [_from_field("POD_NAME", "metadata.name"), _from_field("NODE_NAME", "spec.nodeName")],

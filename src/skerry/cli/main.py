@@ -75,6 +75,10 @@ def _tour(commands: Any) -> None:
     demo.add_argument(
         "--exit-when-ready", action="store_true", help="leave when the tour is done; everything is stopped"
     )
+    demo.add_argument(
+        "--runtime", choices=("auto", "process"), default="auto",
+        help="how the pod runs: auto takes a container engine that holds a usable image (auto)",
+    )  # fmt: skip
     demo.add_argument("--clean", action="store_true", help="remove every trace of the demo and end")
     demo.add_argument("--plug-s", type=_seconds, default=15.0, metavar="S", help="how long the cloud stays killed (15)")
     demo.add_argument("--no-plug", action="store_true", help="leave out the pulled plug")
@@ -305,7 +309,8 @@ def _demo(args: argparse.Namespace) -> int:
     from skerry.app import demo
 
     return demo.main(
-        data=args.data, listen=args.listen, ports=args.ports, exit_when_ready=args.exit_when_ready, clean=args.clean,
+        data=args.data, listen=args.listen, ports=args.ports, runtime=args.runtime,
+        exit_when_ready=args.exit_when_ready, clean=args.clean,
         plug_s=0.0 if args.no_plug else args.plug_s, as_json=args.output == "json",
     )  # fmt: skip
 

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing, fetch
 
 pytestmark = [pytest.mark.xdist_group("demo"), pytest.mark.timeout(90)]
 
 
-def demo(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(data, *arguments), capture_output=True, text=True, timeout=80, check=False)
+def demo(data: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(data, *arguments), capture_output=True, text=True, timeout=80, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
 
 
 def command(data: Path, *arguments: str) -> list[str]:
@@ -171,3 +175,51 @@ def test_clean_ends_a_tour_that_is_under_way(data: Path) -> None:
         assert demo(data, "--clean").returncode == 0
         assert tour.wait(40) == 130
     assert_nothing_left(data)
+
+
+@pytest.fixture
+def engine() -> Iterator[Containerd]:
+    try:
+        containerd = Containerd()
+    except PartMissing as exc:
+        pytest.skip(str(exc))
+    containerd.start()
+    yield containerd
+    containerd.close()
+
+
+def test_better_parts_are_used_where_they_are(data: Path, engine: Containerd) -> None:
+    try:
+        mosquitto = fetch("mosquitto", "mosquitto")
+    except PartMissing as exc:
+        pytest.skip(str(exc))
+    there = {"SKERRY_EDGE_CRI_SOCKET": str(engine.socket), **mosquitto.environment}
+    there["PATH"] = f"{mosquitto.path.parent}:{os.environ['PATH']}"
+    done = demo(data, "--exit-when-ready", "--plug-s", "3", **there)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["runtime"] == "cri"
+    assert all(container.startswith("containerd://") for container in facts["pod"]["containers"].values())
+    assert facts["plug"]["containers_before"] == facts["plug"]["containers_after"]
+    assert facts["mqtt"]["topic"] == "$hw/events/device/default/thermometer/twin/update/document"
+    assert float(facts["mqtt"]["value"]) > 0
+    assert not [line for line in facts["missing"] if "kubectl" not in line]
+    assert processes(data) == {}
+
+    again = demo(data, "--exit-when-ready", "--no-plug", **there)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["runtime"] == "cri"
+
+    assert demo(data, "--clean", **there).returncode == 0
+    assert_nothing_left(data)
+    assert engine.ctr("containers", "ls", "-q").split() == []
+
+
+def test_an_engine_without_an_image_is_left_alone_and_named(data: Path, engine: Containerd) -> None:
+    engine.ctr("images", "rm", BUSYBOX_IMAGE)
+    done = demo(data, "--exit-when-ready", "--no-plug", SKERRY_EDGE_CRI_SOCKET=str(engine.socket))
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["runtime"] == "process"
+    assert any("holds no image with a shell" in line for line in facts["missing"])
+    assert engine.ctr("containers", "ls", "-q").split() == []

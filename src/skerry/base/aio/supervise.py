@@ -137,6 +137,23 @@ class Supervisor:
             self._failure.exception()  # mark as retrieved: wait() raises it, nobody is obliged to call wait()
 
 
+async def race(*works: Coroutine[Any, Any, Any]) -> tuple[int, Any]:
+    """Run all until one ends; the others are cancelled and have ended on return.
+
+    Returns:
+        Which one ended (the first in order, if several did), and its result. Its exception is raised.
+    """
+    tasks = [asyncio.get_running_loop().create_task(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        first = next(number for number, task in enumerate(tasks) if task.done())
+        return first, tasks[first].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def wait_for_condition(
     condition: Callable[[], bool], changed: asyncio.Event, *, timeout_s: float | None = None
 ) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import h11
 
-from skerry.base.aio.supervise import Supervisor
+from skerry.base.aio.supervise import Supervisor, race
 from skerry.base.obs.log import get_log
 
 log = get_log(__name__)
@@ -178,27 +178,17 @@ class _Connection:
         return False
 
     async def _stream(self, pieces: AsyncIterator[bytes]) -> None:
-        gone = asyncio.ensure_future(self._reader.read(1))
         try:
             while True:
-                piece = asyncio.ensure_future(anext(pieces, None))
-                try:
-                    await asyncio.wait({piece, gone}, return_when=asyncio.FIRST_COMPLETED)
-                    if gone.done() and not piece.done():
-                        raise ConnectionResetError("the reader went away")
-                    data = piece.result()
-                finally:
-                    if not piece.done():
-                        piece.cancel()
-                        await asyncio.gather(piece, return_exceptions=True)
+                which, data = await race(_next(pieces), self._reader.read(1))
+                if which:
+                    raise ConnectionResetError("the reader went away")
                 if data is None:
                     return
                 if data:
                     self._send(h11.Data(data=data))
                     await self._writer.drain()
         finally:
-            gone.cancel()
-            await asyncio.gather(gone, return_exceptions=True)
             close = getattr(pieces, "aclose", None)
             if close is not None:
                 await close()
@@ -215,6 +205,10 @@ class _Connection:
                 return event
             async with asyncio.timeout(_ARRIVAL_S):
                 self._h11.receive_data(await self._reader.read(_READ_BYTES))
+
+
+async def _next(pieces: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(pieces, None)
 
 
 def _peer_uid(writer: asyncio.StreamWriter) -> int | None:

@@ -20,6 +20,7 @@ SOCKETS = (
 )
 """Where engines listen, best first."""
 
+_WITH_SHELL = ("busybox", "alpine", "debian", "ubuntu", "bash")
 _SYS_RESOURCE = 24
 _LOWEST_OOM_SCORE = -998
 
@@ -57,6 +58,22 @@ async def probe(socket: Path, *, may_lower: Callable[[], bool] = may_lower_oom_s
         return [EngineProbe(_code_of(exc), _cause_of(socket, exc))]
     finally:
         await client.aclose()
+
+
+async def images_with_shell(socket: Path) -> list[str]:
+    """Tags that the engine holds now of images that are known to have ``/bin/sh``, the smallest first.
+
+    Raises:
+        EngineError: the engine does not tell.
+    """
+    client = CriClient(socket)
+    try:
+        images = (await client.call("ListImages", {})).get("images", [])
+    finally:
+        await client.aclose()
+    by_size = sorted(images, key=lambda image: int(image.get("size", 0)))
+    tags = [tag for image in by_size for tag in image.get("repo_tags", [])]
+    return [tag for tag in tags if tag.rpartition(":")[0].rpartition("/")[2] in _WITH_SHELL]
 
 
 def code_of_failure(failure: SkerryError) -> str:
