@@ -18,6 +18,9 @@ _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9})\d*)?(?:[Zz]|([+-])(\d\d):(\d\d))\Z", re.ASCII
 )
 
+STORE_GENERATION = "skerry.dev/store-generation"
+"""Annotation of the namespace ``kube-system``: another value means that the store was restored from a backup."""
+
 
 def generated_name(base: str, pick: Callable[[int], int]) -> str:
     """``generateName`` plus five characters.

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from skerry.api.crds import crd_manifests
-from skerry.api.gvk import Object, Resource
+from skerry.api.gvk import NAMESPACES, Object, Resource
+from skerry.api.meta import STORE_GENERATION
 from skerry.api.status import Forbidden, MethodNotAllowed, NotFound
 from skerry.apiserver import bootstrap
 from skerry.apiserver.admission.chain import AdmissionChain
@@ -94,6 +95,7 @@ class ApiCore:
         """Create what every cluster has, serve the stored CRDs, start the store's upkeep."""
         for resource, obj in bootstrap.initial_objects(self.addresses.first, self._crds):
             await self._ensure(resource, obj)
+        await self._publish_generation()
         await self.custom.start()
         self.store.start()
 
@@ -186,6 +188,12 @@ class ApiCore:
             return False
         await self.create(self.call(bootstrap.SYSTEM_USER, parse("POST", resource.path(meta.get("namespace")))), obj)
         return True
+
+    async def _publish_generation(self) -> None:
+        """Tell hub and agents which history of the store this is."""
+        info = parse("PATCH", NAMESPACES.path(None, "kube-system"))
+        patch = {"metadata": {"annotations": {STORE_GENERATION: self.store.generation}}}
+        await self.patch(self.call(bootstrap.SYSTEM_USER, info), "merge", patch)
 
     async def _assign_addresses(self, call: Call, service: Object, old: Object | None) -> None:
         own = (service["metadata"].get("namespace"), service["metadata"]["name"])

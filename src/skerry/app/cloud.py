@@ -26,6 +26,7 @@ from skerry.apiserver.core import ApiCore
 from skerry.apiserver.http import ApiServer
 from skerry.apiserver.local import LocalKubeApi
 from skerry.app import output, pki
+from skerry.app.backup import DATABASE, ScheduledBackups
 from skerry.app.cloud_controllers import start_controllers
 from skerry.app.places import cloud_data
 from skerry.base import conf, json
@@ -120,7 +121,7 @@ class Cloud:
         hosts = reachable_hosts(config)
         files = pki.prepare(config.data / "pki", hosts=hosts)
         core = ApiCore(
-            database=config.data / "cluster.db", token_key=files.token_key, clock=self._clock, crds=crds.crd_manifests()
+            database=config.data / DATABASE, token_key=files.token_key, clock=self._clock, crds=crds.crd_manifests()
         )
         await core.start()
         stack.push_async_callback(core.aclose)
@@ -138,6 +139,13 @@ class Cloud:
         supervisor = await stack.enter_async_context(Supervisor("cloud", clock=self._clock))
         informers = InformerSet(api, clock=self._clock)
         supervisor.keep("informers", informers.run)
+        if config.backup_every_s > 0:
+            directory = config.backup_directory or config.data / "backups"
+            backups = ScheduledBackups(
+                config.data, directory=directory, every_s=config.backup_every_s, keep=config.backup_keep,
+                clock=self._clock,
+            )  # fmt: skip
+            supervisor.keep("backups", backups.run)
         root_ca = files.ca_cert.read_text()
         recorders = start_controllers(
             supervisor, api, config, informers=informers, served=lambda: _served(core), root_ca_pem=root_ca,

@@ -101,6 +101,17 @@ def _cloud(commands: Any) -> None:
         "--advertise", default=None, metavar="HOST[:PORT],…", help="addresses under which nodes reach the cloud"
     )
     run.add_argument("--disable-controllers", default=None, metavar="NAME,…", help="controllers that run elsewhere")
+    keep = _command(
+        cloud, "backup", _cloud_backup, "write everything a cloud cannot make anew into one file; it may be running",
+        "skerry cloud backup --out /mnt/backups",
+    )  # fmt: skip
+    keep.add_argument("--out", type=Path, default=None, metavar="DIR|FILE.tar.gz", help="where (DATA/backups)")
+    back = _command(
+        cloud, "restore", _cloud_restore, "put a backup in place of a lost cloud; nodes need not join again",
+        "skerry cloud restore /mnt/backups/skerry-cloud-20260102T030405678Z.tar.gz",
+    )  # fmt: skip
+    back.add_argument("file", type=Path, help="what `skerry cloud backup` wrote")
+    back.add_argument("--force", action="store_true", help="move a cloud that is in --data aside")
     token = commands.add_parser("token", help="join tokens").add_subparsers(metavar="ACTION", required=True)
     create = _command(
         token,
@@ -344,6 +355,18 @@ def _cloud_run(args: argparse.Namespace) -> int:
         "disable_controllers": args.disable_controllers,
     }  # fmt: skip
     return cloud.main(config_file=args.config, flags=flags, as_json=args.output == "json")
+
+
+def _cloud_backup(args: argparse.Namespace) -> int:
+    from skerry.app import backup
+
+    return backup.backup(data=args.data, out=args.out, as_json=args.output == "json")
+
+
+def _cloud_restore(args: argparse.Namespace) -> int:
+    from skerry.app import backup
+
+    return backup.restore(args.file, data=args.data, force=args.force, as_json=args.output == "json")
 
 
 def _join(args: argparse.Namespace) -> int:

@@ -107,6 +107,15 @@ class RevisionLog:
 
         return self.database.write_blocking(make)
 
+    def generation(self) -> str:
+        """Another one after each restore from a backup: who has seen a newer state must not trust its revisions."""
+
+        def make(connection: sqlite3.Connection) -> str:
+            connection.execute("INSERT OR IGNORE INTO meta VALUES('generation', ?)", (str(uuid.uuid4()),))
+            return str(connection.execute("SELECT v FROM meta WHERE k='generation'").fetchone()[0])
+
+        return self.database.write_blocking(make)
+
     def newest_rv(self) -> int:
         """The last revision given out; at least 1, for a client's 0 means "any"."""
         rows = self.database.read("SELECT seq FROM sqlite_sequence WHERE name='log'")

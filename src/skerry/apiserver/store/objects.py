@@ -36,6 +36,7 @@ class ObjectStore:
         self._clock = clock
         self._log = RevisionLog(path, synchronous=synchronous)
         self.cluster_uid = self._log.cluster_uid()
+        self.generation = self._log.generation()
         self.cache = WatchCache(rv=self._log.newest_rv(), compacted_rv=self._log.compacted_rv())
         self.cache.load(self._log.rows(), self._log.changes(since_rv=self._log.compacted_rv()))
         self._supervisor = Supervisor("apiserver-store", clock=clock)
