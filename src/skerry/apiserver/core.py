@@ -77,7 +77,10 @@ class ApiCore:
         self.access = Access(self.store)
         self.addresses = ServiceAddresses(network=service_network, rng=rng)
         admission = AdmissionChain(
-            find=self.store.get, collection=self.store.collection, letters=lambda count: self.objects.letters(count)
+            find=self.store.get,
+            collection=self.store.collection,
+            letters=lambda count: self.objects.letters(count),
+            monotonic_s=self.clock.monotonic_s,
         )
         self.objects = Objects(
             store=self.store, semantics=self.semantics, admission=admission, clock=self.clock, rng=rng

@@ -26,7 +26,8 @@ from skerry.api.status import (
     not_found,
 )
 from skerry.apiserver import strategies, views
-from skerry.apiserver.admission.chain import AdmissionChain, AdmissionRequest
+from skerry.apiserver.admission.chain import AdmissionChain
+from skerry.apiserver.admission.request import AdmissionRequest
 from skerry.apiserver.calls import Answer, Call, ListAnswer
 from skerry.apiserver.handlers.bodies import DeleteOptions
 from skerry.apiserver.handlers.lists import ListOptions, decode_continue, encode_continue
@@ -272,7 +273,10 @@ class Objects:
             meta["namespace"] = key.ns
         obj = views.to_stored(kind, obj)
         self.semantics.default(kind, obj)
-        self._admission.run(AdmissionRequest(call.user, kind, "create", "", key.ns, name, obj))
+        request = self._request(call, "create", key, obj)
+        await self._admission.mutate(request)
+        obj = request.obj
+        meta = obj["metadata"]
         existing = self.store.get(key)
         if existing is not None:
             raise already_exists(kind.resource.group_resource, name)
@@ -284,12 +288,13 @@ class Objects:
         if hook is not None:
             await hook(call, obj, None)
         self.semantics.validate_create(kind, obj)
-        if call.options.is_dry_run:
-            return Answer(201, Entry(key, meta["uid"], 0, 0, encode(obj)))
-        try:
-            return Answer(201, await self.store.create(key, obj))
-        except Exists:
-            raise already_exists(kind.resource.group_resource, name) from None
+        async with self._admission.admitted(request):
+            if call.options.is_dry_run:
+                return Answer(201, Entry(key, meta["uid"], 0, 0, encode(obj)))
+            try:
+                return Answer(201, await self.store.create(key, obj))
+            except Exists:
+                raise already_exists(kind.resource.group_resource, name) from None
 
     async def _replace(self, call: Call, entry: Entry, obj: Object) -> Answer:
         kind, subresource = call.kind, call.info.subresource
@@ -300,20 +305,38 @@ class Objects:
         obj = views.to_stored(kind, obj)
         self.semantics.default(kind, obj)
         obj["metadata"].pop("resourceVersion", None)
+        request = self._request(call, "update", entry.key, obj, old)
+        await self._admission.mutate(request)
+        obj = request.obj
         if subresource == "status":
             obj = strategies.prepare_status_update(kind, obj, old)
         else:
             strategies.prepare_update(kind, obj, old)
-        self._admission.run(
-            AdmissionRequest(call.user, kind, "update", subresource, entry.key.ns, entry.key.name, obj, old)
-        )
+        request.obj = obj
         hook = self.before_store.get(kind.storage)
         if hook is not None and not subresource:
             await hook(call, obj, old)
         self.semantics.validate_update(kind, obj, old, subresource)
-        if call.options.is_dry_run:
-            return Answer(200, Entry(entry.key, entry.uid, entry.crv, entry.rv, encode(obj)))
-        return Answer(200, await self._store_update(call, entry, obj))
+        async with self._admission.admitted(request):
+            if call.options.is_dry_run:
+                return Answer(200, Entry(entry.key, entry.uid, entry.crv, entry.rv, encode(obj)))
+            return Answer(200, await self._store_update(call, entry, obj))
+
+    @staticmethod
+    def _request(call: Call, operation: str, key: Key, obj: Object, old: Object | None = None) -> AdmissionRequest:
+        subresource = call.info.subresource if operation == "update" else ""
+        return AdmissionRequest(
+            call.user,
+            call.kind,
+            operation,
+            subresource,
+            key.ns,
+            key.name,
+            obj,
+            old,
+            is_dry_run=call.options.is_dry_run,
+            warnings=call.warnings,
+        )
 
     async def _store_update(self, call: Call, entry: Entry, obj: Object) -> Entry:
         """Store, or remove when this write took the last thing that held a deleted object back."""
@@ -327,10 +350,16 @@ class Objects:
         return await self.store.update(entry.key, obj, expect_rv=entry.rv)
 
     async def _delete(self, call: Call, entry: Entry, options: DeleteOptions) -> Answer:
-        kind, obj = call.kind, entry.content()
+        obj = entry.content()
         self._check_preconditions(call, entry, options)
-        name = entry.key.name
-        self._admission.run(AdmissionRequest(call.user, kind, "delete", "", entry.key.ns, name, obj))
+        request = self._request(call, "delete", entry.key, obj)
+        request.is_dry_run = options.is_dry_run
+        await self._admission.mutate(request)
+        async with self._admission.admitted(request):
+            return await self._end(call, entry, obj, options)
+
+    async def _end(self, call: Call, entry: Entry, obj: Object, options: DeleteOptions) -> Answer:
+        kind = call.kind
         is_pod = kind.storage == "pods"
         grace_s = strategies.pod_grace_s(obj, options.grace_period_s) if is_pod else 0
         was_deleting = bool(obj["metadata"].get("deletionTimestamp"))
