@@ -212,6 +212,35 @@ async def test_apply_patch_label_delete(kubectl: Kubectl) -> None:
     assert "NotFound" in await kubectl("get", "cm", "conf", code=1)
 
 
+async def test_server_side_apply(kubectl: Kubectl) -> None:
+    async def applied(text: str, *words: str, code: int = 0) -> str:
+        return await kubectl("apply", "--server-side", "-f", "-", *words, text=text, code=code)
+
+    assert await applied(CONFIG) == "configmap/conf serverside-applied\n"
+    await kubectl("annotate", "cm", "conf", "note=x")
+    await kubectl("patch", "cm", "conf", "--type=merge", "-p", '{"data":{"color":"green","size":"1"}}')
+    red = CONFIG.replace("blue", "red")
+    refused = await applied(red, code=1)
+    for part in ('conflict with "kubectl-patch" using v1: .data.color', "--force-conflicts"):
+        assert part in refused
+    assert "serverside-applied (server dry run)" in await applied(red, "--force-conflicts", "--dry-run=server")
+    assert "green" in await kubectl("get", "cm", "conf", "-o", "jsonpath={.data}")
+    assert "serverside-applied" in await applied(red, "--force-conflicts")
+    assert await kubectl("get", "cm", "conf", "-o", "jsonpath={.data}") == '{"color":"red","size":"1"}'
+    assert "-  color: red" in await kubectl("diff", "--server-side", "-f", "-", text=CONFIG, code=1)
+    shown = await kubectl("get", "cm", "conf", "-o", "yaml", "--show-managed-fields")
+    for part in ("manager: kubectl", "operation: Apply", "manager: kubectl-annotate", "f:size: {}"):
+        assert part in shown
+    assert "managedFields" not in await kubectl("get", "cm", "conf", "-o", "yaml")
+    assert "deleted" in await kubectl("delete", "cm", "conf")
+    assert "created" in await kubectl("apply", "-f", "-", text=DEPLOYMENT)
+    assert "serverside-applied" in await applied(DEPLOYMENT.replace("busybox:1", "busybox:2"))
+    removed = DEPLOYMENT.replace(', env: [{name: A, value: "1"}]', "").replace("busybox:1", "busybox:3")
+    assert "serverside-applied" in await applied(removed)
+    container = "jsonpath={.spec.template.spec.containers[0].image} {.spec.template.spec.containers[0].env}"
+    assert await kubectl("get", "deploy", "web", "-o", container) == "busybox:3 "
+
+
 async def test_unknown_fields_are_refused(kubectl: Kubectl) -> None:
     wrong = DEPLOYMENT.replace("replicas: 1", "replcas: 1")
     assert 'unknown field "spec.replcas"' in await kubectl("apply", "-f", "-", text=wrong, code=1)

@@ -1,6 +1,6 @@
 """The three patches: JSON Patch (RFC 6902), JSON Merge Patch (RFC 7386), strategic merge patch.
 
-All take decoded JSON and give a new value; arguments are never changed. Not here: server-side apply.
+All take decoded JSON and give a new value; arguments are never changed. Not here: server-side apply (`apply`).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from skerry.apiserver.auth.authn import MASTERS, ServiceAccountTokens, User
 from skerry.apiserver.auth.rbac import Attributes
 from skerry.apiserver.calls import Answer, Call, ListAnswer
 from skerry.apiserver.custom import CustomResources
+from skerry.apiserver.handlers.apply import Applies, refuse_force
 from skerry.apiserver.handlers.bodies import DeleteOptions
 from skerry.apiserver.handlers.crud import Objects
 from skerry.apiserver.handlers.lists import ListOptions
@@ -88,8 +90,11 @@ class ApiCore:
         self.objects.before_store["services"] = self._assign_addresses
         for storage in ("roles", "clusterroles", "rolebindings", "clusterrolebindings"):
             self.objects.before_store[f"{storage}.rbac.authorization.k8s.io"] = self._check_escalation
+        self.applies = Applies(self.objects, require_create=self._require_create)
         self.watches = Watches(self.objects, rng=rng)
-        self.subresources = Subresources(objects=self.objects, tokens=self.tokens, clock=self.clock)
+        self.subresources = Subresources(
+            objects=self.objects, applies=self.applies, tokens=self.tokens, clock=self.clock
+        )
         self.reviews = Reviews(access=self.access, tokens=self.tokens)
         self.custom = CustomResources(objects=self.objects, registry=self.registry)
         self._service_lock = asyncio.Lock()
@@ -168,13 +173,14 @@ class ApiCore:
         return await self.objects.update(call, obj)
 
     async def patch(self, call: Call, patch_type: str, patch: Any) -> Answer:
-        """Patch the object, its status, or its scale."""
+        """Patch the object, its status, or its scale; ``apply`` takes a configuration."""
+        refuse_force(call, patch_type)
         if call.info.subresource not in _OBJECT_SUBRESOURCES:
             return await self.subresources.patch(call, patch_type, patch)
         if call.kind.storage == "services":
             async with self._service_lock:
-                return await self.objects.patch(call, patch_type, patch)
-        return await self.objects.patch(call, patch_type, patch)
+                return await self._patch(call, patch_type, patch)
+        return await self._patch(call, patch_type, patch)
 
     async def delete(self, call: Call, options: DeleteOptions) -> Answer:
         """Delete one object."""
@@ -183,6 +189,14 @@ class ApiCore:
     async def delete_collection(self, call: Call, listing: ListOptions, options: DeleteOptions) -> ListAnswer:
         """Delete all that a list shows."""
         return await self.objects.delete_collection(call, listing, options)
+
+    async def _patch(self, call: Call, patch_type: str, patch: Any) -> Answer:
+        if patch_type == "apply":
+            return await self.applies.apply(call, patch)
+        return await self.objects.patch(call, patch_type, patch)
+
+    def _require_create(self, call: Call) -> None:
+        self.access.require(attributes(call.user, replace(call.info, verb="create")))
 
     async def _ensure(self, resource: Resource, obj: Object) -> bool:
         """Create an object unless it is there; whether it was created."""

@@ -160,12 +160,13 @@ class ApiServer:
             case "update":
                 answer = await core.update(call, await self._body(request, call))
             case "patch":
-                patch_type, patch = bodies.decode_patch(
+                patch = await bodies.decode_patch_fairly(
                     await request.body(),
                     request.headers.get("Content-Type", ""),
                     is_custom=call.kind.custom is not None,
                 )
-                answer = await core.patch(call, patch_type, patch)
+                call.duplicates.extend(patch.duplicates)
+                answer = await core.patch(call, patch.type, patch.document)
             case "delete":
                 answer = await core.delete(call, await self._delete_options(request, info))
             case "deletecollection":

@@ -140,7 +140,9 @@ class LocalKubeApi(KubeApi):
     ) -> Call:
         raw = urlencode({key: value for key, value in (query or {}).items() if value})
         info = parse(method, resource.path(namespace, name, subresource), raw)
-        options = WriteOptions(field_manager=field_manager or self._user.name, field_validation="Ignore")
+        options = WriteOptions(
+            field_manager=field_manager or self._user.name.rpartition(":")[2], field_validation="Ignore"
+        )
         return self._core.call(self._user, info, options)
 
     def _object(self, call: Call, answer: Answer) -> Object:

@@ -143,10 +143,16 @@ def _selected_name(selector: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """Query parameters of a write."""
+    """Query parameters of a write.
+
+    Args:
+        field_manager: owner of the fields that the write sets.
+        names_manager: whether the client gave it; else it comes from the user agent.
+    """
 
     is_dry_run: bool = False
     field_manager: str = ""
+    names_manager: bool = True
     field_validation: str = "Warn"
     force: bool = False
 
@@ -181,6 +187,7 @@ def write_options(info: RequestInfo, *, user_agent: str = "") -> WriteOptions:
     return WriteOptions(
         is_dry_run=bool(dry_run),
         field_manager=manager or user_agent.partition("/")[0] or "unknown",
+        names_manager=bool(manager),
         field_validation=validation,
         force=info.flag("force"),
     )

@@ -73,8 +73,24 @@ async def decode_fairly(data: bytes, content_type: str, *, expects: str, has_pro
     return decode(data, content_type, expects=expects, has_protobuf=has_protobuf)
 
 
-def decode_patch(data: bytes, content_type: str, *, is_custom: bool) -> tuple[str, Any]:
-    """The type of a patch (``json``, ``merge``, ``strategic``, ``apply``) and its decoded document.
+@dataclass(frozen=True, slots=True)
+class PatchBody:
+    """A decoded patch: its type (``json``, ``merge``, ``strategic``, ``apply``), document, and double members."""
+
+    type: str
+    document: Any
+    duplicates: list[str] = field(default_factory=list)
+
+
+async def decode_patch_fairly(data: bytes, content_type: str, *, is_custom: bool) -> PatchBody:
+    """As ``decode_patch``; a large YAML text is read in a thread."""
+    if len(data) > LARGE_YAML_BYTES and _PATCHES.get(media_type(content_type)) == "apply" and data[:1] != b"{":
+        return await asyncio.to_thread(decode_patch, data, content_type, is_custom=is_custom)
+    return decode_patch(data, content_type, is_custom=is_custom)
+
+
+def decode_patch(data: bytes, content_type: str, *, is_custom: bool) -> PatchBody:
+    """Decode the body of a PATCH.
 
     Raises:
         UnsupportedMediaType: not a patch type that the kind has.
@@ -90,16 +106,14 @@ def decode_patch(data: bytes, content_type: str, *, is_custom: bool) -> tuple[st
             )
         raise UnsupportedMediaType("415: Unsupported Media Type", details={})
     if patch_type == "apply":
-        raise UnsupportedMediaType(
-            "server-side apply (application/apply-patch+yaml) is not served; use kubectl apply without --server-side",
-            details={},
-        )
+        body = _from_json(data, "apply patch") if data.lstrip()[:1] == b"{" else _from_yaml(data, "apply patch")
+        return PatchBody(patch_type, body.content, body.duplicates)
     patch = _parse_json(data, "patch")
     if patch_type == "json" and (not isinstance(patch, list) or len(patch) > MAX_JSON_PATCH_OPERATIONS):
         raise BadRequest(f"a JSON patch must be a list of at most {MAX_JSON_PATCH_OPERATIONS} operations")
     if patch_type != "json" and not isinstance(patch, dict):
         raise BadRequest("the patch must be an object")
-    return patch_type, patch
+    return PatchBody(patch_type, patch)
 
 
 def _from_json(data: bytes, expects: str) -> Body:

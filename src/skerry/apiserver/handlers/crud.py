@@ -1,6 +1,7 @@
 """The verbs on stored objects, the same for HTTP and for callers inside the process.
 
-The write path: body rules → unknown fields → defaults → admission → what the server decides → validation → store.
+The write path: body rules → unknown fields → defaults → field owners → admission → what the server decides → validation
+→ store.
 Dry runs take the whole path except the store. A write conflict inside a patch is tried again with the newest state.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import datetime
 import random
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from skerry.api.gvk import Object
@@ -31,6 +32,7 @@ from skerry.apiserver.admission.request import AdmissionRequest
 from skerry.apiserver.calls import Answer, Call, ListAnswer
 from skerry.apiserver.handlers.bodies import DeleteOptions
 from skerry.apiserver.handlers.lists import ListOptions, decode_continue, encode_continue
+from skerry.apiserver.ownership import FieldOwners
 from skerry.apiserver.semantics import Semantics
 from skerry.apiserver.store.log import Exists, Key, Missing, Stale
 from skerry.apiserver.store.objects import ObjectStore
@@ -51,6 +53,7 @@ _EXPIRED_PAGE = (
     "deleted between the time the first chunk was returned and now may show up in the list."
 )
 
+Managed = Sequence[Object]
 BeforeStore = Callable[[Call, Object, Object | None], Awaitable[None]]
 
 
@@ -76,6 +79,7 @@ class Objects:
     ) -> None:
         self.store = store
         self.semantics = semantics
+        self.owners = FieldOwners(semantics=semantics, now_text=self.now_text)
         self._admission = admission
         self._clock = clock
         self._rng = rng or random.SystemRandom()
@@ -144,14 +148,14 @@ class Objects:
 
     async def create(self, call: Call, obj: Object) -> Answer:
         """Create from a body."""
-        self._accept(call, obj)
+        self.accept(call, obj)
         meta = obj["metadata"]
         if meta.get("resourceVersion"):
             error = InternalError("resourceVersion should not be set on objects to be created")
             error.reason = ""
             raise error
         if meta.get("name"):
-            return await self._create(call, obj, str(meta["name"]))
+            return await self.create_as(call, obj, str(meta["name"]))
         base = meta.get("generateName")
         if not base:
             text = "Required value: name or generateName is required"
@@ -161,14 +165,14 @@ class Objects:
             )
         for _ in range(NAME_TRIES - 1):
             try:
-                return await self._create(call, deep_copy(obj), self._generated(base))
+                return await self.create_as(call, deep_copy(obj), self._generated(base))
             except AlreadyExists:
                 continue
-        return await self._create(call, obj, self._generated(base))
+        return await self.create_as(call, obj, self._generated(base))
 
     async def update(self, call: Call, obj: Object) -> Answer:
         """Replace from a body; creates what is missing where the kind allows that."""
-        self._accept(call, obj)
+        self.accept(call, obj)
         name = str(obj["metadata"].setdefault("name", call.name))
         if name != call.name:
             raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({call.name})")
@@ -177,7 +181,7 @@ class Objects:
             if not call.kind.creates_on_update or call.info.subresource:
                 raise not_found(call.kind.resource.group_resource, call.name)
             obj["metadata"].pop("resourceVersion", None)
-            return await self._create(call, obj, name)
+            return await self.create_as(call, obj, name)
         pinned = str(obj["metadata"].get("resourceVersion") or "")
         if not pinned and call.kind.needs_version_on_update:
             text = "Invalid value: 0: must be specified for an update"
@@ -189,7 +193,7 @@ class Objects:
             if pinned and pinned != str(entry.rv):
                 raise conflict(call.kind.resource.group_resource, name)
             try:
-                return await self._replace(call, entry, deep_copy(obj))
+                return await self.replace(call, entry, deep_copy(obj))
             except Stale:
                 entry = self.find(call)
             except Missing:
@@ -204,14 +208,14 @@ class Objects:
             patched = self.semantics.patch(call.kind, patch_type, current, patch)
             if not isinstance(patched, dict):
                 raise BadRequest("the patch replaces the whole object by something that is no object")
-            self._accept(call, patched)
+            self.accept(call, patched)
             if patched["metadata"].get("name", call.name) != call.name:
                 raise BadRequest("the name of the object may not be changed by a patch")
             pinned = str(patched["metadata"].get("resourceVersion") or entry.rv)
             if pinned != str(entry.rv):
                 raise conflict(call.kind.resource.group_resource, call.name)
             try:
-                return await self._replace(call, entry, patched)
+                return await self.replace(call, entry, patched)
             except Stale:
                 continue
             except Missing:
@@ -227,8 +231,12 @@ class Objects:
             old = entry.content()
             new = entry.content()
             edit(new)
-            if call.info.subresource == "scale" and strategies.is_bumped(call.kind, new, old):
-                new["metadata"]["generation"] = int(old["metadata"].get("generation", 0)) + 1
+            if call.info.subresource == "scale":
+                if strategies.is_bumped(call.kind, new, old):
+                    new["metadata"]["generation"] = int(old["metadata"].get("generation", 0)) + 1
+                stored = new["metadata"].pop("managedFields", None)
+                old["metadata"].pop("managedFields", None)
+                _set_managed(new, self.owners.of_update(call, new, old, stored=stored))
             self.semantics.validate_update(call.kind, new, old, call.info.subresource)
             if call.options.is_dry_run:
                 return Entry(entry.key, entry.uid, entry.crv, entry.rv, encode(new))
@@ -264,7 +272,12 @@ class Objects:
                     await self._delete(call, newest, options)
         return found
 
-    async def _create(self, call: Call, obj: Object, name: str) -> Answer:
+    async def create_as(self, call: Call, obj: Object, name: str, *, managed: Managed | None = None) -> Answer:
+        """Create an accepted object under a name.
+
+        Args:
+            managed: its ``managedFields`` when the caller has them; else the call's manager owns every field.
+        """
         kind = call.kind
         key = self.key(call, name)
         meta = obj["metadata"]
@@ -273,6 +286,9 @@ class Objects:
             meta["namespace"] = key.ns
         obj = views.to_stored(kind, obj)
         self.semantics.default(kind, obj)
+        if managed is None:
+            meta.pop("managedFields", None)
+            managed = self.owners.of_create(call, obj)
         request = self._request(call, "create", key, obj)
         await self._admission.mutate(request)
         obj = request.obj
@@ -284,6 +300,7 @@ class Objects:
         meta["uid"] = str(uuid.uuid4())
         meta["creationTimestamp"] = self.now_text()
         strategies.prepare_create(kind, obj)
+        _set_managed(obj, managed)
         hook = self.before_store.get(kind.storage)
         if hook is not None:
             await hook(call, obj, None)
@@ -296,9 +313,18 @@ class Objects:
             except Exists:
                 raise already_exists(kind.resource.group_resource, name) from None
 
-    async def _replace(self, call: Call, entry: Entry, obj: Object) -> Answer:
+    async def replace(self, call: Call, entry: Entry, obj: Object, *, managed: Managed | None = None) -> Answer:
+        """Make an accepted object the next state of an entry, or its status.
+
+        Args:
+            managed: its ``managedFields`` when the caller has them; else the call's manager owns what changes.
+
+        Raises:
+            Stale, Missing: the entry is not the newest state.
+        """
         kind, subresource = call.kind, call.info.subresource
         old = entry.content()
+        stored, sent = old["metadata"].pop("managedFields", None), obj["metadata"].pop("managedFields", None)
         self._check_uid(call, obj, entry)
         obj.pop("kind", None)
         obj.pop("apiVersion", None)
@@ -312,11 +338,14 @@ class Objects:
             obj = strategies.prepare_status_update(kind, obj, old)
         else:
             strategies.prepare_update(kind, obj, old)
+        if managed is None:
+            managed = self.owners.of_update(call, obj, old, stored=stored, sent=sent)
         request.obj = obj
         hook = self.before_store.get(kind.storage)
         if hook is not None and not subresource:
             await hook(call, obj, old)
         self.semantics.validate_update(kind, obj, old, subresource)
+        _set_managed(obj, managed)
         async with self._admission.admitted(request):
             if call.options.is_dry_run:
                 return Answer(200, Entry(entry.key, entry.uid, entry.crv, entry.rv, encode(obj)))
@@ -413,7 +442,7 @@ class Objects:
             return Answer(200, entry)
         return Answer(200, obj=strategies.success(call.kind, entry.key.name, entry.uid))
 
-    def _accept(self, call: Call, obj: Object) -> None:
+    def accept(self, call: Call, obj: Object) -> None:
         """The rules of every body: kind, version, namespace, unknown and double fields."""
         resource = call.kind.resource
         kind, version = obj.get("kind") or resource.kind, obj.get("apiVersion") or resource.api_version
@@ -497,6 +526,13 @@ class ExpiredPage(Gone):
         status = super().to_status()
         status["metadata"] = {"continue": self.token}
         return status
+
+
+def _set_managed(obj: Object, managed: Managed) -> None:
+    if managed:
+        obj["metadata"]["managedFields"] = list(managed)
+    else:
+        obj["metadata"].pop("managedFields", None)
 
 
 def _precondition(kind: str, name: str, what: str, wanted: str, found: str) -> Conflict:

@@ -10,6 +10,7 @@ from skerry.api.gvk import Object
 from skerry.api.status import BadRequest, TooManyRequests, conflict, not_found
 from skerry.apiserver.auth.authn import MAX_TOKEN_S, MIN_TOKEN_S, ServiceAccountTokens
 from skerry.apiserver.calls import Answer, Call
+from skerry.apiserver.handlers.apply import Applies
 from skerry.apiserver.handlers.bodies import DeleteOptions, delete_options
 from skerry.apiserver.handlers.crud import Objects
 from skerry.apiserver.request_info import invalid_options
@@ -26,12 +27,14 @@ class Subresources:
 
     Args:
         objects: the core.
+        applies: the apply verb, for ``scale``.
         tokens: issues service account tokens.
         clock: time of conditions.
     """
 
-    def __init__(self, *, objects: Objects, tokens: ServiceAccountTokens, clock: Clock) -> None:
+    def __init__(self, *, objects: Objects, applies: Applies, tokens: ServiceAccountTokens, clock: Clock) -> None:
         self._objects = objects
+        self._applies = applies
         self._tokens = tokens
         self._clock = clock
 
@@ -47,6 +50,8 @@ class Subresources:
 
     async def patch(self, call: Call, patch_type: str, patch: Any) -> Answer:
         """PATCH of ``scale``."""
+        if patch_type == "apply":
+            return await self._apply_scale(call, patch)
         current = scale_of(call, self._objects.find(call))
         changed = self._objects.semantics.patch(
             call.kind, "merge" if patch_type == "strategic" else patch_type, current, patch
@@ -62,11 +67,7 @@ class Subresources:
         return self._token(call, obj)
 
     async def _set_scale(self, call: Call, scale: Object, *, was: Object | None = None) -> Answer:
-        replicas = (scale.get("spec") or {}).get("replicas", 0)
-        if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
-            raise invalid_options(
-                "Scale", "spec.replicas", f"Invalid value: {replicas}: must be greater than or equal to 0"
-            )
+        replicas = _replicas(scale)
         entry = self._objects.find(call)
         pinned = (scale.get("metadata") or {}).get("resourceVersion")
         if pinned and pinned != str(entry.rv) and (was is None or pinned != was["metadata"]["resourceVersion"]):
@@ -74,6 +75,14 @@ class Subresources:
         path = _scale_paths(call)[0]
         changed = await self._objects.change(call, lambda obj: _put(obj, path, replicas))
         return Answer(200, obj=scale_of(call, changed))
+
+    async def _apply_scale(self, call: Call, scale: Object) -> Answer:
+        """Own the number of replicas, and nothing else."""
+        config: Object = {"metadata": {}}
+        _put(config, _scale_paths(call)[0], _replicas(scale))
+        applied = await self._applies.apply_accepted(call, config)
+        assert applied.entry is not None
+        return Answer(200, obj=scale_of(call, applied.entry))
 
     async def _finalize(self, call: Call, obj: Object) -> Answer:
         finalizers = (obj.get("spec") or {}).get("finalizers") or []
@@ -225,6 +234,15 @@ def _scale_paths(call: Call) -> tuple[tuple[str, ...], tuple[str, ...], tuple[st
         _split(scale.get("statusReplicasPath", ".status.replicas")),
         _split(scale.get("labelSelectorPath", "")),
     )
+
+
+def _replicas(scale: Object) -> int:
+    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
+        raise invalid_options(
+            "Scale", "spec.replicas", f"Invalid value: {replicas}: must be greater than or equal to 0"
+        )
+    return replicas
 
 
 def _split(path: str) -> tuple[str, ...]:
