@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from skerry.api import clustercells
+from skerry.api.ages import UNKNOWN, age
 from skerry.api.gvk import Object, Resource
 from skerry.api.jsonpath import find_values, parse_path
 from skerry.api.meta import controller_of, parse_rfc3339
@@ -19,45 +21,9 @@ from skerry.api.status import BadRequest
 Row = Callable[[Object, float], list[Any]]
 
 _NONE = "<none>"
-_UNKNOWN = "<unknown>"
 _ROLE_PREFIX = "node-role.kubernetes.io/"
 _ACCESS = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
 _CRD_TEXT = "Custom resource definition column (in JSONPath format): "
-
-
-def human_duration(seconds: float) -> str:
-    """A span of time in at most two units, as kubectl prints ages.
-
-    Source: apimachinery pkg/util/duration/duration.go:HumanDuration.
-    """
-    whole = int(seconds)
-    if whole < -1:
-        return "<invalid>"
-    if whole < 0:
-        return "0s"
-    if whole < 120:
-        return f"{whole}s"
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
-    if minutes < 10:
-        return _two(minutes, "m", whole % 60, "s")
-    if minutes < 180:
-        return f"{minutes}m"
-    if hours < 8:
-        return _two(hours, "h", minutes % 60, "m")
-    if hours < 48:
-        return f"{hours}h"
-    if hours < 192:
-        return _two(days, "d", hours % 24, "h")
-    if days < 730:
-        return f"{days}d"
-    years = days // 365
-    return _two(years, "y", days % 365, "d") if days < 8 * 365 else f"{years}y"
-
-
-def age(stamp: str | None, now_s: float) -> str:
-    """Age of a time stamp; ``<unknown>`` when there is none."""
-    then_s = parse_rfc3339(stamp)
-    return _UNKNOWN if then_s is None else human_duration(now_s - then_s)
 
 
 def to_table(
@@ -123,10 +89,6 @@ def table_rows(
                 row["conditions"] = conditions
         rows.append(row)
     return rows
-
-
-def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
-    return f"{large}{large_unit}{small}{small_unit}" if small else f"{large}{large_unit}"
 
 
 def _included(obj: Object, what: str) -> Any:
@@ -238,8 +200,8 @@ def _node(obj: Object, now_s: float) -> list[Any]:
     )
     return [
         _name(obj), _node_status(obj), _node_roles(obj), _age(obj, now_s), info.get("kubeletVersion", ""), internal,
-        external, info.get("osImage") or _UNKNOWN, info.get("kernelVersion") or _UNKNOWN,
-        info.get("containerRuntimeVersion") or _UNKNOWN,
+        external, info.get("osImage") or UNKNOWN, info.get("kernelVersion") or UNKNOWN,
+        info.get("containerRuntimeVersion") or UNKNOWN,
     ]  # fmt: skip
 
 
@@ -548,5 +510,6 @@ _TABLE: dict[tuple[str, str], tuple[str, Row]] = {
         "Name:string/name, Value:integer, Global-Default:boolean, Age:string, PreemptionPolicy:string", _priorityclass,
     ),
 }  # fmt: skip
+_TABLE |= clustercells.TABLE
 _LAYOUTS = {key: layout for key, (layout, _) in _TABLE.items()}
 _CELLS = {key: cells for key, (_, cells) in _TABLE.items()}

@@ -12,17 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from skerry.api import gvk
 from skerry.api.crds import crd_manifests
 from skerry.api.gvk import NAMESPACES, Object, Resource
 from skerry.api.meta import STORE_GENERATION
 from skerry.api.status import Forbidden, MethodNotAllowed, NotFound
-from skerry.apiserver import bootstrap
+from skerry.apiserver import bootstrap, strategies
 from skerry.apiserver.admission.chain import AdmissionChain
 from skerry.apiserver.auth.access import Access
 from skerry.apiserver.auth.authn import MASTERS, ServiceAccountTokens, User
 from skerry.apiserver.auth.rbac import Attributes
+from skerry.apiserver.builtin_kinds import builtin_kinds
 from skerry.apiserver.calls import Answer, Call, ListAnswer
 from skerry.apiserver.custom import CustomResources
+from skerry.apiserver.handlers import components
 from skerry.apiserver.handlers.apply import Applies, refuse_force
 from skerry.apiserver.handlers.bodies import DeleteOptions
 from skerry.apiserver.handlers.crud import Objects
@@ -40,7 +43,7 @@ from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.jwt import SigningKey
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
-_OBJECT_SUBRESOURCES = ("", "status")
+_OBJECT_SUBRESOURCES = ("", *strategies.PARTS)
 
 
 class ApiCore:
@@ -70,7 +73,7 @@ class ApiCore:
     ) -> None:
         self._crds = crd_manifests() if crds is None else crds
         self.clock = clock or SystemClock()
-        self.registry = Registry()
+        self.registry = Registry(builtin_kinds())
         self.semantics = Semantics()
         self.store = ObjectStore(database, clock=self.clock, synchronous=synchronous)
         self.tokens = ServiceAccountTokens(
@@ -91,6 +94,7 @@ class ApiCore:
         for storage in ("roles", "clusterroles", "rolebindings", "clusterrolebindings"):
             self.objects.before_store[f"{storage}.rbac.authorization.k8s.io"] = self._check_escalation
         self.applies = Applies(self.objects, require_create=self._require_create)
+        self.objects.before_store[gvk.CSRS.group_resource] = _note_requester
         self.watches = Watches(self.objects, rng=rng)
         self.subresources = Subresources(
             objects=self.objects, applies=self.applies, tokens=self.tokens, clock=self.clock
@@ -140,12 +144,16 @@ class ApiCore:
 
     async def get(self, call: Call) -> Answer:
         """One object, or its scale."""
+        if not call.kind.is_stored:
+            return components.get(call)
         if call.info.subresource in _OBJECT_SUBRESOURCES:
             return await self.objects.get(call)
         return await self.subresources.get(call)
 
     async def list(self, call: Call, options: ListOptions) -> ListAnswer:
         """A page."""
+        if not call.kind.is_stored:
+            return components.page(self.store.rv)
         return await self.objects.list(call, options)
 
     def watch(self, call: Call, options: ListOptions, *, on_stop: OnStop | None = None) -> AsyncGenerator[Step, None]:
@@ -249,6 +257,16 @@ class ApiCore:
             "is attempting to grant RBAC permissions not currently held",
             details={"name": obj["metadata"]["name"], "group": resource.group, "kind": resource.plural},
         )
+
+
+async def _note_requester(call: Call, request: Object, old: Object | None) -> None:
+    """A certificate request says who made it; nobody says that of himself."""
+    if old is not None:
+        return
+    spec, user = request["spec"], call.user
+    for name in ("username", "uid", "groups", "extra"):
+        spec.pop(name, None)
+    spec |= user.info()
 
 
 def attributes(user: User, info: RequestInfo) -> Attributes:

@@ -140,10 +140,10 @@ class ApiServer:
         return User(name, (*groups, "system:authenticated"))
 
     def _form(self, request: HttpRequest, call: Call) -> Form:
-        form = negotiate(request.headers.get("Accept", ""))
-        if form.shape and not call.kind.is_stored:
-            return negotiate("")
-        return form
+        accept = request.headers.get("Accept", "")
+        if call.kind.verbs == ("create",):  # a review has no metadata to show apart, and no table
+            accept = ",".join(part for part in accept.split(",") if "as=" not in part) or "none"
+        return negotiate(accept)
 
     async def _verb(self, request: HttpRequest, call: Call, form: Form) -> HttpResponse:
         core, info = self._core, call.info

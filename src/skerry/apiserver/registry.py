@@ -10,27 +10,32 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from skerry.api import gvk
 from skerry.api.gvk import Resource
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
-_NAMESPACE_VERBS = tuple(verb for verb in ALL_VERBS if verb != "deletecollection")
-_CREATE = ("create",)
-_STATUS = ("get", "patch", "update")
 
 GROUP_ORDER = (
     "",
+    "apiregistration.k8s.io",
     "apps",
     "events.k8s.io",
     "authentication.k8s.io",
     "authorization.k8s.io",
+    "autoscaling",
+    "batch",
     "certificates.k8s.io",
+    "networking.k8s.io",
     "policy",
     "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
     "apiextensions.k8s.io",
     "scheduling.k8s.io",
     "coordination.k8s.io",
+    "node.k8s.io",
     "discovery.k8s.io",
+    "resource.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
 )
 """Order of built-in groups in discovery; CRD groups follow by name. It is kubectl's order of preference."""
 
@@ -40,7 +45,7 @@ class Subresource:
     """One subresource: its verbs, and the kind that it takes and gives when that differs from its parent's."""
 
     name: str
-    verbs: tuple[str, ...] = _STATUS
+    verbs: tuple[str, ...] = ("get", "patch", "update")
     group: str = ""
     version: str = ""
     kind: str = ""
@@ -97,7 +102,12 @@ class Kind:
 
     @property
     def is_stored(self) -> bool:
-        return "get" in self.verbs
+        return bool(self.storage)
+
+    @property
+    def is_watchable(self) -> bool:
+        """Whether its objects come and go, and can be followed."""
+        return "watch" in self.verbs
 
     @property
     def has_status(self) -> bool:
@@ -108,99 +118,21 @@ class Kind:
         return next((sub for sub in self.subresources if sub.name == name), None)
 
 
-def _kind(
-    resource: Resource,
-    *,
-    status: bool = False,
-    subs: Iterable[Subresource] = (),
-    short: str = "",
-    categories: tuple[str, ...] = (),
-    **flags: Any,
-) -> Kind:
-    subresources = (*((Subresource("status"),) if status else ()), *subs)
-    flags.setdefault("storage", resource.group_resource)
-    return Kind(
-        resource=resource,
-        singular=resource.kind.lower(),
-        short_names=tuple(short.split()),
-        categories=categories,
-        subresources=tuple(sorted(subresources, key=lambda sub: sub.name)),
-        **flags,
-    )
-
-
-def _review(group: str, plural: str, kind: str, *, namespaced: bool = False, version: str = "v1") -> Kind:
-    return _kind(Resource(group, version, plural, kind, namespaced), verbs=_CREATE, storage="")
-
-
-_SCALE = Subresource("scale", group="autoscaling", version="v1", kind="Scale")
-_ALL = ("all",)
-_GET = ("get",)
-
-
-def builtin_kinds() -> tuple[Kind, ...]:
-    """Every built-in row, in the order of discovery."""
-    return (
-        _kind(gvk.NAMESPACES, status=True, subs=[Subresource("finalize", ("update",))], short="ns",
-              verbs=_NAMESPACE_VERBS, returns_deleted=True),
-        _kind(gvk.NODES, status=True, short="no"),
-        _kind(
-            gvk.PODS, status=True, short="po", categories=_ALL, bumps_generation="spec", returns_deleted=True,
-            subs=[
-                Subresource("binding", _CREATE, kind="Binding"),
-                Subresource("eviction", _CREATE, "policy", "v1", "Eviction"),
-                Subresource("log", _GET),
-            ],
-        ),
-        _kind(gvk.CONFIGMAPS, short="cm"),
-        _kind(gvk.SECRETS),
-        _kind(gvk.SERVICES, status=True, short="svc", categories=_ALL, creates_on_update=True, returns_deleted=True),
-        _kind(Resource("", "v1", "endpoints", "Endpoints"), short="ep", creates_on_update=True),
-        _kind(gvk.EVENTS, short="ev", creates_on_update=True, storage="events"),
-        _kind(
-            gvk.SERVICEACCOUNTS, short="sa", returns_deleted=True,
-            subs=[Subresource("token", _CREATE, "authentication.k8s.io", "v1", "TokenRequest")],
-        ),
-        _kind(gvk.PERSISTENTVOLUMES, status=True, short="pv", returns_deleted=True),
-        _kind(gvk.PERSISTENTVOLUMECLAIMS, status=True, short="pvc", returns_deleted=True),
-        _kind(Resource("", "v1", "bindings", "Binding"), verbs=_CREATE, storage=""),
-        _kind(gvk.DEPLOYMENTS, status=True, short="deploy", categories=_ALL, bumps_generation="spec", subs=[_SCALE]),
-        _kind(gvk.REPLICASETS, status=True, short="rs", categories=_ALL, bumps_generation="spec", subs=[_SCALE]),
-        _kind(gvk.DAEMONSETS, status=True, short="ds", categories=_ALL, bumps_generation="spec"),
-        _kind(gvk.CONTROLLERREVISIONS),
-        _kind(Resource("events.k8s.io", "v1", "events", "Event"), short="ev", creates_on_update=True,
-              storage="events", view="events"),
-        _review("authentication.k8s.io", "tokenreviews", "TokenReview"),
-        _review("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview"),
-        # kubectl 1.27 asks who it is in the beta version only
-        _review("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", version="v1beta1"),
-        _review("authorization.k8s.io", "subjectaccessreviews", "SubjectAccessReview"),
-        _review("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
-        _review("authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview"),
-        _review("authorization.k8s.io", "localsubjectaccessreviews", "LocalSubjectAccessReview", namespaced=True),
-        _kind(gvk.ROLES, creates_on_update=True),
-        _kind(gvk.ROLEBINDINGS, creates_on_update=True),
-        _kind(gvk.CLUSTERROLES, creates_on_update=True),
-        _kind(gvk.CLUSTERROLEBINDINGS, creates_on_update=True),
-        _kind(gvk.CRDS, status=True, short="crd crds", categories=("api-extensions",), bumps_generation="spec",
-              needs_version_on_update=True),
-        _kind(Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False), short="pc",
-              bumps_generation="any"),
-        _kind(gvk.LEASES, creates_on_update=True, needs_version_on_update=True),
-        _kind(gvk.ENDPOINTSLICES, bumps_generation="any"),
-    )  # fmt: skip
-
-
 @dataclass(slots=True)
 class Registry:
-    """The rows that are served now. ``revision`` changes with every change of the table."""
+    """The rows that are served now. ``revision`` changes with every change of the table.
 
+    Args:
+        builtin: rows that are always served.
+    """
+
+    builtin: tuple[Kind, ...]
     _rows: dict[tuple[str, str, str], Kind] = field(default_factory=dict)
     _custom: dict[str, tuple[tuple[str, str, str], ...]] = field(default_factory=dict)
     revision: int = 0
 
     def __post_init__(self) -> None:
-        for kind in builtin_kinds():
+        for kind in self.builtin:
             self._rows[_place(kind)] = kind
 
     def find(self, group: str, version: str, plural: str) -> Kind | None:

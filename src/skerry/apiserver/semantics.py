@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from skerry.api.ages import age
 from skerry.api.field import FieldError, invalid, invalid_object
 from skerry.api.gvk import Object
 from skerry.api.kinds.rules import Rules
@@ -12,14 +13,14 @@ from skerry.api.patch import merge_patch, strategic_merge_patch
 from skerry.api.schema import Schema, SchemaTable, apply_defaults, find_unknown, prune
 from skerry.api.selectors import FieldTerm, LabelSelector, parse_fields, parse_labels
 from skerry.api.structural import compile_structural
-from skerry.api.table import age, columns, table_rows
+from skerry.api.table import columns, table_rows
 from skerry.api.validation import check_types, validate
 from skerry.apiserver.patch_growth import bounded_json_patch
 from skerry.apiserver.registry import Kind
 from skerry.apiserver.store.watch import Entry
 from skerry.base.regex import search
 
-_PARTIAL = ("status", "binding", "finalize")
+_PARTIAL = ("status", "binding", "finalize", "approval", "ephemeralcontainers", "resize", "eviction")
 """Subresources that write a part which the rules of the whole object would not let anybody change."""
 
 _SCHEMAS = ("items", "additionalProperties", "allOf", "anyOf", "oneOf", "not")

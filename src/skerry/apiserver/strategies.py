@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from skerry.api import gvk
 from skerry.api.gvk import Object
+from skerry.api.kinds import podparts
+from skerry.api.kinds.batch import select_own_pods
 from skerry.api.kinds.rules import pod_qos_class
 from skerry.apiserver.registry import Kind
 
@@ -21,6 +24,10 @@ SYSTEM_METADATA = (
     "deletionGracePeriodSeconds",
     "generation",
 )
+PARTS = ("status", "approval", "ephemeralcontainers", "resize")
+"""Subresources that are a part of the object."""
+
+_DECISIONS = ("Approved", "Denied")
 _STATUS_METADATA = ("labels", "annotations", "finalizers", "ownerReferences")
 _KEEPS_STATUS_ON_CREATE = ("nodes",)
 
@@ -54,15 +61,38 @@ def prepare_update(kind: Kind, obj: Object, old: Object) -> None:
         obj["metadata"]["generation"] = int(old["metadata"].get("generation", 0)) + 1
 
 
-def prepare_status_update(kind: Kind, obj: Object, old: Object) -> Object:
-    """The next state after a write to ``/status``: only the status counts, and a little metadata."""
+def prepare_part(kind: Kind, subresource: str, obj: Object, old: Object) -> Object:
+    """The next state after a write to one of ``PARTS``: only that part counts, and a little metadata.
+
+    Raises:
+        Invalid: a part that only grows would lose something.
+    """
     new = dict(old)
     new["metadata"] = dict(old["metadata"])
-    if kind.custom is None and kind.resource.group != "apps":
+    if subresource in ("status", "approval") and kind.custom is None and kind.resource.group != "apps":
         for name in _STATUS_METADATA:
             _take(name, new["metadata"], obj["metadata"])
-    _take("status", new, obj)
+    if subresource == "status":
+        _take("status", new, obj)
+        if kind.storage == gvk.CSRS.group_resource:
+            _take_conditions(new, old, keep=_DECISIONS)
+    elif subresource == "approval":
+        new["status"] = dict(old.get("status") or {})
+        _take("conditions", new["status"], obj.get("status") or {})
+    else:
+        new["spec"] = podparts.changed_spec(subresource, obj, old)
+        if is_bumped(kind, new, old):
+            new["metadata"]["generation"] = int(old["metadata"].get("generation", 0)) + 1
     return new
+
+
+def _take_conditions(new: Object, old: Object, *, keep: tuple[str, ...]) -> None:
+    """The signer writes certificates, the approver decides: conditions of these types stay as they are."""
+    before = [c for c in (old.get("status") or {}).get("conditions") or () if c.get("type") in keep]
+    given = [c for c in (new.get("status") or {}).get("conditions") or () if c.get("type") not in keep]
+    new["status"] = {**(new.get("status") or {}), "conditions": [*before, *given]}
+    if not new["status"]["conditions"]:
+        del new["status"]["conditions"]
 
 
 def mark_deleting(kind: Kind, obj: Object, *, timestamp: str, grace_s: int) -> None:
@@ -142,10 +172,6 @@ def _new_claim(obj: Object) -> None:
     obj["status"] = {"phase": "Pending"}
 
 
-def _new_service(obj: Object) -> None:
-    obj["status"] = {"loadBalancer": {}}
-
-
 def _new_crd(obj: Object) -> None:
     stored = [v["name"] for v in (obj.get("spec") or {}).get("versions") or () if v.get("storage")]
     obj["status"] = {"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}
@@ -158,17 +184,51 @@ def _next_crd(obj: Object, old: Object) -> None:
     obj["status"] = {**status, "storedVersions": [*known, *(name for name in stored if name not in known)]}
 
 
+def _new_budget(obj: Object) -> None:
+    obj["status"] = {"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0}
+
+
+def _new_load_balanced(obj: Object) -> None:
+    obj["status"] = {"loadBalancer": {}}
+
+
+def _new_replicated(obj: Object) -> None:
+    obj["status"] = {"replicas": 0}
+
+
+def _new_statefulset(obj: Object) -> None:
+    obj["status"] = {"replicas": 0, "availableReplicas": 0}
+
+
+def _new_daemonset(obj: Object) -> None:
+    names = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")
+    obj["status"] = dict.fromkeys(names, 0)
+
+
+def _next_request(obj: Object, old: Object) -> None:
+    """What is asked for, and by whom, never changes."""
+    obj["spec"] = old.get("spec") or {}
+
+
 _CREATE: dict[str, Callable[[Object], None]] = {
     "namespaces": _new_namespace,
     "pods": _new_pod,
     "persistentvolumes": _new_claim,
     "persistentvolumeclaims": _new_claim,
-    "services": _new_service,
+    "services": _new_load_balanced,
     "customresourcedefinitions": _new_crd,
+    "ingresses": _new_load_balanced,
+    "poddisruptionbudgets": _new_budget,
+    "replicasets": _new_replicated,
+    "replicationcontrollers": _new_replicated,
+    "statefulsets": _new_statefulset,
+    "daemonsets": _new_daemonset,
+    "jobs": select_own_pods,
 }
 _UPDATE: dict[str, Callable[[Object, Object], None]] = {
     "namespaces": _next_namespace,
     "customresourcedefinitions": _next_crd,
+    "certificatesigningrequests": _next_request,
 }
 
 

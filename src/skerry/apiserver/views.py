@@ -1,8 +1,12 @@
-"""Served forms that differ from the stored one (pure): ``events.k8s.io`` shows the core events under new names."""
+"""Served forms that differ from the stored one (pure).
+
+``events.k8s.io`` shows the core events under new names; ``autoscaling/v1`` shows the autoscalers of ``v2``.
+"""
 
 from __future__ import annotations
 
 from skerry.api.gvk import Object
+from skerry.api.kinds import autoscaling
 from skerry.apiserver.registry import Kind
 
 _EVENT_NAMES = (
@@ -18,16 +22,16 @@ _EVENT_NAMES = (
 
 def to_served(kind: Kind, stored: Object) -> Object:
     """The form that clients of this row see."""
-    if kind.view != "events":
-        return stored
-    return _renamed(stored, dict(_EVENT_NAMES))
+    if kind.view == "events":
+        return _renamed(stored, dict(_EVENT_NAMES))
+    return autoscaling.to_v1(stored) if kind.view == "autoscaling/v1" else stored
 
 
 def to_stored(kind: Kind, served: Object) -> Object:
     """The form that the store keeps."""
-    if kind.view != "events":
-        return served
-    return _renamed(served, {new: old for old, new in _EVENT_NAMES})
+    if kind.view == "events":
+        return _renamed(served, {new: old for old, new in _EVENT_NAMES})
+    return autoscaling.from_v1(served) if kind.view == "autoscaling/v1" else served
 
 
 def _renamed(obj: Object, names: dict[str, str]) -> Object:

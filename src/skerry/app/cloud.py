@@ -278,7 +278,8 @@ async def _listen(port: int, listen: Any) -> int:
 
 
 def _served(core: ApiCore) -> list[Resource]:
-    return [row.resource for row in core.registry if row.is_stored]
+    """Every stored resource once, in its preferred version."""
+    return list({row.storage: row.resource for row in reversed(list(core.registry)) if row.is_watchable}.values())
 
 
 def _device_routes(up: DeviceUp, down: DeviceDown) -> list[RouteEntry]:

@@ -43,7 +43,7 @@ async def test_discovery_in_every_form(api: Any) -> None:
     assert (status, body["kind"], body["versions"]) == (200, "APIVersions", ["v1"])
     status, body = await api.ask("GET", "/apis/")
     names = [group["name"] for group in body["groups"]]
-    assert names[:2] == ["apps", "events.k8s.io"]
+    assert names[:3] == ["apiregistration.k8s.io", "apps", "events.k8s.io"]
     status, body = await api.ask("GET", "/apis/apps/v1")
     assert {"deployments", "deployments/scale", "deployments/status"} <= {r["name"] for r in body["resources"]}
     status, body = await api.ask("GET", "/apis/nope")

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from skerry.api import gvk
+from skerry.api.ages import human_duration
 from skerry.api.gvk import Resource
 from skerry.api.jsonpath import find_values, parse_path
 from skerry.api.meta import rfc3339
 from skerry.api.status import BadRequest
-from skerry.api.table import columns, human_duration, table_rows, to_table
+from skerry.api.table import columns, table_rows, to_table
 
 NOW = 1_800_000_000.0
 DAY = 86_400

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 
 from skerry.api.field import FieldError
 from skerry.api.gvk import Object
-from skerry.api.kinds import access, cluster, core, definitions, podspec, workloads
+from skerry.api.kinds import (
+    access,
+    autoscaling,
+    batch,
+    cluster,
+    core,
+    definitions,
+    networking,
+    podspec,
+    resources,
+    workloads,
+)
 from skerry.api.kinds.objectmeta import NameCheck, metadata_errors, metadata_update_errors
 from skerry.api.names import dns_1035_label, dns_label, dns_subdomain, path_segment
 
@@ -91,7 +102,10 @@ class Rules:
 
 
 def _rows() -> dict[tuple[str, str], KindRules]:
-    apps, rbac = "apps", access.GROUP
+    return _core_rows() | _workload_rows() | _access_rows() | _network_rows() | _storage_rows() | _cluster_rows()
+
+
+def _core_rows() -> dict[tuple[str, str], KindRules]:
     return {
         ("", "Pod"): KindRules(
             podspec.default_pod, _pod_errors, podspec.pod_update_errors, checks_updates=False
@@ -110,6 +124,20 @@ def _rows() -> dict[tuple[str, str], KindRules]:
         ("events.k8s.io", "Event"): KindRules(_nothing, core.event_errors),
         ("", "PersistentVolume"): KindRules(core.default_volume, core.volume_errors),
         ("", "PersistentVolumeClaim"): KindRules(core.default_claim, core.claim_errors),
+        ("", "LimitRange"): KindRules(resources.default_limitrange, resources.limitrange_errors),
+        ("", "ResourceQuota"): KindRules(_nothing, resources.quota_errors, resources.quota_update_errors),
+        ("discovery.k8s.io", "EndpointSlice"): KindRules(
+            cluster.default_endpointslice, cluster.endpointslice_errors, cluster.endpointslice_update_errors
+        ),
+    }  # fmt: skip
+
+
+def _workload_rows() -> dict[tuple[str, str], KindRules]:
+    apps = "apps"
+    return {
+        ("", "ReplicationController"): KindRules(
+            workloads.default_replicationcontroller, workloads.replicationcontroller_errors
+        ),
         (apps, "Deployment"): KindRules(
             workloads.default_deployment, workloads.deployment_errors, workloads.selector_update_errors
         ),
@@ -119,16 +147,24 @@ def _rows() -> dict[tuple[str, str], KindRules]:
         (apps, "DaemonSet"): KindRules(
             workloads.default_daemonset, workloads.daemonset_errors, workloads.selector_update_errors
         ),
+        (apps, "StatefulSet"): KindRules(
+            workloads.default_statefulset, workloads.statefulset_errors, workloads.statefulset_update_errors
+        ),
         (apps, "ControllerRevision"): KindRules(
             _nothing, workloads.revision_errors, workloads.revision_update_errors
         ),
-        ("coordination.k8s.io", "Lease"): KindRules(_nothing, cluster.lease_errors),
-        ("discovery.k8s.io", "EndpointSlice"): KindRules(
-            cluster.default_endpointslice, cluster.endpointslice_errors, cluster.endpointslice_update_errors
+        ("batch", "Job"): KindRules(batch.default_job, batch.job_errors, batch.job_update_errors),
+        ("batch", "CronJob"): KindRules(batch.default_cronjob, batch.cronjob_errors),
+        ("autoscaling", "HorizontalPodAutoscaler"): KindRules(
+            autoscaling.default_autoscaler, autoscaling.autoscaler_errors
         ),
-        ("scheduling.k8s.io", "PriorityClass"): KindRules(
-            cluster.default_priorityclass, _no_errors, cluster.priorityclass_update_errors
-        ),
+        ("policy", "PodDisruptionBudget"): KindRules(_nothing, networking.budget_errors),
+    }  # fmt: skip
+
+
+def _access_rows() -> dict[tuple[str, str], KindRules]:
+    rbac = access.GROUP
+    return {
         (rbac, "Role"): KindRules(_nothing, access.role_errors, check_name=path_segment),
         (rbac, "ClusterRole"): KindRules(_nothing, access.clusterrole_errors, check_name=path_segment),
         (rbac, "RoleBinding"): KindRules(
@@ -136,6 +172,66 @@ def _rows() -> dict[tuple[str, str], KindRules]:
         ),
         (rbac, "ClusterRoleBinding"): KindRules(
             access.default_binding, access.clusterrolebinding_errors, access.binding_update_errors, path_segment
+        ),
+        ("certificates.k8s.io", "CertificateSigningRequest"): KindRules(
+            _nothing, resources.request_errors, check_name=path_segment
+        ),
+    }  # fmt: skip
+
+
+def _network_rows() -> dict[tuple[str, str], KindRules]:
+    group = "networking.k8s.io"
+    return {
+        (group, "Ingress"): KindRules(_nothing, networking.ingress_errors),
+        (group, "IngressClass"): KindRules(
+            networking.default_ingressclass, networking.ingressclass_errors, networking.ingressclass_update_errors
+        ),
+        (group, "NetworkPolicy"): KindRules(networking.default_networkpolicy, networking.networkpolicy_errors),
+        (group, "IPAddress"): KindRules(
+            _nothing, networking.ipaddress_errors, networking.ipaddress_update_errors, path_segment
+        ),
+        (group, "ServiceCIDR"): KindRules(
+            _nothing, networking.servicecidr_errors, networking.servicecidr_update_errors
+        ),
+    }  # fmt: skip
+
+
+def _storage_rows() -> dict[tuple[str, str], KindRules]:
+    group = "storage.k8s.io"
+    return {
+        (group, "StorageClass"): KindRules(
+            resources.default_storageclass, resources.storageclass_errors, resources.storageclass_update_errors
+        ),
+        (group, "CSIDriver"): KindRules(resources.default_csidriver),
+        (group, "CSIStorageCapacity"): KindRules(
+            _nothing, resources.capacity_errors, resources.capacity_update_errors
+        ),
+        (group, "VolumeAttachment"): KindRules(
+            _nothing, resources.attachment_errors, resources.attachment_update_errors
+        ),
+        (group, "VolumeAttributesClass"): KindRules(
+            _nothing, resources.attributesclass_errors, resources.attributesclass_update_errors
+        ),
+    }  # fmt: skip
+
+
+def _cluster_rows() -> dict[tuple[str, str], KindRules]:
+    return {
+        ("coordination.k8s.io", "Lease"): KindRules(_nothing, cluster.lease_errors),
+        ("scheduling.k8s.io", "PriorityClass"): KindRules(
+            cluster.default_priorityclass, _no_errors, cluster.priorityclass_update_errors
+        ),
+        ("node.k8s.io", "RuntimeClass"): KindRules(
+            _nothing, resources.runtimeclass_errors, resources.runtimeclass_update_errors
+        ),
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema"): KindRules(
+            resources.default_flowschema, resources.flowschema_errors, check_name=path_segment
+        ),
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): KindRules(
+            resources.default_prioritylevel, resources.prioritylevel_errors, check_name=path_segment
+        ),
+        ("apiregistration.k8s.io", "APIService"): KindRules(
+            _nothing, resources.apiservice_errors, check_name=path_segment
         ),
         ("apiextensions.k8s.io", "CustomResourceDefinition"): KindRules(
             definitions.default_crd, definitions.crd_errors, definitions.crd_update_errors

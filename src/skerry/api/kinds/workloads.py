@@ -1,4 +1,4 @@
-"""Deployment, ReplicaSet, DaemonSet, ControllerRevision, PodTemplate: defaults and validation.
+"""Deployment, ReplicaSet, ReplicationController, StatefulSet, DaemonSet, ControllerRevision, PodTemplate: their rules.
 
 Source: kubernetes pkg/apis/apps/{v1/defaults,validation/validation}.go (v1.36).
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from skerry.api.field import FieldError, forbidden, invalid, not_supported, required
 from skerry.api.gvk import Object
-from skerry.api.kinds.filling import fill, part
+from skerry.api.kinds.filling import fill, part, rows
 from skerry.api.kinds.podspec import default_spec, spec_errors
 from skerry.api.names import annotation_errors, label_errors
 from skerry.api.patch import json_equal
@@ -19,6 +19,12 @@ from skerry.api.status import BadRequest
 
 _NOT_NEGATIVE = "must be greater than or equal to 0"
 _IMMUTABLE = "field is immutable"
+_STATEFULSET_CHANGES = ("replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit",
+                        "persistentVolumeClaimRetentionPolicy", "minReadySeconds")  # fmt: skip
+_STATEFULSET_TEXT = (
+    "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', "
+    "'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
+)
 
 
 def default_deployment(obj: Object) -> None:
@@ -42,6 +48,40 @@ def default_replicaset(obj: Object) -> None:
     """Fill what an omitted field becomes."""
     spec = part(obj, "spec")
     fill(spec, "replicas", 1)
+    default_template(spec)
+
+
+def default_replicationcontroller(obj: Object) -> None:
+    """Fill what an omitted field becomes; selector and labels come from the template."""
+    spec = part(obj, "spec")
+    fill(spec, "replicas", 1)
+    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels")
+    if labels:
+        if not spec.get("selector"):
+            spec["selector"] = dict(labels)
+        meta = part(obj, "metadata")
+        if not meta.get("labels"):
+            meta["labels"] = dict(labels)
+    default_template(spec)
+
+
+def default_statefulset(obj: Object) -> None:
+    """Fill what an omitted field becomes."""
+    spec = part(obj, "spec")
+    fill(spec, "replicas", 1)
+    fill(spec, "revisionHistoryLimit", 10)
+    fill(spec, "podManagementPolicy", "OrderedReady")
+    strategy = part(spec, "updateStrategy")
+    fill(strategy, "type", "RollingUpdate")
+    if strategy["type"] == "RollingUpdate":
+        fill(part(strategy, "rollingUpdate"), "partition", 0)
+    kept = part(spec, "persistentVolumeClaimRetentionPolicy")
+    fill(kept, "whenDeleted", "Retain")
+    fill(kept, "whenScaled", "Retain")
+    for claim in rows(spec, "volumeClaimTemplates"):
+        claim["kind"], claim["apiVersion"] = "PersistentVolumeClaim", "v1"
+        fill(part(claim, "spec"), "volumeMode", "Filesystem")
+        fill(part(claim, "status"), "phase", "Pending")
     default_template(spec)
 
 
@@ -80,6 +120,38 @@ def deployment_errors(obj: Object) -> Iterator[FieldError]:
 def replicaset_errors(obj: Object) -> Iterator[FieldError]:
     """Everything wrong with a ReplicaSet's spec."""
     yield from _workload_errors(obj.get("spec") or {}, "replicaset")
+
+
+def replicationcontroller_errors(obj: Object) -> Iterator[FieldError]:
+    """Everything wrong with a ReplicationController's spec."""
+    spec = obj.get("spec") or {}
+    selector = spec.get("selector")
+    yield from _workload_errors(spec | {"selector": {"matchLabels": selector} if selector else None}, "controller")
+
+
+def statefulset_errors(obj: Object) -> Iterator[FieldError]:
+    """Everything wrong with a StatefulSet's spec."""
+    spec = obj.get("spec") or {}
+    yield from _workload_errors(spec, "statefulset")
+    policies = ("OrderedReady", "Parallel")
+    if spec.get("podManagementPolicy") not in policies:
+        yield not_supported("spec.podManagementPolicy", spec.get("podManagementPolicy") or "", policies)
+    strategy = spec.get("updateStrategy") or {}
+    if strategy.get("type") not in ("OnDelete", "RollingUpdate"):
+        yield not_supported("spec.updateStrategy.type", strategy.get("type") or "", ("OnDelete", "RollingUpdate"))
+    partition = (strategy.get("rollingUpdate") or {}).get("partition") or 0
+    if partition < 0:
+        yield invalid("spec.updateStrategy.rollingUpdate.partition", partition, _NOT_NEGATIVE)
+
+
+def statefulset_update_errors(obj: Object, old: Object) -> Iterator[FieldError]:
+    """Only a few fields of a StatefulSet's spec may change."""
+    new, before = dict(obj.get("spec") or {}), dict(old.get("spec") or {})
+    for name in _STATEFULSET_CHANGES:
+        new.pop(name, None)
+        before.pop(name, None)
+    if not json_equal(new, before):
+        yield forbidden("spec", _STATEFULSET_TEXT)
 
 
 def daemonset_errors(obj: Object) -> Iterator[FieldError]:

@@ -334,8 +334,8 @@ class Objects:
         request = self._request(call, "update", entry.key, obj, old)
         await self._admission.mutate(request)
         obj = request.obj
-        if subresource == "status":
-            obj = strategies.prepare_status_update(kind, obj, old)
+        if subresource in strategies.PARTS:
+            obj = strategies.prepare_part(kind, subresource, obj, old)
         else:
             strategies.prepare_update(kind, obj, old)
         if managed is None:

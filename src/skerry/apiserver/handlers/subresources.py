@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from skerry.api.gvk import Object
-from skerry.api.status import BadRequest, TooManyRequests, conflict, not_found
+from skerry.api.status import BadRequest, conflict, not_found
 from skerry.apiserver.auth.authn import MAX_TOKEN_S, MIN_TOKEN_S, ServiceAccountTokens
 from skerry.apiserver.calls import Answer, Call
 from skerry.apiserver.handlers.apply import Applies
-from skerry.apiserver.handlers.bodies import DeleteOptions, delete_options
 from skerry.apiserver.handlers.crud import Objects
+from skerry.apiserver.handlers.eviction import Eviction
 from skerry.apiserver.request_info import invalid_options
 from skerry.apiserver.store.log import Key
 from skerry.apiserver.store.watch import Entry
@@ -37,6 +37,7 @@ class Subresources:
         self._applies = applies
         self._tokens = tokens
         self._clock = clock
+        self._eviction = Eviction(objects)
 
     async def get(self, call: Call) -> Answer:
         """GET of ``scale``."""
@@ -123,23 +124,8 @@ class Subresources:
         return Answer(201, obj=dict(_SUCCESS))
 
     async def _evict(self, call: Call, eviction: Object) -> Answer:
-        entry = self._objects.find(call)
-        options = delete_options({**(eviction.get("deleteOptions") or {}), "kind": "DeleteOptions"}, {})
-        if call.options.is_dry_run:
-            options = DeleteOptions(is_dry_run=True)
-        if self._is_protected(entry):
-            raise TooManyRequests(
-                "Cannot evict pod as it would violate the pod's disruption budget.",
-                details={
-                    "causes": [{"reason": "DisruptionBudget", "message": "The disruption budget allows no eviction"}]
-                },
-            )
-        await self._objects.delete(call, options)
+        await self._eviction.run(call, eviction)
         return Answer(201, obj=dict(_SUCCESS))
-
-    def _is_protected(self, entry: Entry) -> bool:
-        """PodDisruptionBudgets are not served, so nothing is protected by one."""
-        return False
 
     def _token(self, call: Call, request: Object) -> Answer:
         entry = self._objects.find(call)
