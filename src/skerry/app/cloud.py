@@ -19,6 +19,7 @@ import uvloop
 from skerry import __version__
 from skerry.api import crds
 from skerry.api.config import cloud as kind
+from skerry.api.config import cloudcore
 from skerry.api.config.cloud import CloudConfig, port_plan
 from skerry.api.gvk import DEVICEMODELS, DEVICES, Resource
 from skerry.apiserver.auth.authn import MASTERS, User
@@ -28,6 +29,7 @@ from skerry.apiserver.local import LocalKubeApi
 from skerry.app import output, pki
 from skerry.app.backup import DATABASE, ScheduledBackups
 from skerry.app.cloud_controllers import start_controllers
+from skerry.app.config_files import read_any
 from skerry.app.places import cloud_data
 from skerry.base import conf, json
 from skerry.base.aio.clock import SystemClock
@@ -73,7 +75,9 @@ def main(*, config_file: Path | None, flags: Mapping[str, Any], as_json: bool) -
 
 def load_config(config_file: Path | None, flags: Mapping[str, Any]) -> CloudConfig:
     """Defaults, the file, the environment, the flags."""
-    found = conf.read_file(config_file, kind=kind.KIND, api_version=kind.API_VERSION) if config_file else {}
+    found: dict[str, Any] = {}
+    if config_file:
+        found = read_any(config_file, kind=kind.KIND, api_version=kind.API_VERSION, table=cloudcore)
     found.setdefault("data", str(cloud_data(flags.get("data"))))
     config = conf.build(
         CloudConfig, file=found, file_name=str(config_file or "defaults"), environment=os.environ,

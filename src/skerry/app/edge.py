@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from skerry.api.config import edge as kind
+from skerry.api.config import edgecore
 from skerry.api.config.edge import EdgeConfig
 from skerry.app import output
+from skerry.app.config_files import read_any
 from skerry.app.edge_devices import DeviceParts
 from skerry.app.edge_pods import PodParts
 from skerry.app.places import edge_data, socket_directory
@@ -68,7 +70,9 @@ def main(*, config_file: Path | None, flags: Mapping[str, Any], as_json: bool) -
 def load_config(config_file: Path | None, flags: Mapping[str, Any]) -> EdgeConfig:
     """Defaults, the file (or the one that the join wrote), the environment, the flags."""
     file = config_file or edge_data(flags.get("data")) / "edge.yaml"
-    found = conf.read_file(file, kind=kind.KIND, api_version=kind.API_VERSION) if config_file or file.exists() else {}
+    found: dict[str, Any] = {}
+    if config_file or file.exists():
+        found = read_any(file, kind=kind.KIND, api_version=kind.API_VERSION, table=edgecore)
     found.setdefault("data", str(edge_data(flags.get("data"))))
     return conf.build(
         EdgeConfig, file=found, file_name=str(file), environment=os.environ, prefix=kind.ENVIRONMENT_PREFIX, flags=flags

@@ -255,6 +255,11 @@ def _care(commands: Any) -> None:
     show.add_argument("side", choices=("cloud", "edge"))
     check = _command(config, "check", _config_check, "check a configuration file", "skerry config check edge.yaml")
     check.add_argument("file", type=Path)
+    convert = _command(
+        config, "convert", _config_convert, "write our configuration for KubeEdge's, with what becomes of each key",
+        "skerry config convert /etc/kubeedge/config/edgecore.yaml",
+    )  # fmt: skip
+    convert.add_argument("file", type=Path, help="cloudcore.yaml or edgecore.yaml")
     _command(commands, "version", _version, "versions of Skerry and of what it speaks", "skerry version -o json")
 
 
@@ -538,6 +543,12 @@ def _config_check(args: argparse.Namespace) -> int:
     from skerry.app import settings
 
     return settings.check(file=args.file, environment=os.environ, as_json=args.output == "json")
+
+
+def _config_convert(args: argparse.Namespace) -> int:
+    from skerry.app import settings
+
+    return settings.convert(file=args.file, as_json=args.output == "json")
 
 
 def _version(args: argparse.Namespace) -> int:
