@@ -105,10 +105,10 @@ class Site:
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Start the cloud, join, put proxies on the way, start the agent, wait until its node is ready."""
-        stack.push_async_callback(self._close)
+        stack.push_async_callback(self.close)
         await self.cloud.start()
-        token = await self._told("token", "create", "--node", self.node, "--data", str(self.data / "cloud"))
-        await self._told(
+        token = await self.told("token", "create", "--node", self.node, "--data", str(self.data / "cloud"))
+        await self.told(
             "join", token["join"]["address"], "--token", token["token"], "--node", self.node, *self._runtime,
             "--data", str(self.edge_data), "--no-service",
         )  # fmt: skip
@@ -133,9 +133,10 @@ class Site:
     async def reset(self) -> None:
         """Stop the agent, end its pods, forget the join."""
         await self.agent.stop()
-        await self._told("reset", "--data", str(self.edge_data), "--yes")
+        await self.told("reset", "--data", str(self.edge_data), "--yes")
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """Stop agent and cloud."""
         if self._transport is not None:
             await self._transport.aclose()
         await self.agent.stop()
@@ -165,7 +166,8 @@ class Site:
         ready = conditions.get("Ready", {})
         return "" if ready.get("status") == "True" else f"the node is not ready: {ready.get('message')}"
 
-    async def _told(self, *arguments: str) -> Any:
+    async def told(self, *arguments: str) -> Any:
+        """Run a ``skerry`` command to its end; what it said as JSON."""
         child = self._child(arguments[0], [*arguments, "-o", "json"])
         answer = await child.start()
         await child.wait()
