@@ -6,8 +6,6 @@ the one of ``SKERRY_ETCD`` if that runs with plain flags, else Debian's package.
 
 from __future__ import annotations
 
-import asyncio
-import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from tests.parts import Part, PartMissing, fetch
 from skerry.api.crds import crd_manifests
 from skerry.api.gvk import CRDS, SERVICEACCOUNTS
 from skerry.app import pki
+from skerry.base import x509
 from skerry.kube import kubeconfig as credentials
 from skerry.kube.http import HttpKubeApi, HttpTransport
 from skerry.testing.site import until
@@ -33,6 +32,7 @@ class Cluster:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._files = pki.prepare(directory / "pki", hosts=("127.0.0.1", "10.0.0.1"))
+        x509.save(x509.new_ca("tokens"), self._files.directory / "sa.crt", self._files.token_key)
         self._port = free_port()
         self.kubeconfig = directory / "admin.kubeconfig"
         pki.write_kubeconfig(self.kubeconfig, self._files, server=f"https://127.0.0.1:{self._port}")
@@ -89,7 +89,8 @@ class Cluster:
         files = self._files
         command = [
             str(binary("SKERRY_KUBE_APISERVER")), "--etcd-servers", f"http://127.0.0.1:{etcd}",
-            "--bind-address", "127.0.0.1", "--secure-port", str(self._port), "--cert-dir", str(self._directory / "certs"),
+            "--bind-address", "127.0.0.1", "--secure-port", str(self._port),
+            "--cert-dir", str(self._directory / "certs"),
             "--tls-cert-file", str(files.cert), "--tls-private-key-file", str(files.key),
             "--client-ca-file", str(files.ca_cert), "--service-cluster-ip-range", "10.0.0.0/24",
             "--service-account-issuer", "https://kubernetes.default.svc.cluster.local",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,8 +35,6 @@ class GoCloud:
     async def token(self, api: KubeApi) -> str:
         """Its join token, once it has made one."""
         secret = await api.get(SECRETS, "tokensecret", namespace="kubeedge")
-        import base64
-
         return base64.b64decode(secret["data"]["tokendata"]).decode()
 
     def _config(self, directory: Path, kubeconfig: Path, authorization: bool) -> Mapping[str, Any]:
