@@ -42,7 +42,8 @@ from skerry.edge.node.status import Vitals
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
-from skerry.edge.store.rowcodec import PlainCodec
+from skerry.edge.store.rowcodec import SealingCodec
+from skerry.edge.store.rowkey import row_key
 from skerry.edge.sync.drain import Drain
 from skerry.edge.sync.inbox import Inbox
 from skerry.edge.sync.remote import ObjectSource, Remote, TokenSource
@@ -125,7 +126,7 @@ class EdgeAgent:
         self._files = CertificateFiles(config.data / "certs")
         self.metrics = Registry()
         self.database = open_database(config.data)
-        self.objects = EdgeObjects(self.database, codec=PlainCodec(), clock=self._clock)
+        self.objects = EdgeObjects(self.database, codec=SealingCodec(row_key(config.data)), clock=self._clock)
         self.outbox = EdgeOutbox(self.database, clock=self._clock)
         hubs = [(str(host), int(port)) for host, port in joined["hubs"]]
         self.link = DialledLink(hubs, node=self.node, files=self._files, clock=self._clock)

@@ -30,7 +30,7 @@ from skerry.edge.devices.mapper import BuiltinMappers, KeeperSink
 from skerry.edge.devices.mappers.modbus import ModbusDrivers
 from skerry.edge.link.ports import Offline
 from skerry.edge.store.objects import EdgeObjects
-from skerry.edge.store.rowcodec import PlainCodec
+from skerry.edge.store.rowcodec import SealingCodec
 from skerry.edge.sync.drain import Drain
 from skerry.kube.informer import Informer
 from skerry.wire.kubeedge.envelope import Envelope, decode, encode
@@ -154,7 +154,7 @@ async def trip(tmp_path: Path) -> AsyncIterator[Trip]:
         tasks = await stack.enter_async_context(Supervisor("trip"))
         desk = Desk(tmp_path, gather_s=0.02)
         stack.push_async_callback(desk.aclose)
-        objects = EdgeObjects(desk.database, codec=PlainCodec(), clock=SystemClock())
+        objects = EdgeObjects(desk.database, codec=SealingCodec(bytes(32)), clock=SystemClock())
         desk.catalog.follow(objects)
         devices, models = Informer(api, DEVICES), Informer(api, DEVICEMODELS)
         up = DeviceUp(api=api, devices=devices)

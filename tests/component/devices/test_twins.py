@@ -16,7 +16,7 @@ from skerry.edge.devices.catalog import Catalog
 from skerry.edge.devices.reduce import Device, Reading
 from skerry.edge.devices.twins import DeviceUnknown
 from skerry.edge.store.objects import EdgeObjects
-from skerry.edge.store.rowcodec import PlainCodec
+from skerry.edge.store.rowcodec import SealingCodec
 from skerry.wire.kubeedge import twin as docs
 from skerry.wire.kubeedge.twin import Member, Value
 
@@ -148,7 +148,7 @@ async def test_nobody_injects_what_only_the_cloud_may_say(desk: Desk) -> None:
 
 
 async def test_the_catalog_follows_the_object_store(desk: Desk) -> None:
-    objects = EdgeObjects(desk.database, codec=PlainCodec(), clock=SystemClock())
+    objects = EdgeObjects(desk.database, codec=SealingCodec(bytes(32)), clock=SystemClock())
     await objects.put("default/devicemodel/thermo", model(TEMPERATURE, SETPOINT))
     await objects.put("default/configmap/x", {"metadata": {}})
     catalog = Catalog()

@@ -15,7 +15,7 @@ from skerry.edge.pods.worker import Tools
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
-from skerry.edge.store.rowcodec import PlainCodec
+from skerry.edge.store.rowcodec import SealingCodec
 from skerry.runtime.ports import ImageStore, PodRuntime
 from skerry.runtime.volumes import Volumes
 
@@ -58,7 +58,7 @@ class Desk:
         self.directory = directory
         self.runtime = runtime
         self.database = open_database(directory)
-        self.objects = EdgeObjects(self.database, codec=PlainCodec(), clock=self.clock)
+        self.objects = EdgeObjects(self.database, codec=SealingCodec(bytes(32)), clock=self.clock)
         self.outbox = EdgeOutbox(self.database, clock=self.clock)
         self.tokens = Tokens()
         observer = Observer(runtime)

@@ -30,7 +30,7 @@ from skerry.edge.node.status import Vitals
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
-from skerry.edge.store.rowcodec import PlainCodec
+from skerry.edge.store.rowcodec import SealingCodec
 from skerry.edge.sync.drain import Drain
 from skerry.edge.sync.inbox import Inbox
 from skerry.edge.sync.remote import Remote
@@ -55,7 +55,7 @@ class Agent:
         folder.mkdir(exist_ok=True)
         clock = SystemClock()
         self.database = open_database(folder)
-        self.objects = EdgeObjects(self.database, codec=PlainCodec(), clock=clock)
+        self.objects = EdgeObjects(self.database, codec=SealingCodec(bytes(32)), clock=clock)
         self.outbox = EdgeOutbox(self.database, clock=clock)
         self.link = DialledLink([("127.0.0.1", port)], node=NODE, files=files, clock=clock, liveness=liveness)
         self.link.on_envelope(Inbox(self.objects, link=self.link, handlers={}).take)
@@ -138,7 +138,7 @@ async def test_an_object_is_stored_acknowledged_and_not_sent_again(
         while any(link.waiting for link in kit.hub.connected()):
             await asyncio.sleep(0)
     again = open_database(tmp_path / "data")
-    kept = EdgeObjects(again, codec=PlainCodec(), clock=SystemClock())
+    kept = EdgeObjects(again, codec=SealingCodec(bytes(32)), clock=SystemClock())
     assert set(kept.list("pod")) == {"default/pod/web"}
     again.close()
 

@@ -14,7 +14,7 @@ from skerry.base.aio.clock import SystemClock
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
-from skerry.edge.store.rowcodec import PlainCodec
+from skerry.edge.store.rowcodec import SealingCodec
 
 _SEED = 20_260
 _ROUNDS = 30
@@ -26,7 +26,7 @@ from skerry.base.files import write_atomic
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
-from skerry.edge.store.rowcodec import PlainCodec
+from skerry.edge.store.rowcodec import SealingCodec
 from skerry.wire.kubeedge.envelope import Envelope
 
 def tell(*what):
@@ -63,7 +63,7 @@ async def main(directory, rounds, seed):
     dice = random.Random(seed)
     database = open_database(directory)
     await database.write(lambda connection: connection.execute("PRAGMA wal_autocheckpoint=60"))
-    objects = EdgeObjects(database, codec=PlainCodec(), clock=SystemClock())
+    objects = EdgeObjects(database, codec=SealingCodec(bytes(32)), clock=SystemClock())
     outbox = EdgeOutbox(database, clock=SystemClock())
     work = [objects_of(objects, f"p{n}", random.Random(dice.random()), rounds) for n in range(3)]
     work += [statuses_of(outbox, f"p{n}", random.Random(dice.random()), rounds) for n in range(3)]
@@ -98,7 +98,7 @@ def _allowed(told: list[str]) -> dict[str, set[str | None]]:
 def _found(directory: Path) -> dict[str, str]:
     database = open_database(directory)
     try:
-        objects = EdgeObjects(database, codec=PlainCodec(), clock=SystemClock())
+        objects = EdgeObjects(database, codec=SealingCodec(bytes(32)), clock=SystemClock())
         outbox = EdgeOutbox(database, clock=SystemClock())
         found = {key: str(pod["metadata"]["resourceVersion"]) for key, pod in objects.list("pod").items()}
         found |= {entry.key: str(entry.envelope.content) for entry in outbox.entries(limit=1000)}

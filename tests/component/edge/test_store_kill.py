@@ -11,7 +11,7 @@ from skerry.base.aio.clock import SystemClock
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
-from skerry.edge.store.rowcodec import PlainCodec
+from skerry.edge.store.rowcodec import SealingCodec
 
 _WRITER = """
 import asyncio, itertools, sys
@@ -20,12 +20,12 @@ from skerry.base.aio.clock import SystemClock
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
-from skerry.edge.store.rowcodec import PlainCodec
+from skerry.edge.store.rowcodec import SealingCodec
 from skerry.wire.kubeedge.envelope import Envelope
 
 async def main():
     database = open_database(Path(sys.argv[1]))
-    objects = EdgeObjects(database, codec=PlainCodec(), clock=SystemClock())
+    objects = EdgeObjects(database, codec=SealingCodec(bytes(32)), clock=SystemClock())
     outbox = EdgeOutbox(database, clock=SystemClock())
     for number in itertools.count():
         await objects.put(f"default/pod/p{number}", {"metadata": {"name": f"p{number}", "resourceVersion": "1"}})
@@ -48,7 +48,7 @@ async def test_nothing_acknowledged_is_lost_by_a_kill(tmp_path: Path) -> None:
     await child.wait()
     acknowledged = 40 + rest.count(b"\n")
     database = open_database(tmp_path)
-    objects = EdgeObjects(database, codec=PlainCodec(), clock=SystemClock())
+    objects = EdgeObjects(database, codec=SealingCodec(bytes(32)), clock=SystemClock())
     outbox = EdgeOutbox(database, clock=SystemClock())
     try:
         assert {f"default/pod/p{n}" for n in range(acknowledged)} <= set(objects.list("pod"))
@@ -59,7 +59,7 @@ async def test_nothing_acknowledged_is_lost_by_a_kill(tmp_path: Path) -> None:
 
 async def test_a_cancelled_caller_leaves_memory_and_disk_alike(tmp_path: Path) -> None:
     database = open_database(tmp_path)
-    objects = EdgeObjects(database, codec=PlainCodec(), clock=SystemClock())
+    objects = EdgeObjects(database, codec=SealingCodec(bytes(32)), clock=SystemClock())
     key = "default/configmap/a"
     put = asyncio.ensure_future(objects.put(key, {"metadata": {"name": "a", "uid": "u", "resourceVersion": "5"}}))
     await asyncio.sleep(0)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from skerry.api.gvk import Object
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import shielded
+from skerry.base.errors import StoreError
 from skerry.base.obs.log import get_log
 from skerry.base.sqlite import Database
 from skerry.edge.store import rowcodec
@@ -45,11 +46,26 @@ class EdgeObjects:
         self._stored_at_s: dict[str, float] = {}
         self._handlers: list[Callable[[Change], None]] = []
         self._order = asyncio.Lock()
-        for key, kind, body, stored_at_s in database.read("SELECT key, type, body, stored_at FROM object"):
-            value = rowcodec.decode(codec, kind, key, body)
+        self._load()
+
+    def _load(self) -> None:
+        """Read every row. One that cannot be opened is dropped: the cloud sends it again after the registration."""
+        plain: list[tuple[bytes, str]] = []
+        lost: list[tuple[str]] = []
+        for key, kind, body, stored_at_s in self._database.read("SELECT key, type, body, stored_at FROM object"):
+            try:
+                value = rowcodec.decode(self._codec, kind, key, body)
+            except StoreError as exc:
+                log.warning("store.row_lost", key=key, why=exc.explained())
+                lost.append((key,))
+                continue
             if isinstance(value, dict):
                 self._by_key[key] = value
                 self._stored_at_s[key] = stored_at_s
+            if rowcodec.is_plain(kind, body):
+                plain.append((rowcodec.encode(self._codec, kind, key, value), key))
+        if plain or lost:
+            self._database.write_blocking(lambda connection: _mend(connection, plain, lost))
 
     def subscribe(self, handler: Callable[[Change], None]) -> None:
         """Tell ``handler`` of every change from now on, after its commit, in order. It must not block."""
@@ -150,6 +166,11 @@ class EdgeObjects:
     def _tell(self, change: Change) -> None:
         for handler in self._handlers:
             handler(change)
+
+
+def _mend(connection: sqlite3.Connection, sealed: list[tuple[bytes, str]], lost: list[tuple[str]]) -> None:
+    connection.executemany("UPDATE object SET body = ? WHERE key = ?", sealed)
+    connection.executemany("DELETE FROM object WHERE key = ?", lost)
 
 
 def type_of(key: str) -> str:

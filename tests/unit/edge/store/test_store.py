@@ -8,12 +8,12 @@ from skerry.base.sqlite import Database
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import Change, EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
-from skerry.edge.store.rowcodec import PlainCodec
+from skerry.edge.store.rowcodec import SealingCodec
 from skerry.wire.kubeedge.envelope import Envelope
 
 
 def objects(database: Database) -> EdgeObjects:
-    return EdgeObjects(database, codec=PlainCodec(), clock=SystemClock())
+    return EdgeObjects(database, codec=SealingCodec(bytes(32)), clock=SystemClock())
 
 
 def obj(version: str, uid: str = "u1", **more: Any) -> dict[str, Any]:
@@ -97,3 +97,46 @@ async def test_facts_are_kept(database: Database) -> None:
     await store.remember("cluster", "a")
     await store.remember("cluster", "b")
     assert store.fact("cluster") == "b"
+
+
+SECRET = "default/secret/s"
+
+
+async def test_secrets_and_tokens_are_unreadable_on_the_disk(database: Database, tmp_path: Path) -> None:
+    store = objects(database)
+    await store.put(SECRET, obj("1", data={"k": "cGFzc3dvcmQtb2YtdGhlLXBsYW50"}))
+    await store.put("default/serviceaccounttoken/default|u1||3600", {"metadata": {}, "token": "eyJ-the-token"})
+    await store.put(KEY, obj("1", data={"k": "readable"}))
+    on_disk = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"readable" in on_disk
+    assert b"cGFzc3dvcmQtb2YtdGhlLXBsYW50" not in on_disk and b"eyJ-the-token" not in on_disk
+
+
+async def test_rows_of_another_key_are_dropped_and_the_others_stay(database: Database) -> None:
+    store = objects(database)
+    await store.put(SECRET, obj("1"))
+    await store.put(KEY, obj("1"))
+    other = EdgeObjects(database, codec=SealingCodec(b"\x01" * 32), clock=SystemClock())
+    assert other.get(SECRET) is None and other.get(KEY) == obj("1")
+    assert objects(database).get(SECRET) is None
+    await other.put(SECRET, obj("1"))
+    assert other.get(SECRET) == obj("1")
+
+
+async def test_a_body_moved_to_another_row_is_not_taken(database: Database) -> None:
+    store = objects(database)
+    await store.put(SECRET, obj("1", data={"k": "b25l"}))
+    await store.put("default/secret/t", obj("1", data={"k": "dHdv"}))
+    swap = "UPDATE object SET body = (SELECT body FROM object WHERE key = ?) WHERE key = ?"
+    await database.write(lambda connection: connection.execute(swap, (SECRET, "default/secret/t")))
+    again = objects(database)
+    assert again.get(SECRET) is not None and again.get("default/secret/t") is None
+
+
+async def test_plain_rows_of_an_older_store_are_read_and_sealed(database: Database) -> None:
+    body = b'\x00{"metadata":{"name":"a","uid":"u1","resourceVersion":"1"}}'
+    insert = "INSERT INTO object VALUES (?, 'secret', 'u1', '1', ?, 0)"
+    await database.write(lambda connection: connection.execute(insert, (SECRET, body)))
+    assert objects(database).get(SECRET) == obj("1")
+    [(stored,)] = database.read("SELECT body FROM object WHERE key = ?", (SECRET,))
+    assert stored[:1] == b"\x01" and objects(database).get(SECRET) == obj("1")
