@@ -308,6 +308,26 @@ class Containerd:
         self._wait_until_up()
         if self._has_images:
             self._import_images()
+            self._has_images = False  # a second start finds them
+
+    def reboot(self) -> None:
+        """What a power cut and a boot do: the daemon, shims and containers are gone, and with them everything below
+        ``/run``: the state directory, network namespaces, the bridge. ``start()`` brings the daemon back."""
+        addresses = [_shim_socket(path) for path in self._bundles()]
+        ids = [path.name for path in self._bundles()]
+        if self._process is not None:
+            self.kill()
+        self._kill_shims()
+        self._unmount()
+        for address in addresses:
+            if address is not None:
+                address.unlink(missing_ok=True)
+        shutil.rmtree(self.directory / "state")
+        shutil.rmtree(self.directory / "runc", ignore_errors=True)
+        self.socket.unlink(missing_ok=True)
+        _remove_cgroups(ids)
+        if Path(f"/sys/class/net/{self.bridge}").exists():
+            subprocess.run(["ip", "link", "del", self.bridge], check=False, capture_output=True)
 
     def kill(self) -> None:
         """SIGKILL the daemon; containers keep running. ``start()`` brings it back."""

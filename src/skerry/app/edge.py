@@ -19,7 +19,7 @@ from skerry.api.config.edge import EdgeConfig
 from skerry.app import output
 from skerry.app.config_files import read_any
 from skerry.app.edge_devices import DeviceParts
-from skerry.app.edge_pods import PodParts
+from skerry.app.edge_pods import SETTLED, PodParts
 from skerry.app.places import edge_data, socket_directory
 from skerry.app.runtimes import open_runtime
 from skerry.base import conf, json
@@ -57,6 +57,8 @@ NODE_FILE = "node.json"
 RUN_FILE = "run.json"
 STATUS_FILE = "status.json"
 _WINDOW_BYTES = 256 * 1024
+_ENGINE = "engine"
+_QUIET_S = 20.0
 
 
 def main(*, config_file: Path | None, flags: Mapping[str, Any], as_json: bool) -> int:
@@ -142,7 +144,7 @@ class EdgeAgent:
         supervisor = await stack.enter_async_context(Supervisor("agent", clock=self._clock))
         self.runtime = await open_runtime(self.config, self._joined)
         stack.push_async_callback(self.runtime.pods.aclose)
-        engine = (await self.runtime.describe())[0].partition("://")[0] or self.runtime.kind
+        engine = await self._engine_name()
         self.pods = PodParts(
             self.config, engine=engine, node=self.node, node_ip=self._address, runtime=self.runtime,
             objects=self.objects, outbox=self.outbox, sources=ObjectSource(self.objects, self.remote),
@@ -157,12 +159,13 @@ class EdgeAgent:
         await self.pods.start(stack)
         await self.devices.start(stack)
         kubelet_socket = await self._serve_kubelet(stack)
-        self._start_node(supervisor)
+        keeper = self._start_node(supervisor)
         self._start_tunnels(supervisor, kubelet_socket)
         supervisor.keep("drain", self.drain.run)
         supervisor.keep("link", self.link.run)
         supervisor.keep("certificate", self._keep_certificate)
         supervisor.keep("status-file", self._tell_status)
+        supervisor.detach("settle", self._settle(keeper))
         return {
             "ready": True,
             "node": self.node,
@@ -187,17 +190,43 @@ class EdgeAgent:
             await door.listen_tcp("127.0.0.1", self.config.kubelet_port)
         return path
 
-    def _start_node(self, supervisor: Supervisor) -> None:
+    async def _engine_name(self) -> str:
+        """Prefix of container ids; remembered, for an engine that comes up after the agent."""
+        name = (await self.runtime.describe())[0].partition("://")[0]
+        if name and name != self.objects.fact(_ENGINE):
+            await self.objects.remember(_ENGINE, name)
+        return name or self.objects.fact(_ENGINE) or ("containerd" if self.runtime.kind == "cri" else "process")
+
+    async def _settle(self, keeper: NodeKeeper) -> None:
+        """Find out when a new store holds all that belongs to this node: registered, and a while nothing new came."""
+        if self.objects.fact(SETTLED):
+            return
+        changed_s = self._clock.monotonic_s()
+
+        def changed(_: object = None) -> None:
+            nonlocal changed_s
+            changed_s = self._clock.monotonic_s()
+
+        self.objects.subscribe(changed)
+        self.link.on_state(changed)
+        while not keeper.is_registered or self._clock.monotonic_s() - changed_s < _QUIET_S:
+            await self._clock.sleep(1.0)
+        await self.objects.remember(SETTLED, "yes")
+        log.info("store.settled", objects=self.objects.count())
+
+    def _start_node(self, supervisor: Supervisor) -> NodeKeeper:
         facts = machine.read_machine(self.node, labels=self.config.labels, taints=())
         keeper = NodeKeeper(facts, remote=self.remote, read_vitals=self._vitals, clock=self._clock)
 
         def changed(is_up: bool) -> None:
             if is_up:
                 keeper.reconnected()
+                self.pods.reconnected()
 
         self.link.on_state(changed)
         supervisor.keep("node-status", keeper.run_status)
         supervisor.keep("node-lease", keeper.run_lease)
+        return keeper
 
     async def _vitals(self) -> Vitals:
         total, free = machine.disk(self.config.data)

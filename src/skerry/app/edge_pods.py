@@ -19,6 +19,9 @@ from skerry.edge.store.outbox import EdgeOutbox
 from skerry.edge.sync.remote import ObjectSource, TokenSource
 from skerry.runtime.volumes import Volumes
 
+SETTLED = "settled"
+"""Fact of the store: the cloud has told it all that belongs to this node."""
+
 
 class PodParts:
     """Builds and runs the pod duty."""
@@ -44,7 +47,9 @@ class PodParts:
             node=NodeView(node_ip, engine), directory=make_private_dir(config.data / "pods"),
             log_directory=config.data / "pod-logs", observe=observer.pod, dns_servers=_dns_servers(),
         )  # fmt: skip
-        self._roster = Roster(node, objects=objects, observer=observer, tools=tools)
+        self._roster = Roster(
+            node, objects=objects, observer=observer, tools=tools, knows_all=lambda: bool(objects.fact(SETTLED))
+        )
 
     @property
     def node_pods(self) -> Roster:
@@ -55,6 +60,10 @@ class PodParts:
         """Adopt what runs, run what is wanted."""
         await self._roster.start()
         stack.push_async_callback(self._roster.aclose)
+
+    def reconnected(self) -> None:
+        """A new session with the cloud began."""
+        self._roster.reconnected()
 
     async def stop_all(self) -> None:
         """End every pod of this node."""

@@ -22,6 +22,7 @@ from skerry.edge.link import enrol
 from skerry.edge.link.checks import Check, JoinChecks
 from skerry.edge.link.manifest import Manifest
 from skerry.runtime import volumes
+from skerry.runtime.cri.probe import find_socket
 from skerry.runtime.ports import EngineError
 from skerry.wire.kubeedge import constants as c
 
@@ -94,8 +95,8 @@ async def _enrol(
         "runtime": checks.runtime,
         "nodeUid": str(uuid.uuid4()),
     }
-    if cri_socket and checks.runtime == "cri":
-        facts["criSocket"] = cri_socket
+    if checks.runtime == "cri" and (socket := cri_socket or find_socket()):
+        facts["criSocket"] = str(socket)
     if config_file is None:
         config = {
             "apiVersion": config_kind.API_VERSION,
@@ -104,7 +105,7 @@ async def _enrol(
             "runtime": checks.runtime,
         }
         if "criSocket" in facts:
-            config["criSocket"] = cri_socket
+            config["criSocket"] = facts["criSocket"]
         if labels:
             config["labels"] = labels
         write_atomic(data / "edge.yaml", yaml.dump(config).encode())

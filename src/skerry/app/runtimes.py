@@ -18,7 +18,7 @@ from skerry.edge.node.machine import memory
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
-from skerry.runtime.cri.probe import find_socket, probe
+from skerry.runtime.cri.probe import DEFAULT_SOCKET, find_socket, probe
 from skerry.runtime.ports import EngineError, ImageStore, PodRuntime
 from skerry.runtime.process.engine import ProcessImages, ProcessRuntime, ProcessSettings
 
@@ -90,12 +90,8 @@ async def open_runtime(config: EdgeConfig, joined: Mapping[str, Any]) -> OpenRun
 
 
 def _open_cri(cri_socket: str, node_uid: str) -> OpenRuntime:
-    socket = _socket(cri_socket)
-    if socket is None:
-        raise ConfigError(
-            "the container engine's socket is missing", hint="start it (systemctl start containerd) or set criSocket"
-        )
-    client = CriClient(socket)
+    # After a boot the agent may be here before the engine: its socket comes later, and pods wait for it.
+    client = CriClient(_socket(cri_socket) or DEFAULT_SOCKET)
     runtime = CriRuntime(client, node_uid=node_uid, machine_memory_bytes=memory()["MemTotal"])
     return OpenRuntime("cri", runtime, CriImages(client), notes={"skerry.dev/runtime": "cri"})
 

@@ -9,6 +9,7 @@ The tree (each domain draws its own branch in the head of its module):
     ├── LinkError            LinkClosed, LinkBroken, Offline         (``edge.link.ports``)
     ├── EngineError          a fault of the container engine         (``runtime.ports``)
     ├── StoreError           a fault of a database
+    │   └── StoreDamaged     its file is no sound database
     ├── DeviceError          a fault of a device or its mapper
     └── Refused              the other side said no: token, identity, version; the process exits 3
 
@@ -43,6 +44,10 @@ class Refused(SkerryError):
 
 class StoreError(SkerryError):
     """A database could not be opened, read or written."""
+
+
+class StoreDamaged(StoreError):
+    """The file is there and is no sound database."""
 
 
 class DeviceError(SkerryError):

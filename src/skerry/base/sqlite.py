@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from skerry.base.errors import StoreError
+from skerry.base.errors import StoreDamaged, StoreError
 
 R = TypeVar("R")
 
@@ -59,6 +59,8 @@ class Database:
             _migrate(self._writer, migrations, path)
             self._reader = self._connect(read_only=True)
         except (sqlite3.Error, OSError) as exc:
+            if _is_damage(exc):
+                raise _damaged(path, str(exc)) from exc
             raise StoreError(
                 f"cannot open database {path}: {exc}",
                 hint="check that the disk is not full and the file not damaged",
@@ -224,10 +226,17 @@ def _uri(path: Path) -> str:
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     found = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found is None or found[0] != "ok":
-        raise StoreError(
-            f"database {path} is damaged: {found[0] if found else 'no answer'}",
-            hint="restore it from a backup, or move it aside to start anew",
-        )
+        raise _damaged(path, str(found[0]) if found else "no answer")
+
+
+def _is_damage(failure: Exception) -> bool:
+    return getattr(failure, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _damaged(path: Path, why: str) -> StoreDamaged:
+    return StoreDamaged(
+        f"database {path} is damaged: {why}", hint="restore it from a backup, or move it aside to start anew"
+    )
 
 
 def _migrate(connection: sqlite3.Connection, migrations: Sequence[str], path: Path) -> None:

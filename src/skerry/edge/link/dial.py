@@ -173,7 +173,7 @@ class DialledLink:
             await self._handler(envelope)
 
     def _began(self, session: LinkSession, host: str, port: int) -> None:
-        away_s = self._clock.now_s() - self._down_since_s
+        away_s = self._clock.monotonic_s() - self._lost_at_s
         log.info("link.up", host=host, port=port, away_s=round(away_s, 1))
         self._session, self._why_down, self._down_since_s = session, "", 0.0
         for handler in self._state_handlers:

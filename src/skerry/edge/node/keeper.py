@@ -53,6 +53,11 @@ class NodeKeeper:
         self._status_wanted = asyncio.Event()
         self._lease_wanted = asyncio.Event()
 
+    @property
+    def is_registered(self) -> bool:
+        """Whether the cloud of this session knows the node."""
+        return bool(self._uid)
+
     async def run_status(self) -> None:
         """Register, then report; never ends. Call ``reconnected`` when a new session begins."""
         while True:

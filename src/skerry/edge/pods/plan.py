@@ -15,6 +15,8 @@ from skerry.edge.pods.view import PodView, Stimulus, next_backoff_s, restart_wai
 from skerry.runtime.ports import ContainerState, ObservedContainer, ObservedPod
 
 _KEPT_ATTEMPTS = 2
+_LONGEST_HOLD_S = 301.0
+_CLOCK_SKEW_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,9 @@ def _advance(
             actions.append(StopContainer(latest.id, latest.name, view.grace_s(stimulus.now_s), why))
     elif latest.state is ContainerState.EXITED:
         if (is_init and not view.is_here(latest)) or view.restarts(container, latest.exit_code, is_init=is_init):
-            due_at_s = latest.finished_at_s + restart_wait_s(latest)
+            # An end that lies ahead of the clock (it was set back, or began in 1970) says nothing: no wait then.
+            is_ahead = latest.finished_at_s > stimulus.now_s + _CLOCK_SKEW_S
+            due_at_s = stimulus.now_s if is_ahead else latest.finished_at_s + restart_wait_s(latest)
             if due_at_s > stimulus.now_s:
                 waits.append(due_at_s)
             else:
@@ -238,7 +242,9 @@ def _start(
 def _held(stimulus: Stimulus, name: str) -> float | None:
     """When a failed start may be tried again; None when now."""
     failure = stimulus.failures.get(name)
-    return failure.retry_at_s if failure is not None and failure.retry_at_s > stimulus.now_s else None
+    if failure is None or not stimulus.now_s < failure.retry_at_s <= stimulus.now_s + _LONGEST_HOLD_S:
+        return None  # never failed, waited long enough, or the clock was set back meanwhile
+    return failure.retry_at_s
 
 
 def _why_stop(container: Mapping[str, Any], latest: ObservedContainer, stimulus: Stimulus) -> str:

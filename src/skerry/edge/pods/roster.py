@@ -7,7 +7,7 @@ not have are ended. Not here: what to do for a pod (``plan``), and doing it (``w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,12 +67,23 @@ class Roster:
 
     Args:
         node: name of this node; pods of other nodes are not ours.
+        knows_all: whether the store holds all that belongs to this node. A new store does not until the cloud has
+            told it; until then no pod that it does not have is ended.
         objects: the node's store.
         tools: what the workers work with; its ``observe`` is this roster's observer.
     """
 
-    def __init__(self, node: str, *, objects: NodeObjects, observer: Observer, tools: Tools) -> None:
+    def __init__(
+        self,
+        node: str,
+        *,
+        objects: NodeObjects,
+        observer: Observer,
+        tools: Tools,
+        knows_all: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._node = node
+        self._knows_all = knows_all
         self._objects = objects
         self._observer = observer
         self._tools = tools
@@ -90,6 +101,11 @@ class Roster:
             self._want(pod)
         self._supervisor.keep("changes", self._follow)
         self._supervisor.keep("look", self._look)
+
+    def reconnected(self) -> None:
+        """The cloud can be asked again: bring what the pods mount up to date, tokens above all."""
+        for worker in self._workers.values():
+            worker.objects_changed()
 
     async def aclose(self) -> None:
         """End the workers; pods keep running."""
@@ -226,6 +242,8 @@ class Roster:
 
     async def _end_orphans(self) -> None:
         seen = await self._observer.pods()
+        if not self._knows_all():
+            return
         for uid, pod in seen.items():
             if uid not in self._workers:
                 log.info("pod.orphan", ns=pod.namespace, name=pod.name, uid=uid)

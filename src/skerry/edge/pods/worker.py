@@ -226,7 +226,7 @@ class PodWorker:
 
     async def _failed(self, name: str, exc: EngineError) -> None:
         before = self._failures.get(name)
-        delay_s = failure_delay_s(before.delay_s if before else 0.0)
+        delay_s = failure_delay_s(before.delay_s if before else 0.0, is_sandbox=not name)
         reason = exc.reason
         if reason == "ErrImagePull" and before is not None:
             reason = "ImagePullBackOff"

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from skerry.base.errors import StoreDamaged
+from skerry.base.obs.log import get_log
 from skerry.base.sqlite import Database
 from skerry.edge.store import twins
 
+log = get_log(__name__)
+
 FILE = "edge.db"
+DAMAGED = "edge.db.damaged"
 
 _OBJECTS = """
 CREATE TABLE object (
@@ -39,10 +44,30 @@ MIGRATIONS = (_OBJECTS, _OUTBOX, twins.TABLES)
 def open_database(directory: Path) -> Database:
     """The agent's database in ``directory``; made when missing.
 
+    A damaged one is moved aside as ``edge.db.damaged`` (the last one is kept) and made anew: all that is in it can be
+    had again from the cloud and the container engine, but for reports that waited.
+
     Every commit is on the disk before it is acknowledged (``synchronous=FULL``); commits of a few milliseconds go
     together, which halves the wear of flash storage.
 
     Raises:
-        StoreError: damaged, of a newer format, or the disk refuses.
+        StoreError: of a newer format, or the disk refuses.
     """
+    try:
+        return _open(directory)
+    except StoreDamaged as exc:
+        log.error("store.damaged", hint=f"kept as {directory / DAMAGED}; check the disk", why=str(exc))
+    _move_aside(directory)
+    return _open(directory)
+
+
+def _move_aside(directory: Path) -> None:
+    for ending in ("-shm", "-wal", ""):
+        (directory / f"{DAMAGED}{ending}").unlink(missing_ok=True)
+        path = directory / f"{FILE}{ending}"
+        if path.exists():
+            path.rename(directory / f"{DAMAGED}{ending}")
+
+
+def _open(directory: Path) -> Database:
     return Database(directory / FILE, migrations=MIGRATIONS, synchronous="FULL", cache_kib=1024, gather_s=0.005)

@@ -84,6 +84,10 @@ class EdgeObjects:
         """Every object of a type, by key."""
         return {key: obj for key, obj in self._by_key.items() if type_of(key) == kind}
 
+    def count(self) -> int:
+        """How many objects there are."""
+        return len(self._by_key)
+
     async def put(self, key: str, obj: Object) -> bool:
         """Store an object unless the same object is here in this or a newer version.
 

@@ -17,6 +17,7 @@ from skerry.wire.kubeedge.envelope import Envelope
 log = get_log(__name__)
 
 _DEADLINE_S = 20.0
+_CLOCK_SKEW_S = 300.0
 
 
 class Remote:
@@ -112,7 +113,7 @@ class TokenSource:
         """
         key = _token_key(namespace, service_account, audience, expiration_s, pod_uid)
         known = self._objects.get(key)
-        if known is not None and self._clock.now_s() < known["refresh_at_s"]:
+        if known is not None and self._is_fresh(known):
             return str(known["token"])
         try:
             answer_object = await self._remote.ask(
@@ -123,8 +124,7 @@ class TokenSource:
         except (Unavailable, ServerTimeout):
             if known is None:
                 raise
-            if self._clock.now_s() > known["expires_at_s"]:
-                log.warning("token.expired_kept", namespace=namespace, service_account=service_account, pod=pod_name)
+            self._warn(known, namespace, service_account, pod_name)
             return str(known["token"])
         return await self._keep(key, answer_object, expiration_s)
 
@@ -133,6 +133,20 @@ class TokenSource:
         for key, value in self._objects.list(c.TYPE_TOKEN).items():
             if value.get("pod_uid") == pod_uid:
                 await self._objects.delete(key)
+
+    def _is_fresh(self, known: Object) -> bool:
+        """Whether a token need not be renewed. With a clock behind the token's own beginning its age is not known."""
+        now_s = self._clock.now_s()
+        return float(known.get("issued_at_s", 0.0)) - _CLOCK_SKEW_S <= now_s < float(known["refresh_at_s"])
+
+    def _warn(self, known: Object, namespace: str, account: str, pod: str) -> None:
+        now_s = self._clock.now_s()
+        if now_s < float(known.get("issued_at_s", 0.0)) - _CLOCK_SKEW_S:
+            log.warning(
+                "token.age_unknown", namespace=namespace, service_account=account, pod=pod, why="clock is behind"
+            )
+        elif now_s > float(known["expires_at_s"]):
+            log.warning("token.expired_kept", namespace=namespace, service_account=account, pod=pod)
 
     async def _keep(self, key: str, token_request: Object, expiration_s: int) -> str:
         token = (token_request.get("status") or {}).get("token")
@@ -143,6 +157,7 @@ class TokenSource:
             "metadata": {},
             "token": token,
             "pod_uid": key.rsplit("/", 1)[1].split("|")[1],
+            "issued_at_s": now_s,
             "refresh_at_s": now_s + 0.8 * min(expiration_s, 86_400),
             "expires_at_s": now_s + expiration_s,
         }

@@ -25,6 +25,9 @@ _SYS_RESOURCE = 24
 _LOWEST_OOM_SCORE = -998
 
 
+DEFAULT_SOCKET = SOCKETS[0]
+
+
 def find_socket(places: Sequence[Path] = SOCKETS) -> Path | None:
     """The first engine socket that is there; one that we may not look at is none."""
     return next((path for path in places if _is_socket(path)), None)

@@ -46,6 +46,15 @@ def test_init_containers_run_again_in_a_new_sandbox() -> None:
     assert plan(wanted, observed, now()).actions == (StartContainer("one", 1, SANDBOX, 10.0),)
 
 
+def test_a_clock_that_was_set_back_holds_nothing_for_ever() -> None:
+    ended_tomorrow = seen(exited(ended_ago_s=-86_400, backoff_s=300))
+    assert plan(pod(), ended_tomorrow, now()).actions == (StartContainer("app", 1, SANDBOX, 300.0),)
+    failure = Failure("ErrImagePull", "no", NOW_S + 86_400, 10.0)
+    assert plan(pod(), seen(), now(failures={"app": failure})).actions == (StartContainer("app", 0, SANDBOX),)
+    held = Failure("ErrImagePull", "no", NOW_S + 9, 10.0)
+    assert plan(pod(), seen(), now(failures={"app": held})) == Plan((), NOW_S + 9)
+
+
 def test_failed_init_container_is_run_again_unless_never() -> None:
     failed = seen(exited("one", code=1))
     assert plan(pod(inits=("one",)), failed, now()).actions == (StartContainer("one", 1, SANDBOX, 10.0),)
