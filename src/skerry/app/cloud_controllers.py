@@ -10,15 +10,18 @@ from skerry.api.gvk import Resource
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import ConfigError
+from skerry.controllers.cronjobs.loop import CronJobController
 from skerry.controllers.daemonsets import DaemonSetController
 from skerry.controllers.deployments.loop import DeploymentController
 from skerry.controllers.endpoints import EndpointController
 from skerry.controllers.gc import GarbageCollector
+from skerry.controllers.jobs.loop import JobController
 from skerry.controllers.namespaces import NamespaceController
 from skerry.controllers.node_lifecycle import NodeLifecycle, Patience
 from skerry.controllers.pod_gc import PodGarbageCollector
 from skerry.controllers.replicasets import ReplicaSetController
 from skerry.controllers.scheduler.loop import Scheduler
+from skerry.controllers.statefulsets.loop import StatefulSetController
 from skerry.controllers.tokens import NamespaceBasics
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet
@@ -67,6 +70,13 @@ def start_controllers(
         ),
         "daemonset": lambda: DaemonSetController(
             api, informers=informers, events=events("daemonset-controller"), clock=clock
+        ),
+        "statefulset": lambda: StatefulSetController(
+            api, informers=informers, events=events("statefulset-controller"), clock=clock
+        ),
+        "job": lambda: JobController(api, informers=informers, events=events("job-controller"), clock=clock),
+        "cronjob": lambda: CronJobController(
+            api, informers=informers, events=events("cronjob-controller"), clock=clock
         ),
         "node-lifecycle": lambda: NodeLifecycle(
             api, informers=informers, events=events("node-controller"), clock=clock, patience=patience

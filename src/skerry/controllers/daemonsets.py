@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.api.gvk import CONTROLLERREVISIONS, DAEMONSETS, NODES, PODS, Object
-from skerry.api.meta import controller_of, is_deleting, owner_reference
-from skerry.api.status import AlreadyExists, ApiError, NotFound
-from skerry.base import json
+from skerry.api.meta import controller_of, is_deleting
+from skerry.api.status import ApiError, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.controllers.expectations import Expectations
 from skerry.controllers.loop import Loop
@@ -32,7 +31,7 @@ from skerry.controllers.objects import (
     resolve_percent,
 )
 from skerry.controllers.replicasets import next_available_s
-from skerry.controllers.templates import template_hash
+from skerry.controllers.revisions import REVISION_LABEL, RevisionHistory, read
 from skerry.controllers.tolerance import (
     HARD_EFFECTS,
     NOT_READY,
@@ -46,7 +45,6 @@ from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet, Key, by_controller, key_of
 from skerry.kube.ports import KubeApi
 
-REVISION_LABEL = "controller-revision-hash"
 EDGE_OPT_IN = "skerry.dev/edge"
 FAILED_POD_S = 5.0
 """A failed pod is replaced this long after it was made."""
@@ -258,30 +256,6 @@ def daemonset_status(
     return status
 
 
-def revision_of(daemon_set: Object, *, number: int) -> Object:
-    """The ControllerRevision of the current template, by which kubectl shows history and goes back."""
-    template = daemon_set["spec"]["template"]
-    digest = template_hash(template)
-    meta = daemon_set["metadata"]
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "ControllerRevision",
-        "metadata": {
-            "name": f"{meta['name']}-{digest}",
-            "namespace": meta["namespace"],
-            "labels": {**((template.get("metadata") or {}).get("labels") or {}), REVISION_LABEL: digest},
-            "annotations": {
-                key: value
-                for key, value in annotations_of(daemon_set).items()
-                if key != "kubectl.kubernetes.io/last-applied-configuration"
-            },
-            "ownerReferences": [owner_reference(daemon_set, DAEMONSETS)],
-        },
-        "data": {"spec": {"template": {**json.deep_copy(template), "$patch": "replace"}}},
-        "revision": number,
-    }
-
-
 class DaemonSetController:
     """Keeps one pod of each DaemonSet on every eligible node.
 
@@ -301,10 +275,11 @@ class DaemonSetController:
         self._sets = informers.of(DAEMONSETS)
         self._nodes = informers.of(NODES)
         self._pods = informers.of(PODS, indexes={"controller": by_controller})
-        self._revisions = informers.of(CONTROLLERREVISIONS, indexes={"controller": by_controller})
+        revisions = informers.of(CONTROLLERREVISIONS, indexes={"controller": by_controller})
+        self._history = RevisionHistory(api, DAEMONSETS, revisions, label=REVISION_LABEL)
         self._expected = Expectations(self._pods, self._clock)
         self._told: dict[str, int] = {}
-        caches = (self._sets, self._nodes, self._pods, self._revisions)
+        caches = (self._sets, self._nodes, self._pods, revisions)
         self._loop: Loop[Key] = Loop("daemonsets", self._sync, informers=caches)
         self._loop.follow(self._sets)
         self._nodes.on_event(self._node_changed)
@@ -393,37 +368,11 @@ class DaemonSetController:
 
     async def _keep_history(self, daemon_set: Object, pods: Sequence[Object]) -> str:
         """Make or renew the ControllerRevision of the current template; returns its hash."""
-        history = self._revisions.by_index("controller", daemon_set["metadata"]["uid"])
-        newest = max((int(item.get("revision", 0)) for item in history), default=0)
-        wanted = revision_of(daemon_set, number=newest + 1)
-        name, namespace = wanted["metadata"]["name"], wanted["metadata"]["namespace"]
-        found = self._revisions.get(name, namespace)
-        if found is None:
-            try:
-                await self._api.create(CONTROLLERREVISIONS, wanted, namespace=namespace)
-            except AlreadyExists:
-                pass
-        elif found["revision"] < newest:
-            await self._api.patch(CONTROLLERREVISIONS, name, {"revision": newest + 1}, namespace=namespace)
-        await self._trim_history(daemon_set, history, pods, keep=name)
-        return str(wanted["metadata"]["labels"][REVISION_LABEL])
-
-    async def _trim_history(
-        self, daemon_set: Object, history: Sequence[Object], pods: Sequence[Object], *, keep: str
-    ) -> None:
-        in_use = {labels_of(pod).get(REVISION_LABEL) for pod in pods}
-        idle = [
-            item
-            for item in sorted(history, key=lambda item: int(item.get("revision", 0)))
-            if item["metadata"]["name"] != keep and labels_of(item).get(REVISION_LABEL) not in in_use
-        ]
-        limit = daemon_set["spec"].get("revisionHistoryLimit")
-        for item in idle[: max(0, len(idle) - (10 if limit is None else limit))]:
-            meta = item["metadata"]
-            try:
-                await self._api.delete(CONTROLLERREVISIONS, meta["name"], namespace=meta["namespace"], uid=meta["uid"])
-            except NotFound:
-                continue
+        current = await self._history.keep(daemon_set)
+        digests = {labels_of(pod).get(REVISION_LABEL) for pod in pods}
+        used = {item["metadata"]["name"] for item in self._history.of(daemon_set) if read(item).digest in digests}
+        await self._history.trim(daemon_set, in_use={current.name, *used})
+        return current.digest
 
 
 def _placement(node: Object) -> tuple[Any, ...]:

@@ -6,12 +6,11 @@ Source of behaviour: kubernetes pkg/controller/replicaset/replica_set.go and con
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.api.gvk import PODS, REPLICASETS, Object
-from skerry.api.meta import controller_of, is_deleting, owner_reference
-from skerry.api.status import ApiError, NotFound
+from skerry.api.meta import controller_of, is_deleting
+from skerry.api.status import ApiError
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.controllers.expectations import Expectations
 from skerry.controllers.loop import Loop
@@ -30,6 +29,8 @@ from skerry.controllers.objects import (
     set_condition,
     without_condition,
 )
+from skerry.controllers.ownership import PodClaims
+from skerry.controllers.pod_writes import PodWrites
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet, Key, by_controller, by_namespace
 from skerry.kube.ports import KubeApi
@@ -38,33 +39,6 @@ BURST_COUNT = 500
 """Pods created or deleted in one go."""
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 _PHASE_RANK = {"Pending": 0, "Unknown": 1, "Running": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Which pods belong to a set, and what ownership has to change."""
-
-    owned: list[Object] = field(default_factory=list)
-    adopt: list[Object] = field(default_factory=list)
-    release: list[Object] = field(default_factory=list)
-
-
-def claim(owner: Object, candidates: Sequence[Object]) -> Claim:
-    """Sort pods into owned, to adopt (matching orphans) and to release (owned, but no longer matching).
-
-    Args:
-        owner: with ``spec.selector``.
-        candidates: pods of the namespace that are owned by it or by nobody.
-    """
-    uid, selector = owner["metadata"]["uid"], owner["spec"].get("selector")
-    found = Claim()
-    for pod in candidates:
-        controller, fits = controller_of(pod), matches(selector, labels_of(pod))
-        if controller is not None and controller["uid"] == uid:
-            (found.owned if fits or is_deleting(owner) else found.release).append(pod)
-        elif controller is None and fits and not is_deleting(owner) and not is_deleting(pod):
-            found.adopt.append(pod)
-    return found
 
 
 def deletion_order(pods: Sequence[Object], *, related: Sequence[Object] = ()) -> list[Object]:
@@ -163,11 +137,12 @@ class ReplicaSetController:
         self, api: KubeApi, *, informers: InformerSet, events: EventRecorder, clock: Clock | None = None
     ) -> None:
         self._api = api
-        self._events = events
         self._clock = clock or SystemClock()
         self._sets = informers.of(REPLICASETS, indexes={"controller": by_controller, "namespace": by_namespace})
         self._pods = informers.of(PODS, indexes={"controller": by_controller, "namespace": by_namespace})
         self._expected = Expectations(self._pods, self._clock)
+        self._writes = PodWrites(api, events, self._expected)
+        self._claims = PodClaims(api, REPLICASETS, self._pods)
         self._loop: Loop[Key] = Loop("replicasets", self._sync, informers=(self._sets, self._pods))
         self._loop.follow(self._sets)
         self._pods.on_event(self._pod_changed)
@@ -198,7 +173,7 @@ class ReplicaSetController:
         if rs is None:
             self._expected.forget(key)
             return None
-        pods = await self._claimed(rs)
+        pods = await self._claims.of(rs)
         active = [pod for pod in pods if is_active(pod)]
         failure: str | None = None
         if not is_deleting(rs) and self._expected.are_met(key):
@@ -208,52 +183,26 @@ class ReplicaSetController:
             return 5.0
         return next_available_s(active, rs["spec"].get("minReadySeconds") or 0, self._clock.now_s())
 
-    async def _claimed(self, rs: Object) -> list[Object]:
-        uid, namespace = rs["metadata"]["uid"], rs["metadata"]["namespace"]
-        owned = self._pods.by_index("controller", uid)
-        orphans = [pod for pod in self._pods.by_index("namespace", namespace) if controller_of(pod) is None]
-        found = claim(rs, owned + orphans)
-        if found.adopt and not await self._still_there(rs):
-            return found.owned
-        adopted = [await self._adopt(rs, pod) for pod in found.adopt]
-        for pod in found.release:
-            await self._set_owners(pod, [o for o in pod["metadata"]["ownerReferences"] if o["uid"] != uid])
-        return found.owned + adopted
-
-    async def _still_there(self, rs: Object) -> bool:
-        meta = rs["metadata"]
-        live = await self._api.get(REPLICASETS, meta["name"], namespace=meta["namespace"])
-        return bool(live["metadata"]["uid"] == meta["uid"] and not is_deleting(live))
-
-    async def _adopt(self, rs: Object, pod: Object) -> Object:
-        owners = pod["metadata"].get("ownerReferences") or []
-        return await self._set_owners(pod, [*owners, owner_reference(rs, REPLICASETS)])
-
-    async def _set_owners(self, pod: Object, owners: list[dict[str, Any]]) -> Object:
-        meta = pod["metadata"]
-        patch = {
-            "metadata": {
-                "uid": meta["uid"],
-                "resourceVersion": meta["resourceVersion"],
-                "ownerReferences": owners or None,
-            }
-        }
-        return await self._api.patch(PODS, meta["name"], patch, namespace=meta["namespace"])
-
     async def _scale(self, key: Key, rs: Object, active: list[Object]) -> tuple[list[Object], str]:
         missing = rs["spec"].get("replicas", 1) - len(active)
         try:
             if missing > 0:
-                created = [await self._create(key, rs) for _ in range(min(missing, BURST_COUNT))]
+                created = [
+                    await self._writes.create(key, rs, self._pod_of(rs)) for _ in range(min(missing, BURST_COUNT))
+                ]
                 return active + created, ""
             if missing < 0:
                 gone = deletion_order(active, related=self._related(rs))[: min(-missing, BURST_COUNT)]
                 for pod in gone:
-                    await self._delete(key, rs, pod)
+                    await self._writes.delete(key, rs, pod)
                 return [pod for pod in active if pod not in gone], ""
         except ApiError as exc:
             return active, str(exc)
         return active, ""
+
+    @staticmethod
+    def _pod_of(rs: Object) -> Object:
+        return pod_from_template(rs["spec"]["template"], rs, REPLICASETS)
 
     def _related(self, rs: Object) -> list[Object]:
         controller = controller_of(rs)
@@ -262,29 +211,6 @@ class ReplicaSetController:
         siblings = self._sets.by_index("controller", controller["uid"])
         pods = [pod for rs in siblings for pod in self._pods.by_index("controller", rs["metadata"]["uid"])]
         return [pod for pod in pods if is_active(pod)]
-
-    async def _create(self, key: Key, rs: Object) -> Object:
-        pod = pod_from_template(rs["spec"]["template"], rs, REPLICASETS)
-        try:
-            made = await self._api.create(PODS, pod, namespace=key[0])
-        except ApiError as exc:
-            self._events.warning(rs, "FailedCreate", f"Error creating: {exc}")
-            raise
-        self._expected.created(key, made)
-        self._events.normal(rs, "SuccessfulCreate", f"Created pod: {made['metadata']['name']}")
-        return made
-
-    async def _delete(self, key: Key, rs: Object, pod: Object) -> None:
-        name = pod["metadata"]["name"]
-        try:
-            await self._api.delete(PODS, name, namespace=key[0], uid=pod["metadata"]["uid"])
-        except NotFound:
-            return
-        except ApiError as exc:
-            self._events.warning(rs, "FailedDelete", f"Error deleting: {exc}")
-            raise
-        self._expected.deleted(key, pod)
-        self._events.normal(rs, "SuccessfulDelete", f"Deleted pod: {name}")
 
     async def _write_status(self, rs: Object, active: list[Object], failure: str | None) -> None:
         status = replicaset_status(rs, active, failure=failure, now_s=self._clock.now_s())

@@ -11,16 +11,21 @@ import pytest
 
 from skerry.api.gvk import (
     CONFIGMAPS,
+    CONTROLLERREVISIONS,
+    CRONJOBS,
     DAEMONSETS,
     DEPLOYMENTS,
     ENDPOINTSLICES,
     EVENTS,
+    JOBS,
     NAMESPACES,
     NODES,
+    PERSISTENTVOLUMECLAIMS,
     PODS,
     REPLICASETS,
     SERVICEACCOUNTS,
     SERVICES,
+    STATEFULSETS,
     Object,
 )
 from skerry.api.meta import is_deleting, rfc3339
@@ -30,16 +35,19 @@ from skerry.apiserver.core import ApiCore
 from skerry.apiserver.local import LocalKubeApi
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor, wait_for_condition
+from skerry.controllers.cronjobs.loop import CronJobController
 from skerry.controllers.daemonsets import DaemonSetController
 from skerry.controllers.deployments.loop import DeploymentController
 from skerry.controllers.endpoints import ENDPOINTS, EndpointController
 from skerry.controllers.gc import GarbageCollector
+from skerry.controllers.jobs.loop import JobController
 from skerry.controllers.loop import Loop
 from skerry.controllers.namespaces import NamespaceController
 from skerry.controllers.objects import is_ready
 from skerry.controllers.pod_gc import PodGarbageCollector
 from skerry.controllers.replicasets import ReplicaSetController
 from skerry.controllers.scheduler.loop import Scheduler
+from skerry.controllers.statefulsets.loop import StatefulSetController
 from skerry.controllers.tokens import NamespaceBasics
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet, Key
@@ -47,14 +55,15 @@ from skerry.kube.informer import InformerSet, Key
 ADMIN = User("admin", ("system:masters", "system:authenticated"))
 WATCHED = (
     PODS, NODES, DEPLOYMENTS, REPLICASETS, DAEMONSETS, NAMESPACES, SERVICES, ENDPOINTSLICES, EVENTS, CONFIGMAPS,
-    SERVICEACCOUNTS, ENDPOINTS,
+    SERVICEACCOUNTS, ENDPOINTS, STATEFULSETS, JOBS, CRONJOBS, PERSISTENTVOLUMECLAIMS, CONTROLLERREVISIONS,
 )  # fmt: skip
 
 
 class Kubelet:
     """Runs every pod that is bound to a node, at once, and ends those that are deleted.
 
-    Pods whose image is ``broken`` never become ready. ``offline`` nodes do nothing.
+    Pods whose image is ``broken`` never become ready; those of ``done`` succeed and those of ``fail`` fail at once.
+    ``offline`` nodes do nothing.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -76,7 +85,7 @@ class Kubelet:
         try:
             if is_deleting(pod):
                 await self._api.delete(PODS, key[1], namespace=key[0], uid=meta["uid"], grace_period_s=0)
-            elif (pod.get("status") or {}).get("phase") != "Running":
+            elif (pod.get("status") or {}).get("phase") == "Pending":
                 await self._start(pod)
         except NotFound:
             pass
@@ -86,7 +95,17 @@ class Kubelet:
         broken = any(container["image"] == "broken" for container in pod["spec"]["containers"])
         now = rfc3339(SystemClock().now_s())
         ready = {"type": "Ready", "status": "False" if broken else "True", "lastTransitionTime": now}
-        status = {"phase": "Running", "podIP": "10.1.0.7", "conditions": [ready]}
+        ends = {"done": ("Succeeded", 0), "fail": ("Failed", 1)}
+        phase, code = ends.get(pod["spec"]["containers"][0]["image"], ("Running", 0))
+        status: dict[str, Any] = {"phase": phase, "podIP": "10.1.0.7", "conditions": [ready]}
+        if phase != "Running":
+            ready["status"] = "False"
+            ended = {"exitCode": code, "finishedAt": now, "reason": phase}
+            name = pod["spec"]["containers"][0]["name"]
+            status["containerStatuses"] = [
+                {"name": name, "state": {"terminated": ended}, "ready": False, "restartCount": 0, "image": "x",
+                 "imageID": ""}
+            ]  # fmt: skip
         meta = pod["metadata"]
         await self._api.patch(
             PODS, meta["name"], {"status": status}, patch_type="strategic", namespace=meta["namespace"],
@@ -117,6 +136,9 @@ class Cluster:
             DeploymentController(self.api, **shared),
             ReplicaSetController(self.api, **shared),
             DaemonSetController(self.api, **shared),
+            StatefulSetController(self.api, **shared),
+            JobController(self.api, **shared),
+            CronJobController(self.api, **shared),
             GarbageCollector(self.api, informers=self.informers, served=served),
             NamespaceController(self.api, informers=self.informers, served=served),
             NamespaceBasics(self.api, informers=self.informers, root_ca_pem="PEM"),

@@ -6,18 +6,17 @@ from typing import Any
 
 import pytest
 
-from skerry.api.gvk import Object
+from skerry.api.gvk import DAEMONSETS, Object
 from skerry.api.meta import rfc3339
 from skerry.controllers.daemonsets import (
-    REVISION_LABEL,
     daemon_pod,
     daemonset_status,
     is_eligible,
     keeps_off_edges,
     node_of,
     plan,
-    revision_of,
 )
+from skerry.controllers.revisions import REVISION_LABEL, revision_object
 
 NOW_S = 1_750_000_000.0
 EVERYTHING = [{"operator": "Exists"}]
@@ -180,7 +179,7 @@ def test_status() -> None:
 
 
 def test_the_revision_replaces_the_template_when_kubectl_goes_back() -> None:
-    made = revision_of(daemon_set(), number=3)
+    made = revision_object(daemon_set(), DAEMONSETS, number=3, label=REVISION_LABEL)
     assert made["revision"] == 3
     assert made["data"]["spec"]["template"]["$patch"] == "replace"
     assert made["metadata"]["labels"][REVISION_LABEL] == made["metadata"]["name"][3:]

@@ -6,7 +6,8 @@ from typing import Any
 
 from skerry.api.gvk import Object
 from skerry.api.meta import rfc3339
-from skerry.controllers.replicasets import DELETION_COST, claim, deletion_order, next_available_s, replicaset_status
+from skerry.controllers.ownership import claim
+from skerry.controllers.replicasets import DELETION_COST, deletion_order, next_available_s, replicaset_status
 
 NOW_S = 1_750_000_000.0
 

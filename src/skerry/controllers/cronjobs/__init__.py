@@ -1,0 +1,1 @@
+"""CronJobs: ``plan`` decides which Job is due, ``loop`` makes it and clears up."""

@@ -1,0 +1,1 @@
+"""Jobs: ``plan`` counts and decides, ``policies`` reads failure and success policies, ``loop`` writes."""

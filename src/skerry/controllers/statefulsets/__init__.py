@@ -1,0 +1,1 @@
+"""StatefulSets: ``plan`` decides, ``claims`` keeps volumes claims, ``loop`` writes."""
