@@ -161,6 +161,8 @@ class EdgeAgent:
         kubelet_socket = await self._serve_kubelet(stack)
         keeper = self._start_node(supervisor)
         self._start_tunnels(supervisor, kubelet_socket)
+        for name, job in self.runtime.upkeep.items():
+            supervisor.keep(name, job)
         supervisor.keep("drain", self.drain.run)
         supervisor.keep("link", self.link.run)
         supervisor.keep("certificate", self._keep_certificate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from skerry.edge.node.machine import memory
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
+from skerry.runtime.cri.logrotation import LogRotation
 from skerry.runtime.cri.probe import DEFAULT_SOCKET, find_socket, probe
 from skerry.runtime.ports import EngineError, ImageStore, PodRuntime
 from skerry.runtime.process.engine import ProcessImages, ProcessRuntime, ProcessSettings
@@ -32,12 +33,14 @@ class OpenRuntime:
     Args:
         kind: cri or process.
         notes: annotations of the Node.
+        upkeep: endless jobs that the engine needs while the agent runs, by name.
     """
 
     kind: str
     pods: PodRuntime
     images: ImageStore
     notes: Mapping[str, str] = field(default_factory=dict)
+    upkeep: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
 
     async def describe(self) -> tuple[str, str]:
         """Name and version for the Node, and why the engine is not ready (empty when it is)."""
@@ -85,22 +88,28 @@ async def open_runtime(config: EdgeConfig, joined: Mapping[str, Any]) -> OpenRun
     kind = wanted if wanted != "auto" else await choose_runtime("auto", cri_socket=cri_socket)
     log.info("runtime.chosen", runtime=kind)
     if kind == "cri":
-        return _open_cri(cri_socket, str(joined.get("nodeUid") or joined["node"]))
+        return _open_cri(config, cri_socket, str(joined.get("nodeUid") or joined["node"]))
     return _open_process(config)
 
 
-def _open_cri(cri_socket: str, node_uid: str) -> OpenRuntime:
+def _open_cri(config: EdgeConfig, cri_socket: str, node_uid: str) -> OpenRuntime:
     # After a boot the agent may be here before the engine: its socket comes later, and pods wait for it.
     client = CriClient(_socket(cri_socket) or DEFAULT_SOCKET)
     runtime = CriRuntime(client, node_uid=node_uid, machine_memory_bytes=memory()["MemTotal"])
-    return OpenRuntime("cri", runtime, CriImages(client), notes={"skerry.dev/runtime": "cri"})
+    rotation = LogRotation(
+        runtime, clock=SystemClock(), max_bytes=config.container_log_max_bytes,
+        max_files=config.container_log_max_files,
+    )  # fmt: skip
+    notes = {"skerry.dev/runtime": "cri"}
+    return OpenRuntime("cri", runtime, CriImages(client), notes=notes, upkeep={"log-rotation": rotation.run})
 
 
 def _open_process(config: EdgeConfig) -> OpenRuntime:
     allowed = config.allow_privileged
     settings = ProcessSettings(
-        node_ip=config.node_ip, allow_host_paths=allowed, allow_host_namespaces=allowed, allow_privileged=allowed
-    )
+        node_ip=config.node_ip, allow_host_paths=allowed, allow_host_namespaces=allowed, allow_privileged=allowed,
+        log_limit_bytes=config.container_log_max_bytes, log_keep_count=config.container_log_max_files,
+    )  # fmt: skip
     runtime = ProcessRuntime(config.data / "process", settings=settings, clock=SystemClock())
     notes = {"skerry.dev/runtime": "process", "skerry.dev/runtime-user": "root" if os.geteuid() == 0 else "user"}
     return OpenRuntime("process", runtime, ProcessImages(), notes=notes)

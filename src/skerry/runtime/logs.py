@@ -224,7 +224,7 @@ def _files(path: Path) -> list[Path]:
 def _age_order(file: Path) -> tuple[int, int | str]:
     suffix = file.name.rsplit(".", 1)[1]
     # Our own numbers grow with age; times, as the kubelet writes them, grow with youth.
-    return (0, -int(suffix)) if suffix.isdigit() and len(suffix) < 4 else (1, 0)
+    return (0, -int(suffix)) if suffix.isdigit() and len(suffix) < 4 else (1, suffix)
 
 
 def _inode(file: Path) -> int:

@@ -15,10 +15,13 @@ import pytest
 from tests.parts import BUSYBOX_IMAGE, PAUSE_IMAGE, Containerd, PartMissing, shared_containerd
 
 from skerry.base import json
+from skerry.base.aio.clock import SystemClock
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
+from skerry.runtime.cri.logrotation import LogRotation
 from skerry.runtime.cri.probe import probe
+from skerry.runtime.logs import read_log
 from skerry.runtime.network import write_default_conflist
 from skerry.runtime.ports import ContainerState, EngineError, EngineRefused, EngineUnavailable, ObservedPod
 from skerry.testing.contracts.pod_runtime import Rig, container_in, log_lines, started
@@ -285,3 +288,63 @@ async def test_changes_return_after_the_engine_did(tmp_path: Path) -> None:
         await runtime.aclose()
     finally:
         await asyncio.to_thread(engine.close)
+
+
+async def test_logs_are_rotated_while_somebody_follows(rig: Rig) -> None:
+    runtime, spec = rig.adapter(), rig.sandbox()
+    lines, max_files = 1000, 1000
+    script = (
+        f"i=0; while [ $i -lt {lines} ]; do echo $i; i=$((i+1)); [ $((i % 50)) -eq 0 ] && sleep 0.2; done; sleep 300"
+    )
+    _, container_id = await started(runtime, spec, rig.container(script))
+    observed = await container_in(runtime, container_id, ContainerState.RUNNING)
+    path = observed.log_path
+    assert path is not None
+    rotation = LogRotation(runtime, clock=SystemClock(), max_bytes=1000, max_files=max_files)
+    text = bytearray()
+
+    async def follow() -> None:
+        async def running() -> bool:
+            return len(text.split()) < lines
+
+        pieces = read_log(
+            path, follow=True, is_running=running, tail_lines=None, since_s=None, timestamps=False, limit_bytes=None
+        )
+        async for piece in pieces:
+            text.extend(piece)
+
+    async def rotate() -> None:
+        while len(text.split()) < lines:
+            await rotation.rotate()
+            await asyncio.sleep(0.05)
+
+    await asyncio.gather(follow(), rotate())
+    assert [int(number) for number in text.split()] == list(range(lines))
+    files = sorted(path.parent.iterdir())
+    assert path in files and 1 < len(files) <= max_files
+
+
+async def test_a_rename_whose_reopen_was_lost_is_made_good(rig: Rig) -> None:
+    runtime, spec = rig.adapter(), rig.sandbox()
+    _, container_id = await started(runtime, spec, rig.container("while true; do echo x; sleep 0.1; done"))
+    path = (await container_in(runtime, container_id, ContainerState.RUNNING)).log_path
+    assert path is not None
+    await log_lines(path, 1)
+    path.replace(path.with_name(f"{path.name}.1"))
+    await LogRotation(runtime, clock=SystemClock()).rotate()
+    await log_lines(path, 1)
+
+
+async def test_a_rotated_log_keeps_its_newest_files_only(rig: Rig) -> None:
+    runtime, spec = rig.adapter(), rig.sandbox()
+    _, container_id = await started(runtime, spec, rig.container("while true; do date +%s%N; sleep 0.02; done"))
+    path = (await container_in(runtime, container_id, ContainerState.RUNNING)).log_path
+    assert path is not None
+    rotation = LogRotation(runtime, clock=SystemClock(), max_bytes=1, max_files=3)
+    for _ in range(6):
+        await log_lines(path, 1)
+        await rotation.rotate()
+    await log_lines(path, 1)
+    assert sorted(file.name for file in path.parent.iterdir()) == ["0.log", "0.log.1", "0.log.2"]
+    firsts = [(path.parent / name).read_bytes().split(b"\n")[0] for name in ("0.log.2", "0.log.1", "0.log")]
+    assert firsts == sorted(firsts)

@@ -23,6 +23,8 @@ class EdgeConfig:
     node_ip: str = setting("", "address that the node reports; empty asks the routing table")
     allow_privileged: bool = setting(False, "let pods of the process runtime use hostPath and host namespaces")
     stop_pods: bool = setting(False, "end the pods when the agent is stopped")
+    container_log_max_bytes: int = setting(10485760, "size at which a container's log file is rotated")
+    container_log_max_files: int = setting(5, "log files kept for each container, with the newest; at least 2")
     kubelet_port: int = setting(0, "port of the local kubelet interface on 127.0.0.1; 0 switches it off")
     mqtt: str = setting("", "MQTT broker for device topics, host:port; empty switches the bus off")
     dmi_socket: str = setting("", "socket for device mappers; empty puts dmi.sock into the data directory")

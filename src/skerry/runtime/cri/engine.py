@@ -183,6 +183,10 @@ class CriRuntime:
         """Remove an ended container; its log file stays."""
         await self._changing_if_there("RemoveContainer", {"container_id": container_id})
 
+    async def reopen_log(self, container_id: str) -> None:
+        """Go on in a new log file: the old one was renamed."""
+        await self._client.call("ReopenContainerLog", {"container_id": container_id})
+
     async def exec_sync(self, container_id: str, command: Sequence[str], *, timeout_s: float) -> tuple[int, bytes]:
         """Run to the end; exit code and combined output (at most 16 KiB)."""
         request = {"container_id": container_id, "cmd": list(command), "timeout": max(1, math.ceil(timeout_s))}

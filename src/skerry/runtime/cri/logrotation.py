@@ -1,0 +1,93 @@
+"""Rotation of container logs on a CRI engine: rename, then tell the engine to open the file anew.
+
+``0.log`` becomes ``0.log.1``, the one before ``0.log.2``, and so on; the last goes. Each step is one rename: a crash in
+between loses no line, and the next round goes on. The process runtime rotates by itself, in the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from skerry.base.aio.clock import Clock
+from skerry.base.obs.log import get_log
+from skerry.runtime.cri.engine import CriRuntime
+from skerry.runtime.ports import ContainerState, EngineError, ObservedContainer
+
+log = get_log(__name__)
+
+LOOK_S = 10.0
+MAX_BYTES = 10 * 1024 * 1024
+MAX_FILES = 5
+
+
+class LogRotation:
+    """Keeps each container's log at ``max_files`` files of about ``max_bytes``.
+
+    A file may grow beyond ``max_bytes`` by what its container writes within ``LOOK_S``.
+
+    Args:
+        max_files: with the newest; at least 2.
+    """
+
+    def __init__(
+        self, runtime: CriRuntime, *, clock: Clock, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES
+    ) -> None:
+        self._runtime = runtime
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._max_files = max(2, max_files)
+
+    async def run(self) -> None:
+        """Look at every log each ``LOOK_S``; never ends."""
+        while True:
+            await self._clock.sleep(LOOK_S)
+            try:
+                await self.rotate()
+            except EngineError as exc:
+                log.debug("logs.engine_away", why=str(exc))
+
+    async def rotate(self) -> None:
+        """One round.
+
+        Raises:
+            EngineError: the engine does not tell its containers.
+        """
+        for pod in (await self._runtime.observe()).values():
+            for container in pod.containers:
+                if container.state is ContainerState.RUNNING and container.log_path is not None:
+                    await self._one(container, container.log_path)
+
+    async def _one(self, container: ObservedContainer, path: Path) -> None:
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            size = -1  # renamed, and the engine was not told: it writes into the renamed file still
+        except OSError as exc:
+            log.warning("logs.not_rotated", path=str(path), why=str(exc))
+            return
+        if 0 <= size < self._max_bytes:
+            return
+        try:
+            if size >= 0:
+                _shift(path, self._max_files)
+            await self._runtime.reopen_log(container.id)
+        except (OSError, EngineError) as exc:
+            log.warning("logs.not_rotated", container=container.name, path=str(path), why=str(exc))
+
+
+def _shift(path: Path, max_files: int) -> None:
+    numbered = dict(_rotated(path))
+    for number in sorted(numbered, reverse=True):
+        if number >= max_files - 1:
+            numbered[number].unlink(missing_ok=True)
+        else:
+            numbered[number].replace(path.with_name(f"{path.name}.{number + 1}"))
+    path.replace(path.with_name(f"{path.name}.1"))
+
+
+def _rotated(path: Path) -> Iterator[tuple[int, Path]]:
+    for found in path.parent.glob(f"{path.name}.*"):
+        suffix = found.name.removeprefix(f"{path.name}.")
+        if suffix.isdecimal():
+            yield int(suffix), found
