@@ -39,12 +39,15 @@ from skerry.base.net.http_server import (
     server_tls,
 )
 from skerry.base.obs.log import get_log
+from skerry.base.obs.metrics import CONTENT_TYPE as METRICS_TYPE
+from skerry.base.obs.metrics import Metric, Registry
 from skerry.kube.ports import NodeConnector
 
 log = get_log(__name__)
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
 _WARNING_LIMIT = 4096
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _HEALTH = ("/healthz", "/livez", "/readyz")
 _OPEN_PATHS = ("/.well-known/openid-configuration", "/openid/v1/jwks")
 VERSION = {
@@ -67,10 +70,20 @@ class ApiServer:
         core: started and closed by the caller.
         nodes: reaches nodes for logs; None answers that there are none.
         allow_anonymous: False answers 401 to requests without credentials.
+        metrics: what ``/metrics`` serves; requests are counted in it.
     """
 
-    def __init__(self, core: ApiCore, *, nodes: NodeConnector | None = None, allow_anonymous: bool = True) -> None:
+    def __init__(
+        self,
+        core: ApiCore,
+        *,
+        nodes: NodeConnector | None = None,
+        allow_anonymous: bool = True,
+        metrics: Registry | None = None,
+    ) -> None:
         self._core = core
+        self._metrics = metrics or Registry()
+        self._requests = request_counter(self._metrics)
         self._authenticator = Authenticator(tokens=core.tokens, allow_anonymous=allow_anonymous)
         self._discovery = Discovery(registry=core.registry, semantics=core.semantics, version=VERSION)
         self._renderer = Renderer(semantics=core.semantics, now_s=core.clock.now_s)
@@ -104,8 +117,9 @@ class ApiServer:
         except StoreError as exc:
             log.error("api.store_failed", hint=exc.hint, error=str(exc))
             response = failure(InternalError(f"the server's database failed: {exc}"))
+        status = response.status if response is not None else 200
+        self._requests.add(1, request.method if request.method in _METHODS else "other", str(status))
         if log.is_debug:
-            status = response.status if response is not None else 0
             took_ms = round((time.monotonic() - started) * 1000, 1)
             log.debug("api.request", method=request.method, path=request.path, status=status, took_ms=took_ms)
         return response
@@ -235,6 +249,8 @@ class ApiServer:
             raise MethodNotAllowed("the server does not allow this method on the requested resource", details={})
         if path.startswith(_HEALTH):
             return HttpResponse(200, b"ok", "text/plain; charset=utf-8")
+        if path == "/metrics":
+            return HttpResponse(200, self._metrics.text().encode(), METRICS_TYPE)
         if path in _OPEN_PATHS:
             return self._issuer(path)
         host, port = request.local_address
@@ -261,6 +277,11 @@ class ApiServer:
                 }
             ),
         )
+
+
+def request_counter(registry: Registry) -> Metric:
+    """Add the metric that counts requests."""
+    return registry.counter("skerry_api_requests_total", "Requests answered; a watch when it ends.", "method", "code")
 
 
 def failure(exc: ApiError) -> HttpResponse:

@@ -21,7 +21,7 @@ from skerry.api import crds
 from skerry.api.config import cloud as kind
 from skerry.api.config import cloudcore
 from skerry.api.config.cloud import CloudConfig, port_plan
-from skerry.api.gvk import DEVICEMODELS, DEVICES, Resource
+from skerry.api.gvk import DEVICEMODELS, DEVICES, LEASES, NODES, Resource
 from skerry.apiserver.auth.authn import MASTERS, User
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.http import ApiServer
@@ -38,9 +38,12 @@ from skerry.base.errors import ConfigError
 from skerry.base.files import DirectoryLock, make_private_dir, write_atomic
 from skerry.base.net.http_server import HttpLimits, HttpServer, server_tls, tune_tls_buffers
 from skerry.base.obs.log import get_log
+from skerry.base.obs.metrics import Registry
 from skerry.cloud.devices.down import DeviceDown
 from skerry.cloud.devices.up import DeviceUp
+from skerry.cloud.hub import metrics as hub_metrics
 from skerry.cloud.hub.listener import Hub, system_stamp
+from skerry.cloud.hub.metrics import NodeState, node_state
 from skerry.cloud.hub.ports import Delivery, NodeName, RouteEntry
 from skerry.cloud.hub.routes import RouteTable
 from skerry.cloud.join.ca import AuthorityStore
@@ -62,6 +65,7 @@ log = get_log(__name__)
 RUN_FILE = "run.json"
 PORTS_FILE = "ports.json"
 KUBECONFIG = "admin.kubeconfig"
+LEASE_NAMESPACE = "kube-node-lease"
 
 
 def main(*, config_file: Path | None, flags: Mapping[str, Any], as_json: bool) -> int:
@@ -131,7 +135,8 @@ class Cloud:
         stack.push_async_callback(core.aclose)
         api = LocalKubeApi(core, user=User("skerry-cloud", (MASTERS,)))
         tunnels = Tunnels(clock=self._clock)
-        server = ApiServer(core, nodes=TunnelConnector(tunnels))
+        self.metrics = Registry()
+        server = ApiServer(core, nodes=TunnelConnector(tunnels), metrics=self.metrics)
         stack.push_async_callback(server.aclose)
         self._ports["api"] = await _listen(
             self._ports["api"],
@@ -193,6 +198,12 @@ class Cloud:
             routes=routes, gate=enrolments, cursor=record, resync=everything,
             presence=NodePresence(api, clock=clock), clock=clock,
         )  # fmt: skip
+        nodes, leases = informers.of(NODES), informers.of(LEASES, namespace=LEASE_NAMESPACE)
+
+        def states() -> list[NodeState]:
+            return [node_state(node, leases.get(node["metadata"]["name"], LEASE_NAMESPACE)) for node in nodes.items()]
+
+        hub_metrics.register(self.metrics, links=hub.connected, nodes=states, now_s=clock.now_s)
         device_down = DeviceDown(devices=devices, models=models, outbox=hub, clock=clock)
         everything.devices = device_down
         for entry in _device_routes(device_up, device_down):

@@ -34,6 +34,7 @@ from skerry.base.netif import address_towards
 from skerry.base.obs.log import get_log
 from skerry.base.obs.metrics import Registry
 from skerry.edge.kubelet.server import KubeletServer
+from skerry.edge.link import metrics as link_metrics
 from skerry.edge.link.dial import DialledLink
 from skerry.edge.link.enrol import CertificateFiles
 from skerry.edge.node import machine
@@ -134,6 +135,9 @@ class EdgeAgent:
         self.link = DialledLink(hubs, node=self.node, files=self._files, clock=self._clock)
         self.remote = Remote(self.link)
         self.drain = Drain(self.outbox, self.link, clock=self._clock)
+        link_metrics.register(
+            self.metrics, is_up=lambda: self.link.is_up, backlog=self._backlog, now_s=self._clock.now_s
+        )
         self._address = config.node_ip or address_towards(*hubs[0])
 
     async def start(self, stack: AsyncExitStack) -> dict[str, Any]:
@@ -177,12 +181,19 @@ class EdgeAgent:
             "sockets": {"kubelet": str(kubelet_socket), "dmi": str(self.devices.dmi_socket)},
         }
 
+    def _backlog(self) -> link_metrics.Backlog:
+        return link_metrics.Backlog(self.outbox.depth(), self.outbox.oldest_s() or 0.0, self.outbox.dropped)
+
     async def _serve_kubelet(self, stack: AsyncExitStack) -> Path:
         token_file = self.config.data / "kubelet.token"
         if not token_file.exists():
             write_secret(token_file, secrets.token_urlsafe(32).encode())
         server = KubeletServer(
-            self.pods.node_pods, read_log=read_log, token=token_file.read_text().strip(), clock=self._clock
+            self.pods.node_pods,
+            read_log=read_log,
+            token=token_file.read_text().strip(),
+            clock=self._clock,
+            metrics=self.metrics,
         )
         door = EdgeHttpServer(server.handle, name="kubelet")
         stack.push_async_callback(door.aclose)

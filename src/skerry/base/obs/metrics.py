@@ -5,7 +5,9 @@ A ``Registry`` belongs to one process and is passed in; there is no global one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 LabelValues = tuple[str, ...]
 
@@ -62,6 +64,9 @@ class Registry:
     def gauge(self, name: str, help_text: str, *labels: str) -> Metric:
         """A number that goes up and down."""
         return self._register(Metric(name, help_text, "gauge", labels))
+
+    def __iter__(self) -> Iterator[Metric]:
+        return iter(self._metrics.values())
 
     def names(self) -> list[str]:
         """Every registered name."""

@@ -38,7 +38,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class NodeLink:
-    """The state of one node's link, for ``skerry node list`` and metrics. Times are wall-clock seconds."""
+    """The state of one node's link, for ``skerry node list`` and metrics. Times are wall-clock seconds.
+
+    Args:
+        oldest_unacked_age_s: of the oldest delivery under way; 0 when there is none.
+        received_bytes, sent_bytes: of messages, since the link was made.
+    """
 
     node: NodeName
     connected_since_s: float
@@ -46,8 +51,10 @@ class NodeLink:
     address: str
     fingerprint: str
     waiting: int
-    oldest_unacked_s: float
+    oldest_unacked_age_s: float
     is_skerry: bool = False
+    received_bytes: int = 0
+    sent_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

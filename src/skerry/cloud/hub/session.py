@@ -90,6 +90,8 @@ class NodeSession:
         self._supervisor = Supervisor(f"hub-{caller.node}", clock=parts.clock)
         self._connected_s = parts.clock.now_s()
         self._heard_s = self._connected_s
+        self._received_bytes = 0
+        self._sent_bytes = 0
         self._is_synced = False
         self._has_changed = False
 
@@ -151,9 +153,15 @@ class NodeSession:
             address=self.caller.address,
             fingerprint=self.caller.fingerprint,
             waiting=len(self.outbox),
-            oldest_unacked_s=self.outbox.oldest_sent_s(),
+            oldest_unacked_age_s=self._oldest_age_s(),
             is_skerry=self.caller.is_skerry,
+            received_bytes=self._received_bytes,
+            sent_bytes=self._sent_bytes,
         )
+
+    def _oldest_age_s(self) -> float:
+        sent_s = self.outbox.oldest_sent_s()
+        return max(0.0, self._parts.clock.monotonic_s() - sent_s) if sent_s else 0.0
 
     async def _watch(self) -> None:
         """A failed reader or writer ends the session."""
@@ -187,6 +195,7 @@ class NodeSession:
                 code = CLOSE_TOO_LARGE if isinstance(exc, TooLarge) else CLOSE_BROKEN
                 self.end(f"broken message: {exc}", code=code)
                 return
+            self._received_bytes += len(message.data)
             self._heard_s = self._parts.clock.now_s()
             self._take_events()
             self._wake.set()
@@ -210,6 +219,7 @@ class NodeSession:
                 except ClientGone as exc:
                     self.end(f"the node does not read: {exc}")
                     return
+                self._sent_bytes += len(frame)
             if frames:
                 continue
             await self._sleep_until(self._deadline_s(now_s))

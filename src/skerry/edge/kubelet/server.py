@@ -1,6 +1,6 @@
 """The kubelet's HTTP interface of this node, for the tunnel (a 0600 unix socket) and for local tools (TCP and a token).
 
-Routes: ``/healthz``, ``/pods``, ``/containerLogs/{namespace}/{pod}/{container}``.
+Routes: ``/healthz``, ``/metrics``, ``/pods``, ``/containerLogs/{namespace}/{pod}/{container}``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from skerry.api.status import ApiError, BadRequest
 from skerry.base import json
 from skerry.base.aio.clock import Clock
 from skerry.base.net.http_edge import EdgeRequest, EdgeResponse
+from skerry.base.obs.metrics import CONTENT_TYPE, Registry
 from skerry.edge.kubelet.logs import is_true, log_query, number
 from skerry.edge.kubelet.ports import LogReader, NodePods
 
@@ -27,9 +28,13 @@ class KubeletServer:
         pods: the node's pods.
         read_log: reads a log file.
         token: what TCP clients must present as bearer; the unix socket is guarded by its mode.
+        metrics: what ``/metrics`` serves.
     """
 
-    def __init__(self, pods: NodePods, *, read_log: LogReader, token: str, clock: Clock) -> None:
+    def __init__(
+        self, pods: NodePods, *, read_log: LogReader, token: str, clock: Clock, metrics: Registry | None = None
+    ) -> None:
+        self._metrics = metrics or Registry()
         self._pods = pods
         self._read_log = read_log
         self._token = token
@@ -60,6 +65,8 @@ class KubeletServer:
         match request.method, parts:
             case "GET", ["healthz"]:
                 return self._health
+            case "GET", ["metrics"]:
+                return self._measure
             case "GET", ["pods"]:
                 return self._list
             case "GET", ["containerLogs", namespace, pod, container]:
@@ -68,6 +75,9 @@ class KubeletServer:
 
     async def _health(self) -> EdgeResponse:
         return EdgeResponse(body=b"ok")
+
+    async def _measure(self) -> EdgeResponse:
+        return EdgeResponse(body=self._metrics.text().encode(), content_type=CONTENT_TYPE)
 
     async def _list(self) -> EdgeResponse:
         document = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": list(self._pods.pods())}
