@@ -24,3 +24,25 @@ def search(pattern: str, text: str) -> bool:
         return _compiled(pattern).search(text) is not None
     except re2.error:
         return False
+
+
+def is_valid(pattern: str) -> bool:
+    """Whether RE2 knows the pattern."""
+    try:
+        _compiled(pattern)
+    except re2.error:
+        return False
+    return True
+
+
+def find_all(pattern: str, text: str, count: int | None = None) -> list[str]:
+    """The first ``count`` places that the pattern matches, all of them for None; none for a pattern unknown to RE2."""
+    try:
+        matches = _compiled(pattern).finditer(text)
+    except re2.error:
+        return []
+    return (
+        [match.group(0) for match, _ in zip(matches, range(count), strict=False)]
+        if count is not None
+        else [match.group(0) for match in matches]
+    )
