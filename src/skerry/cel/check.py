@@ -126,7 +126,7 @@ class Checker:
                 if found.name not in ("optional_type", "dyn"):
                     return self._fail(item.at, f"expected type 'optional_type' but found '{found}'")
                 found = found.params[0] if found.params else DYN
-            if known is None or known.name in ("dyn", "null"):
+            if known is None or found.name == "dyn" or known.name == "null":
                 known = found
             elif not unify(known, found, {}):
                 return self._fail(item.at, f"expected type '{known}' but found '{found}'")
