@@ -48,7 +48,7 @@ class Metric:
             pairs = ",".join(
                 f'{label}="{_escaped(text)}"' for label, text in zip(self.labels, label_values, strict=True)
             )
-            yield f"{self.name}{{{pairs}}} {value:g}" if pairs else f"{self.name} {value:g}"
+            yield f"{self.name}{{{pairs}}} {_number(value)}" if pairs else f"{self.name} {_number(value)}"
 
 
 class Registry:
@@ -81,6 +81,11 @@ class Registry:
             raise ValueError(f"metric {metric.name} registered twice")
         self._metrics[metric.name] = metric
         return metric
+
+
+def _number(value: float) -> str:
+    """All digits: a time stamp has ten before the point."""
+    return str(int(value)) if value == int(value) else repr(float(value))
 
 
 def _escaped(text: str) -> str:

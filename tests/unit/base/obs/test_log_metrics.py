@@ -47,3 +47,12 @@ def test_metrics_text() -> None:
         'skerry_things_total{kind="a\\"b"} 2\n'
         "# HELP skerry_nodes Nodes.\n# TYPE skerry_nodes gauge\nskerry_nodes 3\n"
     )
+
+
+def test_numbers_keep_their_digits() -> None:
+    registry = Registry()
+    registry.gauge("when_seconds", "a time").set(1_795_695_801.25)
+    registry.counter("bytes_total", "many").add(123_456_789_012)
+    lines = registry.text().splitlines()
+    assert "when_seconds 1795695801.25" in lines
+    assert "bytes_total 123456789012" in lines
