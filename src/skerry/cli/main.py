@@ -144,6 +144,13 @@ def _edge(commands: Any) -> None:
         "--cri-socket", default="", metavar="PATH", help="socket of the container engine; else the usual places"
     )
     join.add_argument("--labels", default=None, metavar="K=V,…", help="labels of the node")
+    join.add_argument(
+        "--hub", action="append", default=[], metavar="HOST:PORT",
+        help="address of the hub, may be repeated, where it is not what the cloud says (else 10000)",
+    )  # fmt: skip
+    join.add_argument(
+        "--tunnel", action="append", default=[], metavar="HOST:PORT", help="the same for the tunnel (else 10004)"
+    )
     join.add_argument("--check-only", action="store_true", help="only verify; change nothing")
     join.add_argument(
         "--no-service", action="store_true", help="install no systemd unit; run `skerry edge run` yourself"
@@ -380,7 +387,8 @@ def _join(args: argparse.Namespace) -> int:
     token = sys.stdin.readline().strip() if args.token == "-" else args.token
     return join.main(
         host=args.host, token=token, node=args.node, runtime=args.runtime, cri_socket=args.cri_socket,
-        labels=args.labels, data=args.data, config_file=args.config, check_only=args.check_only,
+        labels=args.labels, hubs=args.hub, tunnels=args.tunnel, data=args.data, config_file=args.config,
+        check_only=args.check_only,
         service=not args.no_service, as_json=args.output == "json",
     )  # fmt: skip
 
