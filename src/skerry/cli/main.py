@@ -189,6 +189,22 @@ def _fleet(commands: Any) -> None:
     )
     revoke.add_argument("name")
     _client(revoke)
+    restore = _command(
+        node, "restore", _node_restore, "undo a revocation: the certificate is good again", "skerry node restore gate-1"
+    )
+    restore.add_argument("name")
+    _client(restore)
+    ca = commands.add_parser("ca", help="the authority of node certificates").add_subparsers(
+        metavar="ACTION", required=True
+    )
+    _client(_command(ca, "list", _ca_list, "the present authority, and older ones still trusted", "skerry ca list"))
+    _client(
+        _command(ca, "rotate", _ca_rotate, "make a new authority; nodes change over by themselves", "skerry ca rotate")
+    )
+    retire = _command(ca, "retire", _ca_retire, "trust an older authority no more", "skerry ca retire 3f2a9c01")
+    retire.add_argument("fingerprint", help="or its first 8 digits or more, as `skerry ca list` shows it")
+    retire.add_argument("--force", action="store_true", help="also when nodes would have to join again")
+    _client(retire)
 
 
 def _devices(commands: Any) -> None:
@@ -458,6 +474,30 @@ def _node_revoke(args: argparse.Namespace) -> int:
     from skerry.app import fleet
 
     return fleet.node_revoke(name=args.name, **_admin(args))
+
+
+def _node_restore(args: argparse.Namespace) -> int:
+    from skerry.app import fleet
+
+    return fleet.node_restore(name=args.name, **_admin(args))
+
+
+def _ca_list(args: argparse.Namespace) -> int:
+    from skerry.app import authority
+
+    return authority.ca_list(**_admin(args))
+
+
+def _ca_rotate(args: argparse.Namespace) -> int:
+    from skerry.app import authority
+
+    return authority.ca_rotate(**_admin(args))
+
+
+def _ca_retire(args: argparse.Namespace) -> int:
+    from skerry.app import authority
+
+    return authority.ca_retire(fingerprint=args.fingerprint, force=args.force, **_admin(args))
 
 
 def _device_list(args: argparse.Namespace) -> int:
