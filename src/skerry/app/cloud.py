@@ -219,7 +219,12 @@ class Cloud:
         nodes, leases = informers.of(NODES), informers.of(LEASES, namespace=LEASE_NAMESPACE)
 
         def states() -> list[NodeState]:
-            return [node_state(node, leases.get(node["metadata"]["name"], LEASE_NAMESPACE)) for node in nodes.items()]
+            ends_s = {record.node: record.expires_s for record in enrolments.known() if not record.is_revoked}
+            named = [(node["metadata"]["name"], node) for node in nodes.items()]
+            return [
+                node_state(node, leases.get(name, LEASE_NAMESPACE), certificate_ends_s=ends_s.get(name, 0.0))
+                for name, node in named
+            ]
 
         hub_metrics.register(self.metrics, links=hub.connected, nodes=states, now_s=clock.now_s)
         presence.on_connected(bulletin.tell)
