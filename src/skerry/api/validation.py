@@ -16,7 +16,6 @@ from typing import Any
 
 from skerry.api.field import FieldError, duplicate, invalid, not_supported, required, too_long, too_many, type_invalid
 from skerry.api.meta import is_rfc3339
-from skerry.api.patch import json_equal
 from skerry.api.quantity import is_quantity
 from skerry.api.schema import Schema
 from skerry.api.status import BadRequest
@@ -29,19 +28,14 @@ _INT_RANGES = {"int32": 1 << 31, "int64": 1 << 63}
 _NUMBERS = ("number", "integer")
 
 
-ABSENT = object()
-"""Stands for an old value that there is none to compare with."""
-
-
-def validate(obj: Any, schema: Schema, *, match: Match, path: str = "", old: Any = ABSENT) -> list[FieldError]:
+def validate(obj: Any, schema: Schema, *, match: Match, path: str = "") -> list[FieldError]:
     """Everything in a custom resource that its schema forbids, worded as Kubernetes words it.
 
     Args:
         obj: already pruned and defaulted.
         match: search of a pattern in a text.
-        old: the object before the change; what did not change is not judged again, so that a schema may be tightened.
     """
-    return list(_Walk(match).value(obj, schema, path, old))
+    return list(_Walk(match).value(obj, schema, path))
 
 
 def check_types(obj: dict[str, Any], schema: Schema, *, kind: str, version: str) -> None:
@@ -63,10 +57,8 @@ class _Walk:
     def __init__(self, match: Match) -> None:
         self._match = match
 
-    def value(self, value: Any, schema: Schema, path: str, old: Any = ABSENT) -> Iterator[FieldError]:
+    def value(self, value: Any, schema: Schema, path: str) -> Iterator[FieldError]:
         if value is None and schema.nullable:
-            return
-        if old is not ABSENT and json_equal(value, old):
             return
         wrong = _type_error(value, schema, path)
         if wrong is not None:
@@ -75,11 +67,11 @@ class _Walk:
         yield from self._keywords(value, schema.keywords, path)
         yield from _format_errors(value, schema, path)
         if isinstance(value, dict):
-            yield from self._object(value, schema, path, old if isinstance(old, dict) else {})
+            yield from self._object(value, schema, path)
         elif isinstance(value, list):
-            yield from self._array(value, schema, path, old)
+            yield from self._array(value, schema, path)
 
-    def _object(self, value: dict[str, Any], schema: Schema, path: str, old: dict[str, Any]) -> Iterator[FieldError]:
+    def _object(self, value: dict[str, Any], schema: Schema, path: str) -> Iterator[FieldError]:
         for name in schema.required:
             if name not in value:
                 yield required(_join(path, name))
@@ -87,16 +79,15 @@ class _Walk:
             yield from _embedded_errors(value, path)
         for name, child in value.items():
             below = schema.properties.get(name)
-            before = old.get(name, ABSENT)
             if below is not None:
-                yield from self.value(child, below, _join(path, name), before)
+                yield from self.value(child, below, _join(path, name))
             elif schema.additional is not None:
-                yield from self.value(child, schema.additional, _join(path, name), before)
+                yield from self.value(child, schema.additional, _join(path, name))
 
-    def _array(self, value: list[Any], schema: Schema, path: str, old: Any) -> Iterator[FieldError]:
+    def _array(self, value: list[Any], schema: Schema, path: str) -> Iterator[FieldError]:
         if schema.items is not None:
             for index, item in enumerate(value):
-                yield from self.value(item, schema.items, f"{path}[{index}]", counterpart(item, old, schema))
+                yield from self.value(item, schema.items, f"{path}[{index}]")
         if schema.list_type in ("set", "map"):
             yield from _duplicates(value, schema, path)
 
@@ -137,18 +128,6 @@ class _Walk:
 
     def _holds(self, value: Any, part: dict[str, Any], path: str) -> bool:
         return next(self.value(value, _loose(part), path), None) is None
-
-
-def counterpart(item: Any, old: Any, schema: Schema) -> Any:
-    """The item of an old list that is the same one, or ``ABSENT``; only lists that are maps can tell."""
-    if not isinstance(old, list) or schema.list_type != "map" or not isinstance(item, dict):
-        return ABSENT
-
-    def key(of: Any) -> list[Any]:
-        return [of.get(name) if isinstance(of, dict) else None for name in schema.list_map_keys]
-
-    wanted = key(item)
-    return next((each for each in old if key(each) == wanted), ABSENT)
 
 
 def _loose(raw: dict[str, Any]) -> Schema:

@@ -12,7 +12,7 @@ from skerry.api import gvk
 from skerry.api.gvk import Object
 from skerry.api.kinds import podparts
 from skerry.api.kinds.batch import select_own_pods
-from skerry.api.kinds.rules import pod_qos_class
+from skerry.api.qos import qos_class
 from skerry.apiserver.registry import Kind
 
 SYSTEM_METADATA = (
@@ -165,7 +165,7 @@ def _next_namespace(obj: Object, old: Object) -> None:
 
 
 def _new_pod(obj: Object) -> None:
-    obj["status"] = {"phase": "Pending", "qosClass": pod_qos_class(obj)}
+    obj["status"] = {"phase": "Pending", "qosClass": qos_class(obj)}
 
 
 def _new_claim(obj: Object) -> None:

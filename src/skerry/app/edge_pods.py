@@ -10,6 +10,7 @@ from skerry.api.config.edge import EdgeConfig
 from skerry.app.runtimes import OpenRuntime
 from skerry.base.aio.clock import Clock
 from skerry.base.files import make_private_dir
+from skerry.edge.pods.dns import NodeDns, Resolver, read_resolver
 from skerry.edge.pods.events import PodEvents
 from skerry.edge.pods.roster import Observer, Roster
 from skerry.edge.pods.status import NodeView
@@ -21,6 +22,7 @@ from skerry.runtime.volumes import Volumes
 
 SETTLED = "settled"
 """Fact of the store: the cloud has told it all that belongs to this node."""
+_RESOLV_CONF = Path("/etc/resolv.conf")
 
 
 class PodParts:
@@ -42,10 +44,12 @@ class PodParts:
     ) -> None:
         observer = Observer(runtime.pods)
         tools = Tools(
-            runtime=runtime.pods, images=runtime.images, volumes=Volumes(sources, tokens), tokens=tokens,
+            runtime=runtime.pods, io=runtime.io, images=runtime.images, volumes=Volumes(sources, tokens),
+            objects=objects, tokens=tokens,
             outbox=outbox, events=PodEvents(outbox, node=node, clock=clock), clock=clock,
             node=NodeView(node_ip, engine), directory=make_private_dir(config.data / "pods"),
-            log_directory=config.data / "pod-logs", observe=observer.pod, dns_servers=_dns_servers(),
+            log_directory=config.data / "pod-logs", observe=observer.pod,
+            dns=NodeDns(_resolver(), config.cluster_dns, config.cluster_domain),
         )  # fmt: skip
         self._roster = Roster(
             node, objects=objects, observer=observer, tools=tools, knows_all=lambda: bool(objects.fact(SETTLED))
@@ -74,9 +78,8 @@ class PodParts:
         return self._roster.summary()
 
 
-def _dns_servers() -> tuple[str, ...]:
+def _resolver() -> Resolver:
     try:
-        lines = Path("/etc/resolv.conf").read_text().splitlines()
+        return read_resolver(_RESOLV_CONF.read_text(errors="replace"))
     except OSError:
-        return ()
-    return tuple(line.split()[1] for line in lines if line.startswith("nameserver ") and len(line.split()) > 1)
+        return Resolver()

@@ -20,7 +20,7 @@ from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
 from skerry.runtime.cri.logrotation import LogRotation
 from skerry.runtime.cri.probe import DEFAULT_SOCKET, find_socket, probe
-from skerry.runtime.ports import EngineError, ImageStore, PodRuntime
+from skerry.runtime.ports import ContainerIO, EngineError, ImageStore, PodRuntime
 from skerry.runtime.process.engine import ProcessImages, ProcessRuntime, ProcessSettings
 
 log = get_log(__name__)
@@ -38,6 +38,7 @@ class OpenRuntime:
 
     kind: str
     pods: PodRuntime
+    io: ContainerIO
     images: ImageStore
     notes: Mapping[str, str] = field(default_factory=dict)
     upkeep: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
@@ -101,7 +102,7 @@ def _open_cri(config: EdgeConfig, cri_socket: str, node_uid: str) -> OpenRuntime
         max_files=config.container_log_max_files,
     )  # fmt: skip
     notes = {"skerry.dev/runtime": "cri"}
-    return OpenRuntime("cri", runtime, CriImages(client), notes=notes, upkeep={"log-rotation": rotation.run})
+    return OpenRuntime("cri", runtime, runtime, CriImages(client), notes=notes, upkeep={"log-rotation": rotation.run})
 
 
 def _open_process(config: EdgeConfig) -> OpenRuntime:
@@ -112,7 +113,7 @@ def _open_process(config: EdgeConfig) -> OpenRuntime:
     )  # fmt: skip
     runtime = ProcessRuntime(config.data / "process", settings=settings, clock=SystemClock())
     notes = {"skerry.dev/runtime": "process", "skerry.dev/runtime-user": "root" if os.geteuid() == 0 else "user"}
-    return OpenRuntime("process", runtime, ProcessImages(), notes=notes)
+    return OpenRuntime("process", runtime, runtime, ProcessImages(), notes=notes)
 
 
 def _socket(configured: str) -> Path | None:

@@ -1,7 +1,8 @@
-"""The only door to grpclib: gRPC over unix sockets, with a codec that the caller brings.
+"""The only door to grpclib: gRPC over unix sockets (and plain TCP to containers), with a codec that the caller brings.
 
-Client for CRI, client and server for DMI and device plugins. Neither grpcio nor the protobuf runtime is loaded. Every
-call has a deadline; no message is longer than 16 MiB; a broken connection is opened again by the next call.
+Client for CRI and health checks, client and server for DMI and device plugins. Neither grpcio nor the protobuf runtime
+is loaded. Every call has a deadline; no message is longer than 16 MiB; a broken connection is opened again by the next
+call.
 Not here: what messages mean (``wire.pb``), who may call what (the handlers).
 """
 
@@ -77,14 +78,14 @@ Call = Callable[[dict[str, Any], Caller], Awaitable[Mapping[str, Any]]]
 
 
 class GrpcClient:
-    """Calls methods of one interface over a unix socket; connects at the first call.
+    """Calls methods of one interface; connects at the first call.
 
     Args:
-        path: of the socket.
+        path: of a unix socket, or host and port of a server without TLS.
         codec: messages and methods.
     """
 
-    def __init__(self, path: Path, codec: Codec) -> None:
+    def __init__(self, path: Path | tuple[str, int], codec: Codec) -> None:
         self._path = path
         self._codec = codec
         self._channel: Channel | None = None
@@ -139,16 +140,23 @@ class GrpcClient:
 
     def _connected(self) -> Channel:
         if self._channel is None:
-            self._channel = Channel(path=str(self._path), codec=_TableCodec(self._codec))
+            codec = _TableCodec(self._codec)
+            if isinstance(self._path, Path):
+                self._channel = Channel(path=str(self._path), codec=codec)
+            else:
+                self._channel = Channel(*self._path, codec=codec)
         return self._channel
+
+    def _place(self) -> str:
+        return str(self._path) if isinstance(self._path, Path) else f"{self._path[0]}:{self._path[1]}"
 
     def _raise(self, method: str, exc: Exception) -> NoReturn:
         if isinstance(exc, GRPCError):
             raise GrpcError(exc.status, exc.message or exc.status.name) from exc
         if isinstance(exc, TimeoutError):
-            raise GrpcError(Status.DEADLINE_EXCEEDED, f"{method} on {self._path} did not answer in time") from exc
+            raise GrpcError(Status.DEADLINE_EXCEEDED, f"{method} on {self._place()} did not answer in time") from exc
         text = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc) or type(exc).__name__
-        raise GrpcError(Status.UNAVAILABLE, f"cannot reach {self._path}: {text}") from exc
+        raise GrpcError(Status.UNAVAILABLE, f"cannot reach {self._place()}: {text}") from exc
 
 
 class GrpcServer:

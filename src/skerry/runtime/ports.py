@@ -38,6 +38,12 @@ class EngineRefused(EngineError, Permanent):
     reason = "CreateContainerConfigError"
 
 
+class ExecTimeout(EngineError):
+    """A command in a container did not end in time; it was ended."""
+
+    reason = "ExecTimeout"
+
+
 class ContainerState(StrEnum):
     CREATED = "created"
     RUNNING = "running"
@@ -93,6 +99,7 @@ class ContainerSpec:
         log_path: relative to the sandbox's log directory.
         container: the container's part of the PodSpec (resources, securityContext…).
         spec_hash: hash of what would need a new container; carried as an annotation.
+        target_id: container whose processes this one sees (ephemeral containers); empty for none.
     """
 
     name: str
@@ -108,6 +115,7 @@ class ContainerSpec:
     working_dir: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
     spec_hash: str = ""
+    target_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,4 +231,11 @@ class ContainerIO(Protocol):
     """Streams into containers: exec and attach. Logs are files and need no engine."""
 
     async def exec_sync(self, container_id: str, command: Sequence[str], *, timeout_s: float) -> tuple[int, bytes]:
-        """Run to the end; exit code and combined output (at most 16 KiB)."""
+        """Run ``command`` in a running container to its end; exit code and output (at most 16 KiB).
+
+        The words are given to the program as they are, never to a shell.
+
+        Raises:
+            ExecTimeout: it did not end within ``timeout_s``.
+            EngineError: the container does not run, or has no such program.
+        """

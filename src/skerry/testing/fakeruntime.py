@@ -21,6 +21,7 @@ from skerry.runtime.ports import (
     EngineError,
     EngineInfo,
     EngineUnavailable,
+    ExecTimeout,
     ObservedContainer,
     ObservedPod,
     ObservedSandbox,
@@ -29,6 +30,7 @@ from skerry.runtime.ports import (
 from skerry.wire.kubelet import crilog
 
 _KILLED = 137
+_EXEC_OUTPUT_BYTES = 16 * 1024
 
 
 @dataclass(slots=True)
@@ -53,6 +55,8 @@ class FakeEngine:
         clock: for times.
         images: what ``FakeImages`` finds without a pull; None means every image.
         fail: called with the name of each call and its object's name; may raise an ``EngineError``.
+
+    ``answer_exec`` answers commands in containers, by container name and command, instead of the few words.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class FakeEngine:
         self.images = images
         self.is_ready = True
         self.calls: list[tuple[str, str]] = []
+        self.answer_exec: Callable[[str, Sequence[str]], tuple[int, bytes]] | None = None
         self.fail = fail or (lambda call, name: None)
         self.sandboxes: dict[str, _Sandbox] = {}
         self.changes: Fanout[str] = Fanout(limit=10_000)
@@ -209,7 +214,9 @@ class FakeRuntime:
         now_s = self._engine.clock.now_s()
         container.seen = replace(container.seen, state=ContainerState.RUNNING, started_at_s=now_s)
         self._engine.changes.send(sandbox.spec.uid)
-        exit_code = _Program(container, self._engine.clock).run()
+        program = _Program(container.spec, self._engine.clock, container.log_path)
+        exit_code = program.run()
+        container.on_term = program.on_term
         if exit_code is not None:
             self._engine.end(sandbox, container, exit_code)
 
@@ -227,6 +234,21 @@ class FakeRuntime:
         if found is not None:
             del found[0].containers[container_id]
             self._engine.changes.send(found[0].spec.uid)
+
+    async def exec_sync(self, container_id: str, command: Sequence[str], *, timeout_s: float) -> tuple[int, bytes]:
+        found = self._engine.find(container_id)
+        self._engine.called("exec", found[1].spec.name if found else container_id)
+        if found is None or found[1].seen.state is not ContainerState.RUNNING:
+            raise EngineError(f"container {container_id} does not run", reason="ExecError")
+        if self._engine.answer_exec is not None:
+            return self._engine.answer_exec(found[1].spec.name, command)
+        if tuple(command[:1]) == ("/nonexistent/program",):
+            raise EngineError("/nonexistent/program: no such file or directory", reason="ExecError")
+        program = _Program(replace(found[1].spec, command=tuple(command), args=()), self._engine.clock)
+        exit_code = program.run()
+        if exit_code is None:
+            raise ExecTimeout(f"command {command[0]!r} timed out after {timeout_s:g}s")
+        return exit_code, b"".join(text.encode() + b"\n" for _, text in program.said)[:_EXEC_OUTPUT_BYTES]
 
     async def aclose(self) -> None:
         """Nothing is held; containers keep running in the engine."""
@@ -271,10 +293,12 @@ def _observed(sandboxes: list[_Sandbox]) -> ObservedPod:
 class _Program:
     """Runs the few words that are understood, up to the first sleep."""
 
-    def __init__(self, container: _Container, clock: Clock) -> None:
-        self._container = container
+    def __init__(self, spec: ContainerSpec, clock: Clock, log_path: Path | None = None) -> None:
+        self._spec = spec
         self._clock = clock
-        spec = container.spec
+        self._log_path = log_path
+        self.on_term: int | None = 143
+        self.said: list[tuple[str, str]] = []
         words = list(spec.command)
         is_shell = words[:2] == ["/bin/sh", "-c"] and len(words) > 2
         self._script = words[2] if is_shell else "sleep 1000000"
@@ -300,20 +324,22 @@ class _Program:
             case "echo":
                 self._say(stream, re.sub(r"\$(\w+|\?)", lambda m: self._values.get(m[1], ""), rest))
             case "pwd":
-                self._say(stream, self._container.spec.working_dir or "/")
+                self._say(stream, self._spec.working_dir or "/")
             case "cat":
                 self._say(stream, self._read(rest))
             case "trap":
                 found = re.match(r"'(?:exit (\d+))?' TERM", rest)
-                self._container.on_term = int(found[1]) if found and found[1] else None
+                self.on_term = int(found[1]) if found and found[1] else None
 
     def _read(self, path: str) -> str:
-        for mount in self._container.spec.mounts:
+        for mount in self._spec.mounts:
             if path == mount.container_path or path.startswith(mount.container_path + "/"):
                 return Path(f"{mount.host_path}{path[len(mount.container_path) :]}").read_text().rstrip("\n")
         return ""
 
     def _say(self, stream: str, text: str) -> None:
-        self._container.log_path.parent.mkdir(parents=True, exist_ok=True)
-        with self._container.log_path.open("ab") as file:
-            file.write(crilog.encode(int(self._clock.now_s() * 1e9), stream, text.encode()))
+        self.said.append((stream, text))
+        if self._log_path is not None:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            with self._log_path.open("ab") as file:
+                file.write(crilog.encode(int(self._clock.now_s() * 1e9), stream, text.encode()))

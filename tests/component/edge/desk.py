@@ -16,8 +16,9 @@ from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
 from skerry.edge.store.rowcodec import SealingCodec
-from skerry.runtime.ports import ImageStore, PodRuntime
+from skerry.runtime.ports import ImageStore
 from skerry.runtime.volumes import Volumes
+from skerry.testing.contracts.pod_runtime import Adapter
 
 NODE = "edge-1"
 
@@ -52,7 +53,7 @@ class Tokens:
 class Desk:
     """One agent's pod duty; ``open`` again on the same directory for a restart."""
 
-    def __init__(self, directory: Path, runtime: PodRuntime, images: ImageStore, *, clock: Clock | None = None) -> None:
+    def __init__(self, directory: Path, runtime: Adapter, images: ImageStore, *, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
         directory.mkdir(exist_ok=True)
         self.directory = directory
@@ -64,7 +65,9 @@ class Desk:
         observer = Observer(runtime)
         tools = Tools(
             runtime=runtime,
+            io=runtime,
             images=images,
+            objects=self.objects,
             volumes=Volumes(Sources(self.objects), self.tokens),
             tokens=self.tokens,
             outbox=self.outbox,

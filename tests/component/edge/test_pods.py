@@ -124,13 +124,6 @@ async def test_a_missing_image_is_a_reason(tmp_path: Path) -> None:
     await desk.close()
 
 
-async def test_probes_that_are_not_run_are_named(desk: Desk) -> None:
-    await desk.roster.start()
-    await desk.objects.put("default/pod/web", pod(container={"livenessProbe": {"exec": {"command": ["true"]}}}))
-    await desk.until(lambda: "running" in desk.state())
-    assert "ProbeNotRun" in desk.events()
-
-
 async def test_pods_of_other_nodes_are_not_ours(desk: Desk, engine: FakeEngine) -> None:
     await desk.roster.start()
     await desk.objects.put("default/pod/other", pod(name="other", uid="u9", nodeName="edge-2"))

@@ -21,6 +21,8 @@ class EdgeConfig:
     cri_socket: str = setting("", "socket of the container engine; empty looks in the usual places")
     labels: dict[str, str] = setting({}, "further labels of the node")
     node_ip: str = setting("", "address that the node reports; empty asks the routing table")
+    cluster_dns: tuple[str, ...] = setting((), "DNS servers of pods with ClusterFirst; empty: the node's own")
+    cluster_domain: str = setting("cluster.local", "domain of Services in the names that pods look up")
     allow_privileged: bool = setting(False, "let pods of the process runtime use hostPath and host namespaces")
     stop_pods: bool = setting(False, "end the pods when the agent is stopped")
     container_log_max_bytes: int = setting(10485760, "size at which a container's log file is rotated")

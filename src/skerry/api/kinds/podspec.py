@@ -66,23 +66,6 @@ def default_pod(pod: Object) -> None:
                     fill_number(port, "hostPort", port.get("containerPort", 0))
 
 
-def qos_class(pod: Object) -> str:
-    """``Guaranteed``, ``Burstable`` or ``BestEffort``."""
-    spec = pod.get("spec") or {}
-    containers = [item for name in _CONTAINER_LISTS for item in rows(spec, name)]
-    has_any, is_guaranteed = False, bool(containers)
-    for container in containers:
-        resources = container.get("resources") or {}
-        requests, limits = _amounts(resources.get("requests")), _amounts(resources.get("limits"))
-        has_any = has_any or bool(requests or limits)
-        complete = set(limits) == {"cpu", "memory"}
-        same = all(requests.get(name, limit) == limit for name, limit in limits.items())
-        is_guaranteed = is_guaranteed and complete and same
-    if is_guaranteed:
-        return "Guaranteed"
-    return "Burstable" if has_any else "BestEffort"
-
-
 def spec_errors(spec: dict[str, Any], path: str) -> Iterator[FieldError]:
     """Everything wrong with a pod spec (a chosen subset of what Kubernetes checks)."""
     volumes = [str(volume.get("name", "")) for volume in rows(spec, "volumes")]
@@ -201,16 +184,6 @@ def _is_latest(image: str) -> bool:
         return False
     tag = image.rpartition("/")[2].partition(":")[2]
     return tag in ("", "latest")
-
-
-def _amounts(resources: dict[str, Any] | None) -> dict[str, int]:
-    """CPU and memory that are not zero, in nano units; what cannot be read counts as absent."""
-    found: dict[str, int] = {}
-    for name in ("cpu", "memory"):
-        amount = _quantity((resources or {}).get(name))
-        if amount is not None and amount.nano:
-            found[name] = amount.nano
-    return found
 
 
 def _quantity(text: Any) -> Quantity | None:

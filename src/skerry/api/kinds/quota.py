@@ -12,7 +12,7 @@ from typing import Any
 
 from skerry.api.gvk import Object
 from skerry.api.kinds.amounts import amounts, pod_amounts
-from skerry.api.kinds.podspec import qos_class
+from skerry.api.qos import qos_class
 from skerry.api.quantity import Quantity, parse_quantity
 
 ONE = 10**9

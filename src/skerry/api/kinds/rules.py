@@ -26,8 +26,6 @@ from skerry.api.kinds import (
 from skerry.api.kinds.objectmeta import NameCheck, metadata_errors, metadata_update_errors
 from skerry.api.names import dns_1035_label, dns_label, dns_subdomain, path_segment
 
-pod_qos_class = podspec.qos_class
-
 Default = Callable[[Object], None]
 Check = Callable[[Object], Iterator[FieldError]]
 Compare = Callable[[Object, Object], Iterator[FieldError]]

@@ -196,21 +196,16 @@ class _Decoder:
 
 @asynccontextmanager
 async def connect(
-    target: Target,
-    *,
-    tls: ssl.SSLContext,
-    limit_bytes: int,
-    timeout_s: float = _HANDSHAKE_S,
-    now_s: float | None = None,
+    target: Target, *, tls: ssl.SSLContext, limit_bytes: int, timeout_s: float = _HANDSHAKE_S
 ) -> AsyncIterator[WebSocketClient]:
-    """Open a WebSocket; closed when this is left. ``now_s``: see ``edge_tls.check_server``.
+    """Open a WebSocket; closed when this is left.
 
     Raises:
         ConnectFailed: name not found, no route, refused, timed out, or no WebSocket there.
         PeerNotTrusted: the server's certificate does not fit.
         UpgradeRefused: HTTP error with the server's reason.
     """
-    reader, writer = await open_tls(target.host, target.port, tls=tls, timeout_s=timeout_s, now_s=now_s)
+    reader, writer = await open_tls(target.host, target.port, tls=tls, timeout_s=timeout_s)
     try:
         async with asyncio.timeout(timeout_s):
             headers, first = await _handshake(reader, writer, target)
@@ -230,15 +225,13 @@ async def connect(
         await websocket.aclose()
 
 
-async def server_certificate(
-    host: str, port: int, *, tls: ssl.SSLContext, timeout_s: float = _HANDSHAKE_S, now_s: float | None = None
-) -> bytes:
+async def server_certificate(host: str, port: int, *, tls: ssl.SSLContext, timeout_s: float = _HANDSHAKE_S) -> bytes:
     """The server's certificate (DER) after a handshake that verified it; nothing else is sent.
 
     Raises:
         ConnectFailed, PeerNotTrusted: as ``connect``.
     """
-    _, writer = await open_tls(host, port, tls=tls, timeout_s=timeout_s, now_s=now_s)
+    _, writer = await open_tls(host, port, tls=tls, timeout_s=timeout_s)
     try:
         der: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         return der
@@ -247,7 +240,7 @@ async def server_certificate(
 
 
 async def open_tls(
-    host: str, port: int, *, tls: ssl.SSLContext, timeout_s: float, now_s: float | None = None
+    host: str, port: int, *, tls: ssl.SSLContext, timeout_s: float
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A TLS connection whose server certificate was checked against ``host``.
 
@@ -271,7 +264,7 @@ async def open_tls(
         raise ConnectFailed(f"cannot reach {where}: {why}", hint="check DNS and the network") from exc
     if tls.verify_mode is not ssl.CERT_NONE:
         try:
-            check_server(writer.transport, host, now_s=now_s)
+            check_server(writer.transport, host)
         except BaseException:
             writer.transport.abort()
             raise

@@ -38,12 +38,17 @@ def object_keys(container: Mapping[str, Any]) -> set[ObjectKey]:
 
 
 def environment(
-    pod: Object, container: Mapping[str, Any], objects: Mapping[ObjectKey, Object | None], facts: NodeFacts
+    pod: Object,
+    container: Mapping[str, Any],
+    objects: Mapping[ObjectKey, Object | None],
+    facts: NodeFacts,
+    services: Mapping[str, str] | None = None,
 ) -> list[tuple[str, str]]:
     """Names and values, in order, each name once.
 
     Args:
         objects: those of ``object_keys``; None where there is none.
+        services: variables of Services, to which ``$(NAME)`` may refer.
 
     Raises:
         ConfigMissing: a required object or key is missing.
@@ -53,7 +58,7 @@ def environment(
     for source in container.get("envFrom") or []:
         found |= _from(source, objects)
     for variable in container.get("env") or []:
-        value = _value(pod, container, variable, objects, facts, found)
+        value = _value(pod, container, variable, objects, facts, {**(services or {}), **found})
         if value is not None:
             found[str(variable["name"])] = value
     return list(found.items())

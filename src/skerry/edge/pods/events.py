@@ -85,7 +85,7 @@ class PodEvents:
             "uid": metadata.get("uid"),
         }
         if container:
-            about["fieldPath"] = f"spec.containers{{{container}}}"
+            about["fieldPath"] = f"spec.{_list_of(pod, container)}{{{container}}}"
         return {
             "kind": "Event",
             "apiVersion": "v1",
@@ -101,3 +101,10 @@ class PodEvents:
             "lastTimestamp": rfc3339(self._clock.now_s()),
             "count": known.count,
         }
+
+
+def _list_of(pod: Object, container: str) -> str:
+    for kind in ("initContainers", "ephemeralContainers"):
+        if any(each.get("name") == container for each in (pod.get("spec") or {}).get(kind) or []):
+            return kind
+    return "containers"

@@ -7,16 +7,17 @@ and ``plan`` is asked again. So each answer needs to hold only what can be done 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skerry.api.gvk import Object
-from skerry.edge.pods.view import PodView, Stimulus, next_backoff_s, restart_wait_s, spec_hash
+from skerry.edge.pods.view import PodView, Stimulus, Verdict, next_backoff_s, restart_wait_s, spec_hash
 from skerry.runtime.ports import ContainerState, ObservedContainer, ObservedPod
 
 _KEPT_ATTEMPTS = 2
 _LONGEST_HOLD_S = 301.0
 _CLOCK_SKEW_S = 2.0
+_DEADLINE_TEXT = "Pod was active on the node longer than the specified deadline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,18 @@ class StartContainer:
 
 @dataclass(frozen=True, slots=True)
 class StopContainer:
-    """End a container; several in a row are ended side by side."""
+    """End a container; several in a row are ended side by side.
+
+    Args:
+        why: text of the Event; empty for the plain end of a pod.
+        after: names of containers that have to end before this one is told to.
+    """
 
     id: str
     name: str
     grace_s: float
-    why: str
+    why: str = ""
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,13 @@ class RemoveSandbox:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Remember that this node ends the pod for good."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
 class ReportEnd:
     """Leave the final status, before what it is read from is removed."""
 
@@ -89,6 +103,7 @@ Action = (
     | RemoveContainer
     | StopSandbox
     | RemoveSandbox
+    | GiveUp
     | ReportEnd
     | RemoveDirectory
     | RequestDelete
@@ -111,28 +126,50 @@ def plan(pod: Object, observed: ObservedPod | None, stimulus: Stimulus) -> Plan:
         observed: what the engine has of this uid; None when nothing.
         stimulus: time, failures, probes.
     """
-    view = PodView(pod, observed)
+    view = PodView(pod, observed, unstarted=stimulus.unstarted)
     if view.is_deleting:
         return _end(view, stimulus)
-    if view.has_ended():
+    if stimulus.verdict is not None or view.has_ended():
         return Plan(tuple(_after_end(view, stimulus)))
-    return _run(view, stimulus)
+    deadline_s = view.deadline_s(stimulus.now_s)
+    if deadline_s is None:
+        return _run(view, stimulus)
+    if stimulus.now_s >= deadline_s:
+        return Plan((GiveUp(Verdict("DeadlineExceeded", _DEADLINE_TEXT)),))
+    planned = _run(view, stimulus)
+    return Plan(planned.actions, min(deadline_s, planned.again_at_s or deadline_s))
 
 
 def plan_removal(pod: Object, observed: ObservedPod | None, *, grace_s: float) -> Plan:
     """End a pod that the cloud does not have any more. ``pod`` is its last known form, or just its metadata."""
     view = PodView(pod, observed)
-    running = [StopContainer(c.id, c.name, grace_s, "the pod was deleted") for c in view.running()]
-    return Plan((*running, *_remove_sandboxes(view), RemoveDirectory()))
+    return Plan((*stops(view, grace_s), *_remove_sandboxes(view), RemoveDirectory()))
+
+
+def stops(view: PodView, grace_s: float) -> list[StopContainer]:
+    """The end of everything that runs: regular containers first, then sidecars in reverse order of their start."""
+    running = view.running()
+    later: list[str] = [c.name for c in running if not _is_sidecar(view, c.name)]
+    found = [StopContainer(c.id, c.name, grace_s) for c in running if c.name in later]
+    by_name = {c.name: c for c in running}
+    for container in reversed(view.init_containers):
+        sidecar = by_name.get(str(container["name"]))
+        if sidecar is not None and view.is_sidecar(container):
+            found.append(StopContainer(sidecar.id, sidecar.name, grace_s, after=tuple(later)))
+            later.append(sidecar.name)
+    return found
+
+
+def _is_sidecar(view: PodView, name: str) -> bool:
+    found = view.definition(name)
+    return found is not None and found[0] == "initContainers" and view.is_sidecar(found[1])
 
 
 def _end(view: PodView, stimulus: Stimulus) -> Plan:
     if stimulus.is_finished:
         return Plan()
-    running = view.running()
-    if running:
-        grace_s = view.grace_s(stimulus.now_s)
-        return Plan(tuple(StopContainer(c.id, c.name, grace_s, "the pod is being deleted") for c in running))
+    if view.running():
+        return Plan(tuple(stops(view, view.grace_s(stimulus.now_s))))
     return Plan((ReportEnd(), *_remove_sandboxes(view), RemoveDirectory(), RequestDelete()))
 
 
@@ -143,8 +180,8 @@ def _remove_sandboxes(view: PodView) -> Iterator[Action]:
 
 
 def _after_end(view: PodView, stimulus: Stimulus) -> Iterator[Action]:
-    for container in view.running():
-        yield StopContainer(container.id, container.name, view.grace_s(stimulus.now_s), "the pod has ended")
+    asked_s = stimulus.verdict.grace_s if stimulus.verdict else None
+    yield from stops(view, view.grace_s(stimulus.now_s) if asked_s is None else asked_s)
     for sandbox in view.observed.sandboxes if view.observed else ():
         if sandbox.is_ready:
             yield StopSandbox(sandbox.id)
@@ -157,16 +194,20 @@ def _run(view: PodView, stimulus: Stimulus) -> Plan:
     sandbox = view.sandbox
     if sandbox is None or not sandbox.is_ready:
         # What still runs belongs to a sandbox that is no good any more.
-        stops = [StopContainer(c.id, c.name, view.grace_s(stimulus.now_s), "its sandbox ended") for c in view.running()]
-        return Plan((*stops, CreateSandbox(sandbox.attempt + 1 if sandbox else 0)))
+        why = "Pod sandbox changed, it will be killed and re-created."
+        lost = [replace(stop, why=why) for stop in stops(view, view.grace_s(stimulus.now_s))]
+        return Plan((*lost, CreateSandbox(sandbox.attempt + 1 if sandbox else 0)))
     actions: list[Action] = [*_outdated(view)]
     waits: list[float] = []
+    for container in view.ephemeral_containers:
+        if view.latest(container["name"]) is None:
+            _start(view, container, None, stimulus, actions, waits)
     if view.has_started() or all(_advance_init(view, c, stimulus, actions, waits) for c in _due_inits(view)):
-        for container in view.containers:
-            _advance(view, container, stimulus, actions, waits, is_init=False)
         if view.has_started():
             for container in filter(view.is_sidecar, view.init_containers):
                 _advance(view, container, stimulus, actions, waits, is_init=True)
+        for container in view.containers:
+            _advance(view, container, stimulus, actions, waits, is_init=False)
     return Plan(tuple(actions), min(waits, default=None))
 
 
@@ -203,13 +244,15 @@ def _advance(
     if latest is None:
         _start(view, container, None, stimulus, actions, waits)
     elif latest.state is ContainerState.RUNNING:
-        if why := _why_stop(container, latest, stimulus):
-            actions.append(StopContainer(latest.id, latest.name, view.grace_s(stimulus.now_s), why))
+        if stop := _restart(view, container, latest, stimulus):
+            actions.append(stop)
     elif latest.state is ContainerState.EXITED:
         if (is_init and not view.is_here(latest)) or view.restarts(container, latest.exit_code, is_init=is_init):
             # An end that lies ahead of the clock (it was set back, or began in 1970) says nothing: no wait then.
+            # That its sandbox was lost is no fault of the container.
             is_ahead = latest.finished_at_s > stimulus.now_s + _CLOCK_SKEW_S
-            due_at_s = stimulus.now_s if is_ahead else latest.finished_at_s + restart_wait_s(latest)
+            is_free = is_ahead or not view.is_here(latest)
+            due_at_s = stimulus.now_s if is_free else latest.finished_at_s + restart_wait_s(latest)
             if due_at_s > stimulus.now_s:
                 waits.append(due_at_s)
             else:
@@ -247,12 +290,23 @@ def _held(stimulus: Stimulus, name: str) -> float | None:
     return failure.retry_at_s
 
 
-def _why_stop(container: Mapping[str, Any], latest: ObservedContainer, stimulus: Stimulus) -> str:
-    if latest.id in stimulus.unhealthy:
-        return "its probe failed"
+def _restart(
+    view: PodView, container: Mapping[str, Any], latest: ObservedContainer, stimulus: Stimulus
+) -> StopContainer | None:
+    """The end of a container that has to be started anew, or, by its policy, only to end."""
+    grace_s = view.grace_s(stimulus.now_s)
+    kind = stimulus.unhealthy.get(latest.id)
+    if kind:
+        own = (container.get(f"{kind}Probe") or {}).get("terminationGracePeriodSeconds")
+        found = view.definition(latest.name)
+        again = view.restarts(container, 137, is_init=found is not None and found[0] == "initContainers")
+        why = f"Container {latest.name} failed {kind} probe{', will be restarted' if again else ''}"
+        return StopContainer(latest.id, latest.name, grace_s if own is None else float(own), why)
     if latest.spec_hash and latest.spec_hash != spec_hash(container):
-        return "its definition changed"
-    return ""
+        return StopContainer(
+            latest.id, latest.name, grace_s, f"Container {latest.name} definition changed, will be restarted"
+        )
+    return None
 
 
 def _outdated(view: PodView) -> Iterator[Action]:

@@ -89,6 +89,7 @@ class Roster:
         self._tools = tools
         self._clock: Clock = tools.clock
         self._supervisor = Supervisor("pods", clock=tools.clock)
+        self._probes = Supervisor("probes", clock=tools.clock)
         self._workers: dict[str, PodWorker] = {}
 
     async def start(self) -> None:
@@ -110,11 +111,13 @@ class Roster:
     async def aclose(self) -> None:
         """End the workers; pods keep running."""
         await self._supervisor.aclose()
+        await self._probes.aclose()
 
     async def stop_all(self) -> None:
-        """End every pod of this node, each with its grace."""
+        """End every pod of this node, each with its hooks and its grace."""
         await self._supervisor.aclose()
         await asyncio.gather(*(self._stop(uid, pod) for uid, pod in (await self._observer.pods()).items()))
+        await self._probes.aclose()
 
     # For the kubelet interface
 
@@ -159,8 +162,7 @@ class Roster:
     async def _attempts(self, namespace: str, pod: str, container: str) -> tuple[PodWorker, list[ObservedContainer]]:
         worker = self._by_name(namespace, pod)
         desired = PodView(worker.pod(), None)
-        names = [str(each["name"]) for each in [*desired.init_containers, *desired.containers]]
-        if container not in names:
+        if desired.definition(container) is None:
             raise BadRequest(f"container {container} is not valid for pod {pod}")
         return worker, PodView(worker.pod(), await self._observer.pod(worker.uid)).attempts(container)
 
@@ -199,7 +201,10 @@ class Roster:
         if worker is not None:
             worker.desire(pod)
             return
-        self._employ(PodWorker(pod, self._tools))
+        self._employ(self._worker(pod))
+
+    def _worker(self, pod: Object) -> PodWorker:
+        return PodWorker(pod, self._tools, spawn=self._probes.detach)
 
     def _employ(self, worker: PodWorker) -> None:
         self._workers[worker.uid] = worker
@@ -248,7 +253,7 @@ class Roster:
             if uid not in self._workers:
                 log.info("pod.orphan", ns=pod.namespace, name=pod.name, uid=uid)
                 metadata = {"uid": uid, "namespace": pod.namespace, "name": pod.name}
-                worker = PodWorker({"metadata": metadata}, self._tools)
+                worker = self._worker({"metadata": metadata})
                 worker.gone()
                 self._employ(worker)
         self._remove_orphan_directories()
@@ -261,13 +266,9 @@ class Roster:
                     remove_tree(home)
 
     async def _stop(self, uid: str, pod: ObservedPod) -> None:
-        worker = self._workers.get(uid)
-        grace_s = PodView(worker.pod() if worker else {}, None).grace_s(self._clock.now_s())
-        runtime = self._tools.runtime
-        running = [c for c in pod.containers if c.state is ContainerState.RUNNING]
-        await asyncio.gather(*(runtime.stop_container(c.id, grace_s=grace_s) for c in running))
-        for sandbox in pod.sandboxes:
-            await runtime.stop_sandbox(sandbox.id)
+        metadata = {"uid": uid, "namespace": pod.namespace, "name": pod.name}
+        worker = self._workers.get(uid) or self._worker({"metadata": metadata})
+        await worker.stop()
 
 
 def _summary(pod: Object) -> dict[str, Any]:

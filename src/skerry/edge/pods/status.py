@@ -11,10 +11,17 @@ from typing import Any
 
 from skerry.api.gvk import Object
 from skerry.api.meta import rfc3339
+from skerry.api.qos import qos_class
+from skerry.edge.pods.conditions import conditions, phase
 from skerry.edge.pods.view import Failure, PodView, Stimulus, restart_wait_s
 from skerry.runtime.ports import ContainerState, ObservedContainer, ObservedPod
 
 _POD_REASONS = ("FailedMount", "FailedCreatePodSandBox")
+_NEVER_SEEN = {
+    "exitCode": 137,
+    "reason": "ContainerStatusUnknown",
+    "message": "The container could not be located when the pod was terminated",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +46,42 @@ def pod_status(pod: Object, observed: ObservedPod | None, stimulus: Stimulus, no
         stimulus: as for ``plan``.
         node: about the node.
     """
-    view = PodView(pod, observed)
-    inits = [_container(view, container, stimulus, node, is_init=True) for container in view.init_containers]
-    mains = [_container(view, container, stimulus, node, is_init=False) for container in view.containers]
-    phase = _phase(view, mains)
+    view = PodView(pod, observed, unstarted=stimulus.unstarted)
+    inits = [_container(view, container, stimulus, node, kind="init") for container in view.init_containers]
+    mains = [_container(view, container, stimulus, node, kind="main") for container in view.containers]
+    guests = [_container(view, container, stimulus, node, kind="guest") for container in view.ephemeral_containers]
+    now_phase = phase(view, mains, inits, has_verdict=stimulus.verdict is not None)
     old = pod.get("status") or {}
     status: dict[str, Any] = {
-        "phase": phase,
-        "conditions": _conditions(view, phase, mains, stimulus),
+        "phase": now_phase,
+        "conditions": conditions(view, now_phase, mains, inits, stimulus),
         "hostIP": node.node_ip,
         "hostIPs": [{"ip": node.node_ip}],
-        "startTime": old.get("startTime") or rfc3339(stimulus.now_s),
+        "startTime": old.get("startTime") or rfc3339(view.started_at_s(stimulus.now_s)),
         "containerStatuses": mains,
-        "qosClass": old.get("qosClass") or "BestEffort",
+        "qosClass": old.get("qosClass") or qos_class(pod),
     }
     if inits:
         status["initContainerStatuses"] = inits
+    if guests:
+        status["ephemeralContainerStatuses"] = guests
     ips = _addresses(view, node)
-    if ips and phase not in ("Succeeded", "Failed"):
+    if ips and now_phase not in ("Succeeded", "Failed"):
         status |= {"podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
+    return status | _why(view, now_phase, stimulus)
+
+
+def _why(view: PodView, now_phase: str, stimulus: Stimulus) -> dict[str, str]:
+    """Reason and message of the whole pod."""
+    if stimulus.verdict is not None:
+        return {"reason": stimulus.verdict.reason, "message": stimulus.verdict.message}
     failure = stimulus.failures.get("")
-    if failure is not None and phase == "Pending":
-        status["message"] = failure.message
-    return status
+    if failure is not None and now_phase == "Pending":
+        return {"message": failure.message}
+    old = view.pod.get("status") or {}
+    if now_phase in ("Succeeded", "Failed") and now_phase == old.get("phase"):
+        return {key: old[key] for key in ("reason", "message") if old.get(key)}
+    return {}
 
 
 def _addresses(view: PodView, node: NodeView) -> list[str]:
@@ -73,29 +93,34 @@ def _addresses(view: PodView, node: NodeView) -> list[str]:
 
 
 def _container(
-    view: PodView, container: Mapping[str, Any], stimulus: Stimulus, node: NodeView, *, is_init: bool
+    view: PodView, container: Mapping[str, Any], stimulus: Stimulus, node: NodeView, *, kind: str
 ) -> dict[str, Any]:
+    """One container's status; ``kind`` is main, init or guest (ephemeral)."""
     name = str(container["name"])
     attempts = view.attempts(name)
     latest = attempts[0] if attempts else None
-    state = _state(view, container, latest, stimulus, node, is_init=is_init)
+    state = _state(view, container, latest, stimulus, node, kind=kind)
     is_running = "running" in state
     shown = attempts[1:] if "waiting" not in state or (latest and latest.state is ContainerState.CREATED) else attempts
     last = next((a for a in shown if a.state is ContainerState.EXITED), None)
-    is_ready = is_running and latest is not None and latest.id in stimulus.ready
-    if is_init and not view.is_sidecar(container):
+    is_started = is_running and latest is not None and latest.id not in stimulus.unstarted
+    is_ready = is_started and latest is not None and latest.id in stimulus.ready
+    if kind == "init" and not view.is_sidecar(container):
         is_ready = latest is not None and latest.state is ContainerState.EXITED and latest.exit_code == 0
-    return {
+    found = {
         "name": name,
         "image": container.get("image", ""),
         "imageID": latest.image_ref if latest else "",
         "containerID": f"{node.engine}://{latest.id}" if latest else "",
         "restartCount": latest.attempt if latest else 0,
-        "ready": is_ready,
-        "started": is_running,
+        "ready": is_ready and kind != "guest",
+        "started": is_started,
         "state": state,
         "lastState": {"terminated": _terminated(last, node)} if last else {},
     }
+    if kind == "guest":
+        del found["started"]
+    return found
 
 
 def _state(
@@ -105,24 +130,26 @@ def _state(
     stimulus: Stimulus,
     node: NodeView,
     *,
-    is_init: bool,
+    kind: str,
 ) -> dict[str, Any]:
     name = str(container["name"])
     failure = stimulus.failures.get(name) or _refusal(stimulus)
+    if latest is None and (view.is_deleting or stimulus.verdict is not None) and not view.running():
+        return {"terminated": dict(_NEVER_SEEN)}
     if latest is None or latest.state is ContainerState.CREATED:
         if failure is not None:
             return {"waiting": {"reason": failure.reason, "message": failure.message}}
-        is_held = bool(view.init_containers) and not view.is_init_done()
-        return {"waiting": {"reason": "PodInitializing" if is_held else "ContainerCreating"}}
+        return {"waiting": {"reason": "PodInitializing" if view.init_containers else "ContainerCreating"}}
     if latest.state is ContainerState.RUNNING:
         return {"running": {"startedAt": rfc3339(latest.started_at_s)}}
     if latest.state is ContainerState.UNKNOWN:
         return {"waiting": {"reason": "ContainerStatusUnknown"}}
-    if not view.restarts(container, latest.exit_code, is_init=is_init):
+    is_over = kind == "guest" or stimulus.verdict is not None or view.has_ended()
+    if is_over or not view.restarts(container, latest.exit_code, is_init=kind == "init"):
         return {"terminated": _terminated(latest, node)}
     if failure is not None:
         return {"waiting": {"reason": failure.reason, "message": failure.message}}
-    wait_s = restart_wait_s(latest)
+    wait_s = restart_wait_s(latest) if view.is_here(latest) else 0.0
     if latest.finished_at_s + wait_s > stimulus.now_s:
         pod = f"{view.metadata.get('name')}_{view.metadata.get('namespace')}({view.metadata.get('uid')})"
         text = f"back-off {_duration(wait_s)} restarting failed container={name} pod={pod}"
@@ -152,62 +179,6 @@ def _terminated(container: ObservedContainer, node: NodeView) -> dict[str, Any]:
     return found
 
 
-def _phase(view: PodView, mains: list[dict[str, Any]]) -> str:
-    if view.stored_phase in ("Succeeded", "Failed"):
-        return view.stored_phase
-    if view.failed_init() is not None:
-        return "Failed"
-    latest = [view.latest(container["name"]) for container in view.containers]
-    if not view.is_init_done() and not view.is_deleting:
-        return "Pending"
-    if any(c is not None and c.state is ContainerState.RUNNING for c in latest):
-        return "Running"
-    ended = [c for c in latest if c is not None and c.state is ContainerState.EXITED]
-    is_over = view.is_deleting or (len(ended) == len(latest) and view.has_ended())
-    if is_over:
-        return "Succeeded" if ended and len(ended) == len(latest) and not any(c.exit_code for c in ended) else "Failed"
-    if any("waiting" in main["state"] and main["state"]["waiting"] and not main["lastState"] for main in mains):
-        return "Pending"
-    return "Running"
-
-
-def _conditions(view: PodView, phase: str, mains: list[dict[str, Any]], stimulus: Stimulus) -> list[dict[str, Any]]:
-    is_over = phase in ("Succeeded", "Failed")
-    unready = [str(main["name"]) for main in mains if not main["ready"]]
-    waiting = [str(c["name"]) for c in view.init_containers if not view.is_done(c)]
-    is_initialized = view.is_init_done() or phase == "Succeeded"
-    sandbox = view.sandbox
-    not_ready = ("ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
-    if is_over:
-        not_ready = ("PodCompleted", "") if phase == "Succeeded" else ("PodFailed", "")
-    found = [
-        _condition("PodReadyToStartContainers", sandbox is not None and sandbox.is_ready),
-        _condition(
-            "Initialized",
-            is_initialized,
-            ("ContainersNotInitialized", f"containers with incomplete status: [{' '.join(waiting)}]"),
-        ),
-        _condition("Ready", not unready and not is_over, not_ready),
-        _condition("ContainersReady", not unready and not is_over, not_ready),
-        _condition("PodScheduled", True),
-    ]
-    if is_over and phase == "Succeeded":
-        found[1]["reason"] = "PodCompleted"
-    old = {c.get("type"): c for c in (view.pod.get("status") or {}).get("conditions") or []}
-    for condition in found:
-        before = old.get(condition["type"]) or {}
-        is_same = before.get("status") == condition["status"]
-        kept = before.get("lastTransitionTime") if is_same else None
-        condition["lastTransitionTime"] = kept or rfc3339(stimulus.now_s)
-    return found
-
-
-def _condition(kind: str, is_true: bool, why: tuple[str, str] = ("", "")) -> dict[str, Any]:
-    reason, message = ("", "") if is_true else why
-    found = {"type": kind, "status": "True" if is_true else "False", "reason": reason, "message": message}
-    return {key: value for key, value in found.items() if value}
-
-
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
@@ -232,10 +203,13 @@ def with_removals(new: dict[str, Any], *olds: Mapping[str, Any]) -> dict[str, An
     return patch
 
 
-_MERGED = {"containerStatuses": "name", "initContainerStatuses": "name", "conditions": "type"}
-_KEPT = frozenset(
-    {"ephemeralContainerStatuses", "resize", "observedGeneration", "nominatedNodeName", "allocatedResources"}
-)
+_MERGED = {
+    "containerStatuses": "name",
+    "initContainerStatuses": "name",
+    "ephemeralContainerStatuses": "name",
+    "conditions": "type",
+}
+_KEPT = frozenset({"resize", "observedGeneration", "nominatedNodeName", "allocatedResources"})
 """Members that others write."""
 
 

@@ -15,6 +15,8 @@ from skerry.runtime.ports import ContainerState, ObservedContainer, ObservedPod,
 BACKOFF_ANNOTATION = "skerry.dev/backoff-s"
 """On a container: how long a restart of it has to wait, if it does not run well."""
 
+CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
+
 _FIRST_BACKOFF_S = 10.0
 _FIRST_SANDBOX_S = 2.0
 _LAST_BACKOFF_S = 300.0
@@ -39,21 +41,39 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why this node ends a pod for good, whatever its restart policy says.
+
+    Args:
+        reason: of the pod's status, such as ``DeadlineExceeded`` or ``Evicted``.
+        grace_s: for its containers; None is the pod's own.
+    """
+
+    reason: str
+    message: str
+    grace_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stimulus:
     """What else is known when deciding.
 
     Args:
         now_s: wall-clock seconds.
         failures: by container name; ``""`` for the pod's sandbox and volumes.
-        unhealthy: ids of containers whose liveness or startup probe has failed.
-        ready: ids of running containers that are ready.
+        unhealthy: kind of the probe (``liveness``, ``startup``) that has failed, by container id.
+        ready: ids of running containers whose readiness counts as good.
+        unstarted: ids of running containers whose startup probe has not succeeded yet.
+        verdict: the pod has to end, by decision of this node.
         is_finished: the pod's end was reported and everything of it removed.
     """
 
     now_s: float
     failures: Mapping[str, Failure] = field(default_factory=dict)
-    unhealthy: frozenset[str] = frozenset()
+    unhealthy: Mapping[str, str] = field(default_factory=dict)
     ready: frozenset[str] = frozenset()
+    unstarted: frozenset[str] = frozenset()
+    verdict: Verdict | None = None
     is_finished: bool = False
 
 
@@ -63,15 +83,18 @@ class PodView:
     Args:
         pod: desired.
         observed: what the engine has; None when nothing.
+        unstarted: ids of containers that run but have not started up yet.
     """
 
-    def __init__(self, pod: Object, observed: ObservedPod | None) -> None:
+    def __init__(self, pod: Object, observed: ObservedPod | None, *, unstarted: frozenset[str] = frozenset()) -> None:
         self.pod = pod
         self.spec: dict[str, Any] = pod.get("spec") or {}
         self.metadata: dict[str, Any] = pod.get("metadata") or {}
         self.observed = observed
         self.containers: list[dict[str, Any]] = self.spec.get("containers") or []
         self.init_containers: list[dict[str, Any]] = self.spec.get("initContainers") or []
+        self.ephemeral_containers: list[dict[str, Any]] = self.spec.get("ephemeralContainers") or []
+        self._unstarted = unstarted
         self._by_name: dict[str, list[ObservedContainer]] = {}
         for container in observed.containers if observed else ():
             self._by_name.setdefault(container.name, []).append(container)
@@ -111,6 +134,25 @@ class PodView:
         observed = self.observed.containers if self.observed else ()
         return [container for container in observed if container.state is ContainerState.RUNNING]
 
+    def definition(self, name: str) -> tuple[str, dict[str, Any]] | None:
+        """The list (``containers``…) that a container is in, and its definition; None when the pod has none such."""
+        for kind in CONTAINER_LISTS:
+            for container in self.spec.get(kind) or []:
+                if container.get("name") == name:
+                    return kind, container
+        return None
+
+    def started_at_s(self, now_s: float) -> float:
+        """When this node took the pod on: as reported, else by its oldest sandbox, else now."""
+        reported = parse_rfc3339((self.pod.get("status") or {}).get("startTime"))
+        sandboxes = self.observed.sandboxes if self.observed else ()
+        return reported or min((s.created_at_s for s in sandboxes if s.created_at_s), default=now_s)
+
+    def deadline_s(self, now_s: float) -> float | None:
+        """When ``activeDeadlineSeconds`` are over; None without one."""
+        seconds = self.spec.get("activeDeadlineSeconds")
+        return None if seconds is None else self.started_at_s(now_s) + float(seconds)
+
     def is_sidecar(self, container: Mapping[str, Any]) -> bool:
         """Whether an init container is a restartable one."""
         return container.get("restartPolicy") == "Always"
@@ -119,11 +161,15 @@ class PodView:
         """Whether an ended container is to run again."""
         if self.is_deleting:
             return False
+        for rule in container.get("restartPolicyRules") or []:
+            if _applies(rule, exit_code):
+                return bool(rule.get("action") == "Restart")
+        policy = str(container.get("restartPolicy") or self.restart_policy)
         if self.is_sidecar(container):
             return True
         if is_init:
-            return exit_code != 0 and self.restart_policy != "Never"
-        return self.restart_policy == "Always" or (self.restart_policy == "OnFailure" and exit_code != 0)
+            return exit_code != 0 and policy != "Never"
+        return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
     def has_started(self) -> bool:
         """Whether any regular container was created in this sandbox: init containers are done then."""
@@ -144,7 +190,7 @@ class PodView:
         if latest is None or not self.is_here(latest):
             return False
         if self.is_sidecar(container):
-            return latest.state is ContainerState.RUNNING
+            return latest.state is ContainerState.RUNNING and latest.id not in self._unstarted
         return latest.state is ContainerState.EXITED and latest.exit_code == 0
 
     def failed_init(self) -> ObservedContainer | None:
@@ -158,7 +204,10 @@ class PodView:
         return None
 
     def has_ended(self) -> bool:
-        """Whether every regular container ended for good, or an init container failed for good."""
+        """Whether every regular container ended for good, or an init container failed for good.
+
+        Sidecars do not count: they are ended after the regular containers.
+        """
         if self.stored_phase in ("Succeeded", "Failed"):
             return True
         if self.failed_init() is not None:
@@ -184,6 +233,12 @@ class PodView:
             return period_s
         # Whole seconds are lost in the time stamp; a clock behind the cloud's must not stretch the grace.
         return max(0.0, min(period_s, deadline_s + 1.0 - now_s))
+
+
+def _applies(rule: Mapping[str, Any], exit_code: int) -> bool:
+    codes = rule.get("exitCodes") or {}
+    is_listed = exit_code in (codes.get("values") or [])
+    return is_listed if codes.get("operator") == "In" else not is_listed and codes.get("operator") == "NotIn"
 
 
 def restart_wait_s(container: ObservedContainer) -> float:

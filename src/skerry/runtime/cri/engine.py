@@ -16,6 +16,7 @@ from typing import Any
 
 from skerry.base.aio.backoff import Backoff
 from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.grpc import GrpcError, Status
 from skerry.base.obs.log import get_log
 from skerry.runtime.cri import observed, spec
 from skerry.runtime.cri.client import ACTION_S, SANDBOX_S, CriClient, remedy
@@ -28,6 +29,7 @@ from skerry.runtime.ports import (
     EngineInfo,
     EngineRefused,
     EngineUnavailable,
+    ExecTimeout,
     ObservedContainer,
     ObservedPod,
     ObservedSandbox,
@@ -188,9 +190,20 @@ class CriRuntime:
         await self._client.call("ReopenContainerLog", {"container_id": container_id})
 
     async def exec_sync(self, container_id: str, command: Sequence[str], *, timeout_s: float) -> tuple[int, bytes]:
-        """Run to the end; exit code and combined output (at most 16 KiB)."""
+        """Run to the end; exit code and output, standard output first (at most 16 KiB).
+
+        Raises:
+            ExecTimeout: it did not end within ``timeout_s``.
+            EngineError: the container does not run, or has no such program.
+        """
         request = {"container_id": container_id, "cmd": list(command), "timeout": max(1, math.ceil(timeout_s))}
-        answer = await self._client.call("ExecSync", request, timeout_s=timeout_s + 10)
+        try:
+            answer = await self._client.call("ExecSync", request, timeout_s=timeout_s + 10)
+        except EngineUnavailable as exc:
+            cause = exc.__cause__
+            if isinstance(cause, GrpcError) and cause.status is Status.DEADLINE_EXCEEDED:
+                raise ExecTimeout(f"command {command[0]!r} timed out after {timeout_s:g}s") from exc
+            raise
         output = answer.get("stdout", b"") + answer.get("stderr", b"")
         return answer.get("exit_code", 0), output[:_EXEC_OUTPUT_BYTES]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from skerry.api.qos import qos_class
 from skerry.api.quantity import milli_cpu, whole_units
 from skerry.runtime.ports import ContainerSpec, EngineRefused, Mount, SandboxSpec
 
@@ -113,22 +114,6 @@ def needs_image_user(spec: ContainerSpec, sandbox: SandboxSpec) -> bool:
     if _either(spec.container, pod, "runAsUser") is not None:
         return False
     return bool(_either(spec.container, pod, "runAsNonRoot")) or _either(spec.container, pod, "runAsGroup") is not None
-
-
-def qos_class(pod: Object) -> str:
-    """Guaranteed, Burstable or BestEffort, of a PodSpec."""
-    containers = [*(pod.get("containers") or []), *(pod.get("initContainers") or [])]
-    has_any, is_guaranteed = False, bool(containers)
-    for container in containers:
-        limits, requests = _amounts(container, "limits"), _amounts(container, "requests")
-        for name, read in (("cpu", milli_cpu), ("memory", whole_units)):
-            limit = read(limits.get(name))
-            request = read(requests.get(name)) or limit
-            has_any = has_any or bool(limit or request)
-            is_guaranteed = is_guaranteed and bool(limit) and limit == request
-    if not has_any:
-        return "BestEffort"
-    return "Guaranteed" if is_guaranteed else "Burstable"
 
 
 def cpu_shares(milli: int) -> int:
@@ -293,7 +278,7 @@ def _resources(container: Object, pod: Object, machine_memory_bytes: int) -> dic
         "cpu_shares": cpu_shares(cpu_request),
         "cpu_period": _CPU_PERIOD_US,
         "memory_limit_in_bytes": memory_limit,
-        "oom_score_adj": _oom_score_adj(qos_class(pod), memory_request, machine_memory_bytes),
+        "oom_score_adj": _oom_score_adj(qos_class({"spec": pod}), memory_request, machine_memory_bytes),
     }
     if cpu_limit:
         resources["cpu_quota"] = max(_MIN_QUOTA_US, cpu_limit * _CPU_PERIOD_US // 1000)

@@ -1,4 +1,4 @@
-"""``PodRuntime`` and ``ImageStore`` of the process runtime. Containers are host processes under shims.
+"""``PodRuntime``, ``ContainerIO`` and ``ImageStore`` of the process runtime. Containers are host processes under shims.
 
 A sandbox is a record and, when the agent runs as root, a user id; containers share the host's network. Everything is
 found again after a restart of the agent; nothing but directories and processes exists.
@@ -17,9 +17,11 @@ from typing import Any
 
 import skerry
 from skerry.api.quantity import parse_quantity
+from skerry.base import json
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.fanout import Fanout
 from skerry.base.aio.supervise import Supervisor
+from skerry.base.files import write_atomic
 from skerry.base.obs.log import get_log
 from skerry.runtime.ports import (
     ContainerSpec,
@@ -27,13 +29,14 @@ from skerry.runtime.ports import (
     EngineError,
     EngineInfo,
     EngineRefused,
+    ExecTimeout,
     ObservedContainer,
     ObservedPod,
     ObservedSandbox,
     SandboxSpec,
 )
 from skerry.runtime.process.records import Records
-from skerry.runtime.process.shim import boot_id, start_time
+from skerry.runtime.process.shim import REQUEST, boot_id, start_time
 from skerry.runtime.process.starter import Starter, Watch, end_session, send_signal
 from skerry.runtime.trees import remove_tree
 
@@ -42,6 +45,8 @@ log = get_log(__name__)
 MOUNTS_ANNOTATION = "skerry.dev/process-mounts"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KILL_WAIT_S = 10.0
+_OF_THE_SHIM = ("env", "working_dir", "uid", "gid", "groups", "rlimits", "privileged", "user_namespace", "cgroups")
+"""What a command in a container shares with its program."""
 _NO_VIEWS = "mount namespaces are not allowed here: give the agent CAP_SYS_ADMIN, or run it as a normal user"
 
 
@@ -229,6 +234,35 @@ class ProcessRuntime:
         await self.stop_container(container_id, grace_s=0)
         self._records.remove_container(container_id)
         self._changes.send(record["uid"])
+
+    async def exec_sync(self, container_id: str, command: Sequence[str], *, timeout_s: float) -> tuple[int, bytes]:
+        place, state = self._records.place(container_id), self._records.state(container_id)
+        shim = self._records.shim(container_id)
+        if place is None or shim is None or state.get("state") != "running" or not self._is_alive(state):
+            raise EngineError(f"container {container_id} does not run", reason="ExecError")
+        request = place / f"{uuid.uuid4().hex}{REQUEST}"
+        wanted = {key: shim[key] for key in _OF_THE_SHIM} | {
+            "pid": state["pid"],
+            "argv": list(command),
+            "has_root": bool(shim["root"]),
+            "timeout_s": timeout_s,
+        }
+        answer = request.with_name(f"{request.name}.out")
+        try:
+            write_atomic(request, json.dumps(wanted), mode=0o600)
+            await self._starter.exec(request, timeout_s=timeout_s)
+            head, _, output = answer.read_bytes().partition(b"\n")
+        except OSError as exc:
+            raise EngineError(f"command {command[0]!r} in {container_id}: {exc}", reason="ExecError") from exc
+        finally:
+            request.unlink(missing_ok=True)
+            answer.unlink(missing_ok=True)
+        found = json.loads(head)
+        if found["failure"]:
+            raise EngineError(f"command {command[0]!r}: {found['failure']}", reason="ExecError")
+        if found["is_late"]:
+            raise ExecTimeout(f"command {command[0]!r} timed out after {timeout_s:g}s")
+        return int(found["exit_code"]), output
 
     async def aclose(self) -> None:
         self._watch.close()

@@ -78,6 +78,12 @@ class Records:
             self._specs[container_id] = {key: value for key, value in record.items() if key != "shim"}
         return self._specs[container_id]
 
+    def shim(self, container_id: str) -> dict[str, Any] | None:
+        """The part of ``put_container`` that is the shim's."""
+        place = self.place(container_id)
+        found = (_read(place / SPEC) or {}).get("shim") if place else None
+        return found if isinstance(found, dict) else None
+
     def state(self, container_id: str) -> dict[str, Any]:
         """What the shim wrote last; empty before the start."""
         place = self.place(container_id)

@@ -1,11 +1,12 @@
 """The supervisors that outlive the agent: one small process per container, forked from one starter per agent.
 
 The agent runs the starter (``python -I -S -E``) and writes container directories to its standard input, one per line;
-the starter forks a shim for each and ends with the agent. A shim starts the program, writes its output to the log
+the starter forks a shim for each and ends with the agent. A line that names a request (``*.exec``) runs a command in a
+container instead. A shim starts the program, writes its output to the log
 file in CRI format with rotation, waits, ends whatever the program left behind, and writes ``state.json``. Forking
 shares the interpreter's memory between all shims.
 
-Answers on standard output: ``<container id> started`` or ``<container id> failed <reason>``.
+Answers on standard output: ``<last part of the line> started`` (or ``done``), or ``<last part> failed <reason>``.
 Not here: any import that costs memory in every shim; anything about pods.
 """
 
@@ -22,9 +23,11 @@ import sys
 import time
 from typing import Any
 
+from skerry.runtime.process import exec as inside
 from skerry.runtime.process.rootfs import MS_BIND, MS_REC, Libc, Root, unshare
 
 SPEC, STATE = "spec.json", "state.json"
+REQUEST = ".exec"
 BLOCK_BYTES = 64 * 1024
 ENTRY_BYTES = 16 * 1024
 _SET_PDEATHSIG, _SET_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 36, 38
@@ -152,13 +155,19 @@ def _fork_twice(directory: str, libc: Libc) -> None:
         return
     if os.fork():
         os._exit(0)
+    is_request = directory.endswith(REQUEST)
     try:
         os.setsid()
-        _shim(directory, libc)
+        if is_request:
+            inside.run(directory, libc)
+            _answer(directory, "done")
+        else:
+            _shim(directory, libc)
     except BaseException as exc:  # noqa: BLE001 - the edge of this process
         _answer(directory, f"failed {exc}")
-        with contextlib.suppress(OSError):
-            write_json(f"{directory}/{STATE}", _ended(128, reason="StartError", message=str(exc)))
+        if not is_request:
+            with contextlib.suppress(OSError):
+                write_json(f"{directory}/{STATE}", _ended(128, reason="StartError", message=str(exc)))
         os._exit(1)
     os._exit(0)
 

@@ -37,23 +37,36 @@ class Starter:
         Raises:
             EngineError: the program could not be started, or the shim did not answer.
         """
+        text = await self._ask(directory, _START_S)
+        if text:
+            raise EngineError(text, reason="RunContainerError")
+
+    async def exec(self, request: Path, *, timeout_s: float) -> None:
+        """Run the command that a request names; its answer lies beside it then.
+
+        Raises:
+            EngineError: it could not be tried, or there was no answer.
+        """
+        text = await self._ask(request, timeout_s + _START_S)
+        if text not in ("", "done"):
+            raise EngineError(text, reason="ExecError")
+
+    async def _ask(self, path: Path, timeout_s: float) -> str:
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting[directory.name] = answer
+        self._waiting[path.name] = answer
         try:
             async with self._lock:
                 process = await self._running()
             assert process.stdin is not None
-            process.stdin.write(os.fsencode(directory) + b"\n")
-            async with asyncio.timeout(_START_S):
-                text = await answer
+            process.stdin.write(os.fsencode(path) + b"\n")
+            async with asyncio.timeout(timeout_s):
+                return await answer
         except (TimeoutError, OSError) as exc:
             raise EngineError(
-                f"the starter of processes did not answer in {_START_S:.0f} s", reason="RunContainerError"
+                f"the starter of processes did not answer in {timeout_s:.0f} s", reason="RunContainerError"
             ) from exc
         finally:
-            self._waiting.pop(directory.name, None)
-        if text:
-            raise EngineError(text, reason="RunContainerError")
+            self._waiting.pop(path.name, None)
 
     async def can_unshare(self) -> bool:
         """Whether containers can have a file system view of their own."""

@@ -12,13 +12,16 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from skerry.runtime.ports import (
+    ContainerIO,
     ContainerSpec,
     ContainerState,
     EngineError,
+    ExecTimeout,
     Mount,
     ObservedContainer,
     ObservedPod,
@@ -29,6 +32,10 @@ from skerry.wire.kubelet import crilog
 
 MOUNTS = "mounts"
 """Mounts appear at ``container_path`` (else: as the adapter's documents say)."""
+
+
+class Adapter(PodRuntime, ContainerIO, Protocol):
+    """What an adapter gives."""
 
 
 @dataclass(slots=True)
@@ -43,15 +50,15 @@ class Rig:
         wait_s: how long anything may take.
     """
 
-    open: Callable[[], PodRuntime]
+    open: Callable[[], Adapter]
     directory: Path
     image: str
     image_ref: str
     abilities: frozenset[str] = frozenset({MOUNTS})
     wait_s: float = 10.0
-    adapters: list[PodRuntime] = field(default_factory=list)
+    adapters: list[Adapter] = field(default_factory=list)
 
-    def adapter(self) -> PodRuntime:
+    def adapter(self) -> Adapter:
         """A new adapter, closed at the end of the test."""
         adapter = self.open()
         self.adapters.append(adapter)
@@ -354,3 +361,52 @@ class PodRuntimeContract:
             ended = await container_in(runtime, container_id, ContainerState.EXITED, wait_s=rig.wait_s)
             assert ended.exit_code == n
         assert len({sandbox_id for sandbox_id, _ in ids}) == len(specs)
+
+    async def test_a_command_runs_inside_a_container(self, rig: Rig) -> None:
+        runtime, spec = rig.adapter(), rig.sandbox()
+        volume = rig.directory / "volume"
+        volume.mkdir()
+        (volume / "word").write_text("from-volume\n")
+        container = replace(
+            rig.container("sleep 300"), env=(("GREETING", "hello"),), mounts=(Mount(volume, "/contract/volume"),)
+        )
+        _, container_id = await started(runtime, spec, container)
+        script = "echo $GREETING; exit 3"
+        assert await runtime.exec_sync(container_id, ["/bin/sh", "-c", script], timeout_s=10) == (3, b"hello\n")
+        if MOUNTS in rig.abilities:
+            script = "cat /contract/volume/word"
+            found = await runtime.exec_sync(container_id, ["/bin/sh", "-c", script], timeout_s=10)
+            assert found == (0, b"from-volume\n")
+
+    async def test_words_of_a_command_never_meet_a_shell(self, rig: Rig) -> None:
+        runtime, spec = rig.adapter(), rig.sandbox()
+        _, container_id = await started(runtime, spec, rig.container("sleep 300"))
+        word = "a; exit 9 $(echo b) `echo c`"
+        exit_code, output = await runtime.exec_sync(
+            container_id, ["/bin/sh", "-c", "echo $1; exit 0", "sh", word], timeout_s=10
+        )
+        assert (exit_code, output) == (0, word.encode() + b"\n")
+
+    async def test_a_command_that_does_not_end_is_ended(self, rig: Rig) -> None:
+        runtime, spec = rig.adapter(), rig.sandbox()
+        _, container_id = await started(runtime, spec, rig.container("sleep 300"))
+        with pytest.raises(ExecTimeout):
+            await runtime.exec_sync(container_id, ["/bin/sh", "-c", "sleep 300"], timeout_s=1)
+        assert await runtime.exec_sync(container_id, ["/bin/sh", "-c", "exit 0"], timeout_s=10) == (0, b"")
+
+    async def test_a_command_needs_a_program_and_a_running_container(self, rig: Rig) -> None:
+        runtime, spec = rig.adapter(), rig.sandbox()
+        _, container_id = await started(runtime, spec, rig.container("sleep 300"))
+        with pytest.raises(EngineError):
+            await runtime.exec_sync(container_id, ["/nonexistent/program"], timeout_s=10)
+        await runtime.stop_container(container_id, grace_s=0)
+        await container_in(runtime, container_id, ContainerState.EXITED, wait_s=rig.wait_s)
+        with pytest.raises(EngineError):
+            await runtime.exec_sync(container_id, ["/bin/sh", "-c", "exit 0"], timeout_s=10)
+
+    async def test_output_of_a_command_is_bounded(self, rig: Rig) -> None:
+        runtime, spec = rig.adapter(), rig.sandbox()
+        _, container_id = await started(runtime, spec, rig.container("sleep 300"))
+        script = f"echo {'x' * 40_000}; exit 0"
+        exit_code, output = await runtime.exec_sync(container_id, ["/bin/sh", "-c", script], timeout_s=10)
+        assert exit_code == 0 and 0 < len(output) <= 16 * 1024

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from skerry.api.kinds.rules import Rules, pod_qos_class
+from skerry.api.kinds.rules import Rules
+from skerry.api.qos import qos_class
 from skerry.base.json import deep_copy
 
 
@@ -177,4 +178,4 @@ def test_defaults_are_idempotent(rules: Rules, group: str, kind: str) -> None:
     ],
 )
 def test_quality_of_service(resources: dict[str, Any], qos: str) -> None:
-    assert pod_qos_class(pod(resources=resources)) == qos
+    assert qos_class(pod(resources=resources)) == qos

@@ -112,9 +112,8 @@ def test_another_image_stops_the_container() -> None:
     running = replace(container(), spec_hash=spec_hash(wanted["spec"]["containers"][0]))
     assert plan(wanted, seen(running), now()) == Plan()
     wanted["spec"]["containers"][0]["image"] = "other"
-    assert plan(wanted, seen(running), now()).actions == (
-        StopContainer("app-0", "app", 30.0, "its definition changed"),
-    )
+    why = "Container app definition changed, will be restarted"
+    assert plan(wanted, seen(running), now()).actions == (StopContainer("app-0", "app", 30.0, why),)
 
 
 def test_old_attempts_are_removed() -> None:
@@ -125,7 +124,7 @@ def test_old_attempts_are_removed() -> None:
 def test_deletion_stops_reports_removes_and_asks() -> None:
     deleting = pod(deleting=True)
     running = plan(deleting, seen(container()), now()).actions
-    assert running == (StopContainer("app-0", "app", 11.0, "the pod is being deleted"),)
+    assert running == (StopContainer("app-0", "app", 11.0),)
     assert plan(deleting, seen(exited(code=143)), now()).actions == END
     assert plan(deleting, None, now()).actions == (ReportEnd(), RemoveDirectory(), RequestDelete())
     assert plan(deleting, None, now(is_finished=True)) == Plan()
@@ -143,7 +142,7 @@ def test_a_finished_pod_stays_finished_though_its_containers_are_forgotten() -> 
 
 def test_a_pod_that_is_gone_is_removed() -> None:
     assert plan_removal(pod(), seen(container()), grace_s=5).actions == (
-        StopContainer("app-0", "app", 5, "the pod was deleted"),
+        StopContainer("app-0", "app", 5),
         StopSandbox(SANDBOX),
         RemoveSandbox(SANDBOX),
         RemoveDirectory(),
