@@ -1,7 +1,7 @@
 """The whole tunnel on loopback: connector, edge door, WebSocket over TLS, agent's end, kubelet interface, log file."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.edge_tls import ClientIdentity, PeerNotTrusted, client_context
 from skerry.base.net.http_edge import EdgeHttpServer
-from skerry.base.net.http_server import HttpServer, server_tls
+from skerry.base.net.http_server import HttpServer, PeerCertificate, server_tls
 from skerry.base.net.ws_client import Target, UpgradeRefused, WebSocketClient, connect
 from skerry.cloud.tunnel.connector import TunnelConnector
 from skerry.cloud.tunnel.edge_server import TunnelServer
@@ -78,6 +78,7 @@ class Bench:
     pod: OnePod
     log: Path
     is_refused: set[str]
+    revoke: Callable[[str], None]
 
     def tls(self, name: str) -> Any:
         identity = ClientIdentity(self.folder / f"{name}.crt", self.folder / f"{name}.key")
@@ -98,12 +99,27 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         x509.save(credential, tmp_path / f"{node}.crt", tmp_path / f"{node}.key")
     refused: set[str] = set()
 
-    async def judge(node: str, fingerprint: str) -> str:
+    watched: list[Callable[[str], None]] = []
+
+    async def judge(node: str, certificate: PeerCertificate) -> str:
         return f"the certificate of node {node} is revoked" if node in refused else ""
+
+    @asynccontextmanager
+    async def watch(node: str, fingerprint: str, on_revoked: Callable[[str], None]) -> AsyncIterator[None]:
+        watched.append(on_revoked)
+        if node in refused:
+            on_revoked(f"node {node} has been revoked")
+        yield
+        watched.remove(on_revoked)
+
+    def revoke(node: str) -> None:
+        refused.add(node)
+        for on_revoked in watched:
+            on_revoked(f"node {node} has been revoked")
 
     async with AsyncExitStack() as stack:
         tunnels = Tunnels(clock=CLOCK)
-        server = HttpServer(TunnelServer(tunnels, judge=judge).handle, name="tunnel")
+        server = HttpServer(TunnelServer(tunnels, judge=judge, watch=watch).handle, name="tunnel")
         stack.push_async_callback(server.aclose)
         tls = server_tls(
             cert_file=tmp_path / "server.crt", key_file=tmp_path / "server.key", client_ca_file=tmp_path / "ca.crt",
@@ -112,7 +128,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         port = await server.listen("127.0.0.1", 0, tls=tls)
         log = tmp_path / "0.log"
         log.touch()
-        yield Bench(tmp_path, port, tunnels, TunnelConnector(tunnels), OnePod(log), log, refused)
+        yield Bench(tmp_path, port, tunnels, TunnelConnector(tunnels), OnePod(log), log, refused, revoke)
 
 
 @asynccontextmanager
@@ -241,7 +257,7 @@ async def test_the_agent_reaches_only_its_own_kubelet(bench: Bench) -> None:
 async def test_a_revocation_ends_the_tunnel_that_is_open(bench: Bench) -> None:
     target = Target("127.0.0.1", bench.port, CONNECT_PATH, {HEADER_NODE: "edge-1"})
     async with connect(target, tls=bench.tls("edge-1"), limit_bytes=1024) as websocket:
-        bench.is_refused.add("edge-1")
+        bench.revoke("edge-1")
         async with asyncio.timeout(3):
             while await websocket.receive() is not None:
                 pass

@@ -97,7 +97,10 @@ class Workload:
         lines = self._engine.ctr("tasks", "ls").splitlines()[1:]
         found = set()
         for container in (line.split()[0] for line in lines if "RUNNING" in line):
-            labels = json.loads(self._engine.ctr("containers", "info", container)).get("Labels") or {}
+            try:
+                labels = json.loads(self._engine.ctr("containers", "info", container)).get("Labels") or {}
+            except RuntimeError:
+                continue  # gone meanwhile
             if labels.get("io.kubernetes.container.name") == "app":
                 found.add(Running(labels["io.kubernetes.pod.name"], container))
         return found

@@ -1,16 +1,16 @@
-"""CustomResourceDefinition manifests of KubeEdge's kinds, rendered from their fields in ``kinds``."""
+"""CustomResourceDefinition manifests of KubeEdge's kinds and of our own, rendered from their fields in ``kinds``."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from skerry.api.gvk import Object
-from skerry.api.kinds import devices, edgeapps, operations, policy, reliablesyncs, router
+from skerry.api.kinds import devices, edgeapps, enrolments, operations, policy, reliablesyncs, router
 from skerry.api.kinds.fields import CustomKind, CustomVersion, schema_of
 
 
 def custom_kinds() -> tuple[CustomKind, ...]:
-    """KubeEdge's thirteen kinds, by group and name."""
+    """KubeEdge's thirteen kinds and our own, by group and name."""
     kinds = (
         *devices.KINDS,
         *edgeapps.KINDS,
@@ -18,6 +18,7 @@ def custom_kinds() -> tuple[CustomKind, ...]:
         *policy.KINDS,
         *reliablesyncs.KINDS,
         *router.KINDS,
+        *enrolments.KINDS,
     )
     return tuple(sorted(kinds, key=lambda kind: (kind.group, kind.plural)))
 
@@ -60,4 +61,8 @@ def _version(version: CustomVersion, *, is_stored: bool) -> dict[str, Any]:
     }
     if version.has_status_subresource:
         rendered["subresources"] = {"status": {}}
+    if version.columns:
+        rendered["additionalPrinterColumns"] = [
+            {"name": column.name, "type": column.type, "jsonPath": column.path} for column in version.columns
+        ]
     return rendered

@@ -139,3 +139,4 @@ OBJECTSYNCS = Resource("reliablesyncs.kubeedge.io", "v1alpha1", "objectsyncs", "
 CLUSTEROBJECTSYNCS = Resource(
     "reliablesyncs.kubeedge.io", "v1alpha1", "clusterobjectsyncs", "ClusterObjectSync", namespaced=False
 )
+ENROLMENTS = Resource("skerry.dev", "v1alpha1", "enrolments", "Enrolment", namespaced=False)

@@ -41,6 +41,7 @@ class Schema:
         merge_key, merge_strategy: strategic merge patch (``patch-strategy`` split at its commas).
         definition: name of the built-in definition, empty for other places.
         keywords: the validations as written: enum, pattern, minimum, maxLength, default and so on.
+        rules: ``x-kubernetes-validations`` as written.
     """
 
     type: str = ""
@@ -61,6 +62,7 @@ class Schema:
     merge_strategy: tuple[str, ...] = ()
     definition: str = ""
     keywords: dict[str, Any] = field(default_factory=dict)
+    rules: tuple[dict[str, Any], ...] = ()
 
     @property
     def has_default(self) -> bool:

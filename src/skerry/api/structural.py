@@ -41,6 +41,7 @@ def compile_structural(raw: dict[str, Any], *, is_root: bool = True) -> Schema:
         list_map_keys=tuple(raw.get("x-kubernetes-list-map-keys") or ()),
         map_type=raw.get("x-kubernetes-map-type", ""),
         keywords={key: value for key, value in raw.items() if key in _VALIDATIONS},
+        rules=tuple(raw.get("x-kubernetes-validations") or ()),
     )
     for name, child in (raw.get("properties") or {}).items():
         node.properties[name] = compile_structural(child, is_root=False)

@@ -16,6 +16,7 @@ from typing import Any
 
 from skerry.api.field import FieldError, duplicate, invalid, not_supported, required, too_long, too_many, type_invalid
 from skerry.api.meta import is_rfc3339
+from skerry.api.patch import json_equal
 from skerry.api.quantity import is_quantity
 from skerry.api.schema import Schema
 from skerry.api.status import BadRequest
@@ -28,14 +29,19 @@ _INT_RANGES = {"int32": 1 << 31, "int64": 1 << 63}
 _NUMBERS = ("number", "integer")
 
 
-def validate(obj: Any, schema: Schema, *, match: Match, path: str = "") -> list[FieldError]:
+ABSENT = object()
+"""Stands for an old value that there is none to compare with."""
+
+
+def validate(obj: Any, schema: Schema, *, match: Match, path: str = "", old: Any = ABSENT) -> list[FieldError]:
     """Everything in a custom resource that its schema forbids, worded as Kubernetes words it.
 
     Args:
         obj: already pruned and defaulted.
         match: search of a pattern in a text.
+        old: the object before the change; what did not change is not judged again, so that a schema may be tightened.
     """
-    return list(_Walk(match).value(obj, schema, path))
+    return list(_Walk(match).value(obj, schema, path, old))
 
 
 def check_types(obj: dict[str, Any], schema: Schema, *, kind: str, version: str) -> None:
@@ -57,8 +63,10 @@ class _Walk:
     def __init__(self, match: Match) -> None:
         self._match = match
 
-    def value(self, value: Any, schema: Schema, path: str) -> Iterator[FieldError]:
+    def value(self, value: Any, schema: Schema, path: str, old: Any = ABSENT) -> Iterator[FieldError]:
         if value is None and schema.nullable:
+            return
+        if old is not ABSENT and json_equal(value, old):
             return
         wrong = _type_error(value, schema, path)
         if wrong is not None:
@@ -67,11 +75,11 @@ class _Walk:
         yield from self._keywords(value, schema.keywords, path)
         yield from _format_errors(value, schema, path)
         if isinstance(value, dict):
-            yield from self._object(value, schema, path)
+            yield from self._object(value, schema, path, old if isinstance(old, dict) else {})
         elif isinstance(value, list):
-            yield from self._array(value, schema, path)
+            yield from self._array(value, schema, path, old)
 
-    def _object(self, value: dict[str, Any], schema: Schema, path: str) -> Iterator[FieldError]:
+    def _object(self, value: dict[str, Any], schema: Schema, path: str, old: dict[str, Any]) -> Iterator[FieldError]:
         for name in schema.required:
             if name not in value:
                 yield required(_join(path, name))
@@ -79,15 +87,16 @@ class _Walk:
             yield from _embedded_errors(value, path)
         for name, child in value.items():
             below = schema.properties.get(name)
+            before = old.get(name, ABSENT)
             if below is not None:
-                yield from self.value(child, below, _join(path, name))
+                yield from self.value(child, below, _join(path, name), before)
             elif schema.additional is not None:
-                yield from self.value(child, schema.additional, _join(path, name))
+                yield from self.value(child, schema.additional, _join(path, name), before)
 
-    def _array(self, value: list[Any], schema: Schema, path: str) -> Iterator[FieldError]:
+    def _array(self, value: list[Any], schema: Schema, path: str, old: Any) -> Iterator[FieldError]:
         if schema.items is not None:
             for index, item in enumerate(value):
-                yield from self.value(item, schema.items, f"{path}[{index}]")
+                yield from self.value(item, schema.items, f"{path}[{index}]", counterpart(item, old, schema))
         if schema.list_type in ("set", "map"):
             yield from _duplicates(value, schema, path)
 
@@ -128,6 +137,18 @@ class _Walk:
 
     def _holds(self, value: Any, part: dict[str, Any], path: str) -> bool:
         return next(self.value(value, _loose(part), path), None) is None
+
+
+def counterpart(item: Any, old: Any, schema: Schema) -> Any:
+    """The item of an old list that is the same one, or ``ABSENT``; only lists that are maps can tell."""
+    if not isinstance(old, list) or schema.list_type != "map" or not isinstance(item, dict):
+        return ABSENT
+
+    def key(of: Any) -> list[Any]:
+        return [of.get(name) if isinstance(of, dict) else None for name in schema.list_map_keys]
+
+    wanted = key(item)
+    return next((each for each in old if key(each) == wanted), ABSENT)
 
 
 def _loose(raw: dict[str, Any]) -> Schema:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from skerry.api.ages import age
-from skerry.api.field import FieldError, invalid, invalid_object
+from skerry.api.field import FieldError, invalid_object
 from skerry.api.gvk import Object
 from skerry.api.kinds.rules import Rules
 from skerry.api.patch import merge_patch, strategic_merge_patch
@@ -14,17 +14,16 @@ from skerry.api.schema import Schema, SchemaTable, apply_defaults, find_unknown,
 from skerry.api.selectors import FieldTerm, LabelSelector, parse_fields, parse_labels
 from skerry.api.structural import compile_structural
 from skerry.api.table import columns, table_rows
-from skerry.api.validation import check_types, validate
+from skerry.api.validation import ABSENT, check_types, validate
 from skerry.apiserver.patch_growth import bounded_json_patch
 from skerry.apiserver.registry import Kind
+from skerry.apiserver.schema_checks import schema_errors
 from skerry.apiserver.store.watch import Entry
 from skerry.base.regex import search
+from skerry.cel.rules import RuleSet
 
 _PARTIAL = ("status", "binding", "finalize", "approval", "ephemeralcontainers", "resize", "eviction")
 """Subresources that write a part which the rules of the whole object would not let anybody change."""
-
-_SCHEMAS = ("items", "additionalProperties", "allOf", "anyOf", "oneOf", "not")
-_NAMED_SCHEMAS = ("properties", "patternProperties", "definitions")
 
 _FREE = Schema(type="object", preserve_unknown=True)
 
@@ -36,6 +35,7 @@ class Semantics:
         self.table = SchemaTable()
         self._rules = Rules()
         self._custom: dict[int, tuple[Kind, Schema]] = {}
+        self._rule_sets: dict[int, tuple[Kind, RuleSet]] = {}
 
     def schema(self, kind: Kind) -> Schema:
         """The schema of a row."""
@@ -52,6 +52,7 @@ class Semantics:
     def forget(self, kind: Kind) -> None:
         """Drop what was compiled for a custom row."""
         self._custom.pop(id(kind), None)
+        self._rule_sets.pop(id(kind), None)
 
     def definition_name(self, kind: Kind) -> str:
         """Name of the row's schema in OpenAPI documents; empty when it has none."""
@@ -101,7 +102,7 @@ class Semantics:
             Invalid: with every cause.
         """
         errors = self._rules.validate_create(*self._rules_key(kind), obj)
-        self._refuse(kind, obj, errors + self._schema_errors(kind, obj))
+        self._refuse(kind, obj, errors or self._schema_errors(kind, obj))
 
     def validate_update(self, kind: Kind, obj: Object, old: Object, subresource: str) -> None:
         """Check a change.
@@ -113,17 +114,28 @@ class Semantics:
             errors = self._rules.validate_status_update(*self._rules_key(kind), obj, old)
         else:
             errors = self._rules.validate_update(*self._rules_key(kind), obj, old)
-        self._refuse(kind, obj, errors + self._schema_errors(kind, obj))
+        self._refuse(kind, obj, errors or self._schema_errors(kind, obj, old))
 
     @staticmethod
     def _rules_key(kind: Kind) -> tuple[str, str]:
         """Custom kinds follow the rules of metadata alone, whatever their kind is called."""
         return ("", "") if kind.custom is not None else (kind.resource.group, kind.resource.kind)
 
-    def _schema_errors(self, kind: Kind, obj: Object) -> list[FieldError]:
+    def _schema_errors(self, kind: Kind, obj: Object, old: Object | None = None) -> list[FieldError]:
         if kind.resource.kind == "CustomResourceDefinition" and kind.custom is None:
-            return list(_pattern_errors(obj))
-        return validate(obj, self.schema(kind), match=search) if kind.custom is not None else []
+            return list(schema_errors(obj, old))
+        if kind.custom is None:
+            return []
+        before = ABSENT if old is None else old
+        errors = validate(obj, self.schema(kind), match=search, old=before)
+        # a rule may rely on the types that its schema declares, so it runs on valid objects only
+        return errors or self._rule_set(kind).errors(obj, before)
+
+    def _rule_set(self, kind: Kind) -> RuleSet:
+        found = self._rule_sets.get(id(kind))
+        if found is None:
+            found = self._rule_sets[id(kind)] = (kind, RuleSet(self.schema(kind)))
+        return found[1]
 
     @staticmethod
     def _refuse(kind: Kind, obj: Object, errors: list[FieldError]) -> None:
@@ -176,29 +188,6 @@ class Semantics:
             columns(kind.resource, crd_columns=printed),
             table_rows(kind.resource, objects, now_s=now_s, crd_columns=printed),
         )
-
-
-def _pattern_errors(crd: Object) -> Iterator[FieldError]:
-    """Patterns that the engine does not know: no value could ever match them."""
-    for at, version in enumerate((crd.get("spec") or {}).get("versions") or ()):
-        schema = (version.get("schema") or {}).get("openAPIV3Schema")
-        waiting = [(f"spec.versions[{at}].schema.openAPIV3Schema", schema)]
-        while waiting:
-            path, node = waiting.pop()
-            if isinstance(node, list):
-                waiting += [(f"{path}[{index}]", child) for index, child in enumerate(node)]
-            if not isinstance(node, dict):
-                continue
-            pattern = node.get("pattern")
-            # With an empty alternative every expression that compiles matches the empty text.
-            if isinstance(pattern, str) and not search(f"{pattern}|", ""):
-                detail = "must be a regular expression of RE2: no lookaround, no backreferences, not too large"
-                yield invalid(f"{path}.pattern", pattern, detail)
-            waiting += [(f"{path}.{name}", node[name]) for name in _SCHEMAS if name in node]
-            for name in _NAMED_SCHEMAS:
-                children = node.get(name)
-                if isinstance(children, dict):
-                    waiting += [(f"{path}.{name}[{child}]", children[child]) for child in children]
 
 
 def _term_matches(term: FieldTerm, entry: Entry) -> bool:

@@ -7,9 +7,10 @@ import gc
 import os
 import signal
 import socket
+import ssl
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,14 @@ from skerry.app import output, pki
 from skerry.app.backup import DATABASE, ScheduledBackups
 from skerry.app.cloud_controllers import start_controllers
 from skerry.app.config_files import read_any
+from skerry.app.live_settings import LiveSettings
 from skerry.app.places import cloud_data
 from skerry.base import conf, json
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
-from skerry.base.errors import ConfigError
+from skerry.base.errors import ConfigError, Refused
 from skerry.base.files import DirectoryLock, make_private_dir, write_atomic
-from skerry.base.net.http_server import HttpLimits, HttpServer, server_tls, tune_tls_buffers
+from skerry.base.net.http_server import HttpLimits, HttpServer, PeerCertificate, server_tls, tune_tls_buffers
 from skerry.base.obs.log import get_log
 from skerry.base.obs.metrics import Registry
 from skerry.cloud.devices.down import DeviceDown
@@ -46,8 +48,11 @@ from skerry.cloud.hub.listener import Hub, system_stamp
 from skerry.cloud.hub.metrics import NodeState, node_state
 from skerry.cloud.hub.ports import Delivery, NodeName, RouteEntry
 from skerry.cloud.hub.routes import RouteTable
-from skerry.cloud.join.ca import AuthorityStore
+from skerry.cloud.join.bulletin import Bulletin
+from skerry.cloud.join.ca import Authority, AuthorityStore, TlsFiles, host_of
 from skerry.cloud.join.enrolments import Enrolments
+from skerry.cloud.join.removal import Removals
+from skerry.cloud.join.rollover import AuthorityKeeper
 from skerry.cloud.join.server import JoinServer
 from skerry.cloud.join.tokens import JoinTokens
 from skerry.cloud.sync.down import Downstream
@@ -74,7 +79,8 @@ def main(*, config_file: Path | None, flags: Mapping[str, Any], as_json: bool) -
     make_private_dir(config.data)
     tune_tls_buffers()
     with DirectoryLock(config.data), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run_cloud(config, as_json=as_json))
+        settings = LiveSettings(config_file, lambda: load_config(config_file, flags))
+        return runner.run(run_cloud(config, as_json=as_json, settings=settings))
 
 
 def load_config(config_file: Path | None, flags: Mapping[str, Any]) -> CloudConfig:
@@ -94,7 +100,7 @@ def load_config(config_file: Path | None, flags: Mapping[str, Any]) -> CloudConf
     return config
 
 
-async def run_cloud(config: CloudConfig, *, as_json: bool) -> int:
+async def run_cloud(config: CloudConfig, *, as_json: bool, settings: LiveSettings | None = None) -> int:
     """Build the parts, serve, and stop in reverse order."""
     started_s = time.monotonic()
     stop = asyncio.Event()
@@ -102,7 +108,7 @@ async def run_cloud(config: CloudConfig, *, as_json: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        facts = await Cloud(config).start(stack)
+        facts = await Cloud(config, settings=settings).start(stack)
         facts["took_s"] = round(time.monotonic() - started_s, 2)
         write_atomic(config.data / RUN_FILE, json.dumps(facts), mode=0o600)
         stack.callback((config.data / RUN_FILE).unlink, missing_ok=True)
@@ -118,15 +124,18 @@ async def run_cloud(config: CloudConfig, *, as_json: bool) -> int:
 class Cloud:
     """Every part of the cloud; ``start`` brings them up in order."""
 
-    def __init__(self, config: CloudConfig) -> None:
+    def __init__(self, config: CloudConfig, *, settings: LiveSettings | None = None) -> None:
         self.config = config
+        self._settings = settings
         self._clock = SystemClock()
         self._ports = _wanted_ports(config)
+        self._advertise = config.advertise
+        self._readvertise: Callable[[], None] = lambda: None
 
     async def start(self, stack: AsyncExitStack) -> dict[str, Any]:
         """Bring everything up; ``stack`` takes it down again. Returns the facts that say so."""
         config = self.config
-        hosts = reachable_hosts(config)
+        hosts = reachable_hosts(config.advertise, config.listen)
         files = pki.prepare(config.data / "pki", hosts=hosts)
         core = ApiCore(
             database=config.data / DATABASE, token_key=files.token_key, clock=self._clock, crds=crds.crd_manifests()
@@ -163,6 +172,10 @@ class Cloud:
         for recorder in recorders:
             stack.push_async_callback(recorder.aclose)
         await self._start_edge_side(stack, supervisor, api, informers, tunnels, hosts, root_ca)
+        if self._settings is not None:
+            settings = self._settings
+            settings.on_change(self._reconfigure)
+            supervisor.keep("settings", lambda: settings.run(config, self._clock))
         write_atomic(config.data / PORTS_FILE, json.dumps(self._ports))
         kubeconfig = config.data / KUBECONFIG
         host = "127.0.0.1" if config.listen in ("0.0.0.0", "127.0.0.1", "localhost") else config.listen
@@ -179,14 +192,17 @@ class Cloud:
         hosts: Sequence[str], root_ca: str,
     ) -> None:  # fmt: skip
         clock, config = self._clock, self.config
-        authority = await AuthorityStore(api, hosts, clock=clock).load()
+        store = AuthorityStore(api, hosts, clock=clock)
+        authority = await store.load()
+        keeper = AuthorityKeeper(store, authority, clock=clock)
         tls_files = authority.write_files(config.data / "tls")
         tokens = JoinTokens(api, ca_der=authority.ca.cert_der, clock=clock)
         await tokens.load()
-        enrolments = Enrolments(api, tokens=tokens, clock=clock)
+        enrolments = Enrolments(api, tokens=tokens, informers=informers, clock=clock)
         join = JoinServer(
-            api, authority=authority, tokens=tokens, enrolments=enrolments, greeting=self._greeting, clock=clock
-        )
+            api, authority=lambda: keeper.authority, tokens=tokens, enrolments=enrolments, greeting=self._greeting,
+            clock=clock,
+        )  # fmt: skip
         downstream = Downstream(informers)
         upstream = Upstream(api, placement=downstream, stamp=system_stamp, cluster_ca=lambda: root_ca)
         record = SyncRecord(api, clock=clock)
@@ -194,16 +210,24 @@ class Cloud:
         device_up = DeviceUp(api=api, devices=devices, clock=clock)
         everything = _Everything(downstream)
         routes = RouteTable(system_stamp, upstream.routes())
-        hub = Hub(
-            routes=routes, gate=enrolments, cursor=record, resync=everything,
-            presence=NodePresence(api, clock=clock), clock=clock,
+        presence = NodePresence(api, clock=clock)
+        hub = Hub(routes=routes, gate=enrolments, cursor=record, resync=everything, presence=presence, clock=clock)
+        bulletin = Bulletin(
+            hub, authority=lambda: keeper.authority, enrolments=enrolments, ports=self._ports,
+            advertise=lambda: self._advertise,
         )  # fmt: skip
         nodes, leases = informers.of(NODES), informers.of(LEASES, namespace=LEASE_NAMESPACE)
 
         def states() -> list[NodeState]:
-            return [node_state(node, leases.get(node["metadata"]["name"], LEASE_NAMESPACE)) for node in nodes.items()]
+            ends_s = {record.node: record.expires_s for record in enrolments.known() if not record.is_revoked}
+            named = [(node["metadata"]["name"], node) for node in nodes.items()]
+            return [
+                node_state(node, leases.get(name, LEASE_NAMESPACE), certificate_ends_s=ends_s.get(name, 0.0))
+                for name, node in named
+            ]
 
         hub_metrics.register(self.metrics, links=hub.connected, nodes=states, now_s=clock.now_s)
+        presence.on_connected(bulletin.tell)
         device_down = DeviceDown(devices=devices, models=models, outbox=hub, clock=clock)
         everything.devices = device_down
         for entry in _device_routes(device_up, device_down):
@@ -216,25 +240,56 @@ class Cloud:
         await downstream.wait_synced()
         downstream.start(hub)
 
-        async def judge(node: str, fingerprint: str) -> str:
-            return "" if await enrolments.is_good(node, fingerprint) else f"the certificate of node {node} is revoked"
+        async def judge(node: str, certificate: PeerCertificate) -> str:
+            try:
+                await enrolments.admit(node, certificate)
+            except Refused as exc:
+                return exc.explained()
+            return ""
 
-        tunnel = TunnelServer(tunnels, judge=judge)
-        doors = {"join": (join.handle, False), "hub": (hub.handle, True), "tunnel": (tunnel.handle, True)}
-        for name, (handle, require_client) in doors.items():
+        tunnel = TunnelServer(tunnels, judge=judge, watch=enrolments.watch)
+        handlers = {"join": (join.handle, False), "hub": (hub.handle, True), "tunnel": (tunnel.handle, True)}
+        doors: dict[str, tuple[HttpServer, bool]] = {}
+        for name, (handle, require_client) in handlers.items():
             door = HttpServer(handle, name=name, limits=HttpLimits(per_address=2_000))
+            doors[name] = door, require_client
             stack.push_async_callback(door.aclose)
-            tls = server_tls(
-                cert_file=tls_files.cert_file, key_file=tls_files.key_file, client_ca_file=tls_files.ca_file,
-                require_client=require_client,
-            )  # fmt: skip
+            tls = _door_tls(tls_files, require_client=require_client)
             self._ports[name] = await _listen(
                 self._ports[name],
                 lambda port, door=door, tls=tls: door.listen(config.listen, port, tls=tls),
             )
 
+        def authority_changed(authority: Authority) -> None:
+            files = authority.write_files(config.data / "tls")
+            tokens.pin(authority.ca.cert_der)
+            for door, require_client in doors.values():
+                door.use_tls(_door_tls(files, require_client=require_client))
+            bulletin.tell_all()
+
+        keeper.on_change(authority_changed)
+        keeper.follow(informers)
+        supervisor.keep("authority", keeper.run)
+        supervisor.keep("authority-timer", keeper.run_timer)
+        if config.revoke_deleted_nodes:
+            removals = Removals(api, enrolments=enrolments, informers=informers)
+            supervisor.keep("removed-nodes", removals.run)
+
+        def readvertise() -> None:
+            keeper.set_hosts(reachable_hosts(self._advertise, config.listen))
+            bulletin.tell_all()
+
+        self._readvertise = readvertise
+
+    def _reconfigure(self, config: CloudConfig) -> None:
+        """The configuration file says something else: addresses take effect now."""
+        if config.advertise != self._advertise:
+            self._advertise = config.advertise
+            log.info("cloud.advertise_changed", advertise=list(config.advertise))
+            self._readvertise()
+
     def _greeting(self) -> dict[str, Any]:
-        return {"version": __version__, "ports": dict(self._ports), "advertise": list(self.config.advertise)}
+        return {"version": __version__, "ports": dict(self._ports), "advertise": list(self._advertise)}
 
 
 class _Everything:
@@ -251,10 +306,10 @@ class _Everything:
         return found
 
 
-def reachable_hosts(config: CloudConfig) -> list[str]:
+def reachable_hosts(advertise: Sequence[str], listen: str) -> list[str]:
     """Names and addresses for server certificates: those advertised, and this machine's own."""
-    named = [entry.rpartition(":")[0] or entry for entry in config.advertise]
-    own = [] if config.listen in ("127.0.0.1", "localhost") else [socket.gethostname(), *_own_addresses()]
+    named = [host_of(entry) for entry in advertise]
+    own = [] if listen in ("127.0.0.1", "localhost") else [socket.gethostname(), *_own_addresses()]
     return list(dict.fromkeys([*named, *own, "127.0.0.1", "localhost"]))
 
 
@@ -290,6 +345,14 @@ def _wanted_ports(config: CloudConfig) -> dict[str, int]:
 async def _listen(port: int, listen: Any) -> int:
     bound: int = await listen(port)
     return bound
+
+
+def _door_tls(files: TlsFiles, *, require_client: bool) -> ssl.SSLContext:
+    """The gate looks at the dates of client certificates, and says what is wrong with them."""
+    return server_tls(
+        cert_file=files.cert_file, key_file=files.key_file, client_ca_file=files.ca_file,
+        require_client=require_client, check_client_dates=False,
+    )  # fmt: skip
 
 
 def _served(core: ApiCore) -> list[Resource]:

@@ -37,6 +37,7 @@ from skerry.edge.kubelet.server import KubeletServer
 from skerry.edge.link import metrics as link_metrics
 from skerry.edge.link.dial import DialledLink
 from skerry.edge.link.enrol import CertificateFiles
+from skerry.edge.link.places import Places
 from skerry.edge.node import machine
 from skerry.edge.node.keeper import NodeKeeper
 from skerry.edge.node.status import Vitals
@@ -50,6 +51,8 @@ from skerry.edge.sync.inbox import Inbox
 from skerry.edge.sync.remote import ObjectSource, Remote, TokenSource
 from skerry.edge.tunnel.client import TunnelClient
 from skerry.runtime.logs import read_log
+from skerry.wire.kubeedge.constants import RESOURCE_CLOUD
+from skerry.wire.kubeedge.envelope import Envelope
 from skerry.wire.kubeedge.tunnel import CONNECT_PATH, HEADER_ADDRESS, HEADER_NODE, HEADER_WINDOW, MAX_DATA_BYTES
 
 log = get_log(__name__)
@@ -127,18 +130,19 @@ class EdgeAgent:
         self._sockets = socket_directory(config.data)
         self._clock = SystemClock()
         self._files = CertificateFiles(config.data / "certs")
+        self._tunnel_turn = 0
         self.metrics = Registry()
         self.database = open_database(config.data)
         self.objects = EdgeObjects(self.database, codec=SealingCodec(row_key(config.data)), clock=self._clock)
         self.outbox = EdgeOutbox(self.database, clock=self._clock)
-        hubs = [(str(host), int(port)) for host, port in joined["hubs"]]
-        self.link = DialledLink(hubs, node=self.node, files=self._files, clock=self._clock)
+        self.places = Places(config.data / NODE_FILE, joined)
+        self.link = DialledLink(self.places.hubs, node=self.node, files=self._files, clock=self._clock)
         self.remote = Remote(self.link)
         self.drain = Drain(self.outbox, self.link, clock=self._clock)
         link_metrics.register(
             self.metrics, is_up=lambda: self.link.is_up, backlog=self._backlog, now_s=self._clock.now_s
         )
-        self._address = config.node_ip or address_towards(*hubs[0])
+        self._address = config.node_ip or address_towards(*self.places.hubs[0])
 
     async def start(self, stack: AsyncExitStack) -> dict[str, Any]:
         """Bring everything up; ``stack`` takes it down again. Returns the facts that say so."""
@@ -158,13 +162,14 @@ class EdgeAgent:
             self.config, node=self.node, sockets=self._sockets, database=self.database, objects=self.objects,
             outbox=self.outbox, link=self.link, clock=self._clock,
         )  # fmt: skip
-        inbox = Inbox(self.objects, link=self.link, handlers=self.devices.handlers())
+        handlers = {**self.devices.handlers(), RESOURCE_CLOUD: self._learn}
+        inbox = Inbox(self.objects, link=self.link, handlers=handlers)
         self.link.on_envelope(inbox.take)
         await self.pods.start(stack)
         await self.devices.start(stack)
         kubelet_socket = await self._serve_kubelet(stack)
         keeper = self._start_node(supervisor)
-        self._start_tunnels(supervisor, kubelet_socket)
+        self._start_tunnel(supervisor, kubelet_socket)
         for name, job in self.runtime.upkeep.items():
             supervisor.keep(name, job)
         supervisor.keep("drain", self.drain.run)
@@ -250,24 +255,33 @@ class EdgeAgent:
             notes=self.runtime.notes,
         )  # fmt: skip
 
-    def _start_tunnels(self, supervisor: Supervisor, kubelet_socket: Path) -> None:
-        for host, port in self._joined["tunnels"]:
-            client = TunnelClient(
-                lambda host=host, port=port: self._dial_tunnel(str(host), int(port)),  # type: ignore[misc]
-                kubelet_socket=kubelet_socket, clock=self._clock,
-            )  # fmt: skip
-            supervisor.keep(f"tunnel-{host}:{port}", client.run)
+    def _start_tunnel(self, supervisor: Supervisor, kubelet_socket: Path) -> None:
+        client = TunnelClient(self._dial_tunnel, kubelet_socket=kubelet_socket, clock=self._clock)
+        supervisor.keep("tunnel", client.run)
 
     @asynccontextmanager
-    async def _dial_tunnel(self, host: str, port: int) -> AsyncIterator[_TunnelSocket]:
+    async def _dial_tunnel(self) -> AsyncIterator[_TunnelSocket]:
+        """Each try takes the next address."""
+        host, port = self.places.tunnels[self._tunnel_turn % len(self.places.tunnels)]
+        self._tunnel_turn += 1
         headers = {HEADER_NODE: self.node, HEADER_ADDRESS: self._address, HEADER_WINDOW: str(_WINDOW_BYTES)}
         target = Target(host, port, CONNECT_PATH, headers)
         async with connect(target, tls=self._files.context(), limit_bytes=MAX_DATA_BYTES + 64) as websocket:
             yield _TunnelSocket(websocket)
 
     async def _keep_certificate(self) -> None:
-        host, port = self._joined["join"]
-        await self.link.keep_certificate(str(host), int(port))
+        await self.link.keep_certificate(lambda: self.places.joins)
+
+    async def _learn(self, envelope: Envelope) -> None:
+        """News of the cloud about itself: ``cloud/join/bulletin.py``."""
+        content = envelope.content if isinstance(envelope.content, dict) else {}
+        if self.places.learn(content):
+            self.link.use_addresses(self.places.hubs)
+        if self._files.trust(str(content.get("authorities") or "").encode()):
+            self.link.forget_servers()
+            log.info("cloud.authorities_learnt")
+        if content.get("renew") is True:
+            self.link.renew_soon()
 
     async def _tell_status(self) -> None:
         """Keep a file for ``skerry edge status``, which must work with the agent busy and the cloud gone."""

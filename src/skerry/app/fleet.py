@@ -15,12 +15,13 @@ from skerry.app.client import CommandFailed
 from skerry.base import json
 from skerry.base.errors import ConfigError
 from skerry.cloud.join.ca import ca_certificate
-from skerry.cloud.join.enrolments import Enrolments
+from skerry.cloud.join.enrolments import Enrolment, Enrolments
 from skerry.cloud.join.tokens import JoinTokens
 from skerry.kube.ports import KubeApi
 from skerry.wire.errors import ProtocolError
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LEASES = "kube-node-lease"
 _LONGEST_S = 3650 * 86_400.0
 
 
@@ -99,9 +100,15 @@ def node_list(*, kubeconfig: Path | None, data: Path | None, namespace: str | No
     """Nodes with the state of their link."""
 
     async def work(api: KubeApi) -> int:
-        facts = [_node_facts(node, await _lease(api, node)) for node in (await api.list(NODES)).items]
-        rows = [(f["name"], f["status"], f["lastSeen"], f["runtime"], f["version"], f["address"]) for f in facts]
-        headers = ("NAME", "STATUS", "LAST SEEN", "RUNTIME", "VERSION", "ADDRESS")
+        leases = {lease["metadata"]["name"]: lease for lease in (await api.list(LEASES, namespace=_LEASES)).items}
+        records = await _enrolments(api)
+        nodes = (await api.list(NODES)).items
+        facts = [_node_facts(node, leases.get(_name(node)), records.get(_name(node))) for node in nodes]
+        known = set(map(_name, nodes))
+        facts += [_absent_facts(record) for name, record in sorted(records.items()) if name not in known]
+        keys = ("name", "status", "lastSeen", "certificate", "runtime", "version", "address")
+        rows = [tuple(fact[key] for key in keys) for fact in facts]
+        headers = ("NAME", "STATUS", "LAST SEEN", "CERTIFICATE", "RUNTIME", "VERSION", "ADDRESS")
         text = output.table(headers, rows) if rows else "no nodes; add one with: skerry token create --node NAME"
         output.emit({"items": facts}, as_json=as_json, text=text)
         return 0
@@ -114,13 +121,14 @@ def node_show(*, name: str, kubeconfig: Path | None, data: Path | None, namespac
 
     async def work(api: KubeApi) -> int:
         node = await api.get(NODES, name)
-        facts = _node_facts(node, await _lease(api, node))
+        facts = _node_facts(node, await _lease(api, node), (await _enrolments(api)).get(name))
         conditions = node.get("status", {}).get("conditions", [])
         pods = (await api.list(PODS, field_selector=f"spec.nodeName={name}")).items
         facts["conditions"] = [{k: c.get(k) for k in ("type", "status", "reason", "message")} for c in conditions]
         facts["pods"] = [_pod_facts(pod) for pod in pods]
         head = "\n".join(
-            f"{key:<10} {facts[key]}" for key in ("name", "status", "lastSeen", "runtime", "version", "address")
+            f"{key:<12} {facts[key]}"
+            for key in ("name", "status", "lastSeen", "certificate", "runtime", "version", "address")
         )
         rows = [(c["type"], c["status"], c["reason"], c["message"]) for c in facts["conditions"]]
         text = head + "\n\n" + output.table(("CONDITION", "STATUS", "REASON", "MESSAGE"), rows)
@@ -137,12 +145,30 @@ def node_revoke(*, name: str, kubeconfig: Path | None, data: Path | None, namesp
 
     async def work(api: KubeApi) -> int:
         enrolments = Enrolments(api, tokens=await _tokens(api))
-        if not await enrolments.revoke(name):
+        if await enrolments.get(name) is None and not await _exists(api, name):
             raise CommandFailed(
                 f'node "{name}" has no certificate that could be revoked', hint="see `skerry node list`"
             )
-        text = f"node {name}: certificate revoked; it must join again with a new token"
+        if not await enrolments.revoke(name):
+            raise CommandFailed(f'node "{name}" is revoked already', hint=f"undo it with: skerry node restore {name}")
+        text = (
+            f"node {name}: certificate revoked; it must join again with a new token. "
+            f"`skerry node restore {name}` undoes it"
+        )
         output.emit({"revoked": name}, as_json=as_json, text=text)
+        return 0
+
+    return client.run(work, kubeconfig=kubeconfig, data=data)
+
+
+def node_restore(*, name: str, kubeconfig: Path | None, data: Path | None, namespace: str | None, as_json: bool) -> int:
+    """Undo a revocation."""
+
+    async def work(api: KubeApi) -> int:
+        if not await Enrolments(api, tokens=await _tokens(api)).restore(name):
+            raise CommandFailed(f'node "{name}" is not revoked', hint="see `skerry node list`")
+        text = f"node {name}: its certificate is good again"
+        output.emit({"restored": name}, as_json=as_json, text=text)
         return 0
 
     return client.run(work, kubeconfig=kubeconfig, data=data)
@@ -169,14 +195,56 @@ async def _tokens(api: KubeApi) -> JoinTokens:
     return tokens
 
 
+async def _enrolments(api: KubeApi) -> dict[str, Enrolment]:
+    """By node; none on a cluster that does not know the kind (a cloud of an older version)."""
+    try:
+        return {record.node: record for record in await Enrolments(api, tokens=await _tokens(api)).all()}
+    except NotFound:
+        return {}
+
+
+async def _exists(api: KubeApi, name: str) -> bool:
+    try:
+        await api.get(NODES, name)
+    except NotFound:
+        return False
+    return True
+
+
+def _name(obj: Object) -> str:
+    return str(obj["metadata"]["name"])
+
+
 async def _lease(api: KubeApi, node: Object) -> Object | None:
     try:
-        return await api.get(LEASES, node["metadata"]["name"], namespace="kube-node-lease")
+        return await api.get(LEASES, node["metadata"]["name"], namespace=_LEASES)
     except NotFound:
         return None
 
 
-def _node_facts(node: Object, lease: Object | None) -> dict[str, Any]:
+def _certificate(record: Enrolment | None) -> str:
+    """What is left of a node's certificate, in words."""
+    if record is None or (not record.live and not record.is_revoked):
+        return "unknown"
+    if record.is_revoked:
+        return f"revoked: {record.reason}" if record.reason else "revoked"
+    if not record.expires_s:
+        return "adopted"
+    left_s = record.expires_s - time.time()
+    return f"{left_s / 86_400:.0f} days left" if left_s > 0 else f"expired {output.age(-left_s)} ago"
+
+
+def _absent_facts(record: Enrolment) -> dict[str, Any]:
+    """A node that has a certificate and no Node."""
+    status = "Removed" if record.is_revoked else "Joining"
+    return {
+        "name": record.node, "status": status, "lastSeen": "never", "lastSeen_s": 0.0,
+        "certificate": _certificate(record), "certificateEnds_s": record.expires_s, "runtime": "", "version": "",
+        "address": record.address,
+    }  # fmt: skip
+
+
+def _node_facts(node: Object, lease: Object | None, record: Enrolment | None) -> dict[str, Any]:
     status = node.get("status", {})
     conditions = {item.get("type"): item for item in status.get("conditions", [])}
     ready = conditions.get("Ready", {}).get("status")
@@ -192,6 +260,8 @@ def _node_facts(node: Object, lease: Object | None) -> dict[str, Any]:
         else "NotReady",
         "lastSeen": f"{output.age(time.time() - seen)} ago" if seen else "never",
         "lastSeen_s": seen,
+        "certificate": _certificate(record),
+        "certificateEnds_s": record.expires_s if record else 0.0,
         "runtime": info.get("containerRuntimeVersion", ""),
         "version": info.get("kubeletVersion", ""),
         "address": addresses.get("InternalIP", ""),

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +32,29 @@ _UNIT = Path("/etc/systemd/system/skerry-edge.service")
 
 
 def main(
-    *, host: str, token: str, node: str | None, runtime: str, cri_socket: str, labels: str | None, data: Path | None,
-    config_file: Path | None, check_only: bool, service: bool, as_json: bool,
+    *, host: str, token: str, node: str | None, runtime: str, cri_socket: str, labels: str | None, hubs: Sequence[str],
+    tunnels: Sequence[str], data: Path | None, config_file: Path | None, check_only: bool, service: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Check, enrol, write the configuration, install the unit. Returns the exit code."""
     name, port = split_address(host, c.PORT_JOIN)
     directory = edge_data(data)
     engine = cri_socket or os.environ.get(f"{config_kind.ENVIRONMENT_PREFIX}CRI_SOCKET", "")
+    places = {
+        "hubs": [list(split_address(text, c.PORT_HUB)) for text in hubs],
+        "tunnels": [list(split_address(text, c.PORT_TUNNEL)) for text in tunnels],
+    }
     return asyncio.run(
         _join(
-            name, port, token, node or "", runtime, engine, labels, directory, config_file, check_only, service, as_json
+            name, port, token, node or "", runtime, engine, labels, places, directory, config_file, check_only, service,
+            as_json,
         )
-    )
+    )  # fmt: skip
 
 
 async def _join(
-    host: str, port: int, token: str, node: str, runtime: str, cri_socket: str, labels: str | None, data: Path,
-    config_file: Path | None, check_only: bool, service: bool, as_json: bool,
+    host: str, port: int, token: str, node: str, runtime: str, cri_socket: str, labels: str | None,
+    places: Mapping[str, list[list[Any]]], data: Path, config_file: Path | None, check_only: bool, service: bool,
+    as_json: bool,
 ) -> int:  # fmt: skip
     if (data / NODE_FILE).exists() and not check_only:
         raise ConfigError(
@@ -69,7 +76,7 @@ async def _join(
             {"joined": False, "checks": report}, as_json=as_json, text="every check passed; nothing was changed"
         )
         return 0
-    facts = await _enrol(host, port, checks, data, cri_socket, labels, config_file)
+    facts = await _enrol(host, port, checks, places, data, cri_socket, labels, config_file)
     if service and _can_install():
         _install(data)
         facts["unit"] = _UNIT.name
@@ -79,8 +86,9 @@ async def _join(
 
 
 async def _enrol(
-    host: str, port: int, checks: JoinChecks, data: Path, cri_socket: str, labels: str | None, config_file: Path | None
-) -> dict[str, Any]:
+    host: str, port: int, checks: JoinChecks, places: Mapping[str, list[list[Any]]], data: Path, cri_socket: str,
+    labels: str | None, config_file: Path | None,
+) -> dict[str, Any]:  # fmt: skip
     manifest = Manifest(data)
     manifest.add("directory", str(data))
     assert checks.token is not None
@@ -90,8 +98,8 @@ async def _enrol(
     facts: dict[str, Any] = {
         "node": checks.node,
         "join": [host, port],
-        "hubs": [[host, int(ports.get("hub") or c.PORT_HUB)]],
-        "tunnels": [[host, int(ports.get("tunnel") or c.PORT_TUNNEL)]],
+        "hubs": places["hubs"] or [[host, int(ports.get("hub") or c.PORT_HUB)]],
+        "tunnels": places["tunnels"] or [[host, int(ports.get("tunnel") or c.PORT_TUNNEL)]],
         "runtime": checks.runtime,
         "nodeUid": str(uuid.uuid4()),
     }

@@ -112,6 +112,20 @@ def new_ca(
     return Credential(_der(builder.sign(key, hashes.SHA256())), _key_der(key))
 
 
+def cross_sign(issuer: Credential, ca_cert: bytes, *, days: int = CA_DAYS, now_s: float | None = None) -> bytes:
+    """A certificate (DER) of one authority's key by another: who trusts the issuer can then verify what it signs."""
+    other = _load_cert(ca_cert)
+    by, key = _load_cert(issuer.cert_der), _load_key(issuer.key_der)
+    builder = _builder(_subject(other), by.subject, other.public_key(), serial=None, days=days, now_s=now_s)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(is_ca=True), critical=True)
+    subject_key = other.public_key()
+    assert isinstance(subject_key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(subject_key), critical=False)
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+    return _der(builder.add_extension(identifier, critical=False).sign(key, hashes.SHA256()))
+
+
 def issue_server(
     ca: Credential,
     hosts: Iterable[str],

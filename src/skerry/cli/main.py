@@ -144,6 +144,13 @@ def _edge(commands: Any) -> None:
         "--cri-socket", default="", metavar="PATH", help="socket of the container engine; else the usual places"
     )
     join.add_argument("--labels", default=None, metavar="K=V,…", help="labels of the node")
+    join.add_argument(
+        "--hub", action="append", default=[], metavar="HOST:PORT",
+        help="address of the hub, may be repeated, where it is not what the cloud says (else 10000)",
+    )  # fmt: skip
+    join.add_argument(
+        "--tunnel", action="append", default=[], metavar="HOST:PORT", help="the same for the tunnel (else 10004)"
+    )
     join.add_argument("--check-only", action="store_true", help="only verify; change nothing")
     join.add_argument(
         "--no-service", action="store_true", help="install no systemd unit; run `skerry edge run` yourself"
@@ -182,6 +189,22 @@ def _fleet(commands: Any) -> None:
     )
     revoke.add_argument("name")
     _client(revoke)
+    restore = _command(
+        node, "restore", _node_restore, "undo a revocation: the certificate is good again", "skerry node restore gate-1"
+    )
+    restore.add_argument("name")
+    _client(restore)
+    ca = commands.add_parser("ca", help="the authority of node certificates").add_subparsers(
+        metavar="ACTION", required=True
+    )
+    _client(_command(ca, "list", _ca_list, "the present authority, and older ones still trusted", "skerry ca list"))
+    _client(
+        _command(ca, "rotate", _ca_rotate, "make a new authority; nodes change over by themselves", "skerry ca rotate")
+    )
+    retire = _command(ca, "retire", _ca_retire, "trust an older authority no more", "skerry ca retire 3f2a9c01")
+    retire.add_argument("fingerprint", help="or its first 8 digits or more, as `skerry ca list` shows it")
+    retire.add_argument("--force", action="store_true", help="also when nodes would have to join again")
+    _client(retire)
 
 
 def _devices(commands: Any) -> None:
@@ -380,7 +403,8 @@ def _join(args: argparse.Namespace) -> int:
     token = sys.stdin.readline().strip() if args.token == "-" else args.token
     return join.main(
         host=args.host, token=token, node=args.node, runtime=args.runtime, cri_socket=args.cri_socket,
-        labels=args.labels, data=args.data, config_file=args.config, check_only=args.check_only,
+        labels=args.labels, hubs=args.hub, tunnels=args.tunnel, data=args.data, config_file=args.config,
+        check_only=args.check_only,
         service=not args.no_service, as_json=args.output == "json",
     )  # fmt: skip
 
@@ -450,6 +474,30 @@ def _node_revoke(args: argparse.Namespace) -> int:
     from skerry.app import fleet
 
     return fleet.node_revoke(name=args.name, **_admin(args))
+
+
+def _node_restore(args: argparse.Namespace) -> int:
+    from skerry.app import fleet
+
+    return fleet.node_restore(name=args.name, **_admin(args))
+
+
+def _ca_list(args: argparse.Namespace) -> int:
+    from skerry.app import authority
+
+    return authority.ca_list(**_admin(args))
+
+
+def _ca_rotate(args: argparse.Namespace) -> int:
+    from skerry.app import authority
+
+    return authority.ca_rotate(**_admin(args))
+
+
+def _ca_retire(args: argparse.Namespace) -> int:
+    from skerry.app import authority
+
+    return authority.ca_retire(fingerprint=args.fingerprint, force=args.force, **_admin(args))
 
 
 def _device_list(args: argparse.Namespace) -> int:

@@ -32,6 +32,10 @@ class VirtualClock:
     def monotonic_s(self) -> float:
         return self._elapsed_s
 
+    def set(self, now_s: float) -> None:
+        """Set the wall clock; nobody is woken, as when a machine's clock is set."""
+        self._start_s = now_s - self._elapsed_s
+
     async def sleep(self, delay_s: float) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._elapsed_s + max(0.0, delay_s), next(self._order), future))

@@ -23,7 +23,7 @@ from skerry.base.aio.supervise import Supervisor, wait_for_condition
 from skerry.base.x509 import Credential
 from skerry.wire.kubeedge import answer, join
 from skerry.wire.kubeedge import constants as c
-from skerry.wire.kubeedge.envelope import Envelope
+from skerry.wire.kubeedge.envelope import Envelope, decode
 from skerry.wire.kubeedge.session import Answered, EdgePeer, Received
 
 
@@ -88,6 +88,7 @@ class HollowNode:
     Attributes:
         objects: by wire resource, as the cloud last delivered them.
         log: ``(operation, resource, resource version)`` of every delivery applied, in order.
+        copies: message ids of all copies of deliveries, when the node does not acknowledge.
     """
 
     def __init__(self, websocket: aiohttp.ClientWebSocketResponse, *, acks: bool = True) -> None:
@@ -110,6 +111,8 @@ class HollowNode:
         async for message in self._websocket:
             if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
                 break
+            if not self.acks:
+                self._note(message.data)
             self._peer.receive_message(message.data)
             for event in self._peer.events():
                 self._take(event)
@@ -161,6 +164,12 @@ class HollowNode:
         """Leave with a close frame."""
         await self._websocket.close()
 
+    def _note(self, frame: bytes | str) -> None:
+        """Keep the id of each copy of a delivery, before repetitions are swallowed."""
+        envelope = decode(frame)
+        if envelope.operation in c.DELIVERY_OPERATIONS and envelope.group == c.GROUP_RESOURCE:
+            self.copies.append(envelope.msg_id)
+
     def _take(self, event: Received | Answered) -> None:
         if isinstance(event, Answered):
             future = self._answers.get(event.request_id)
@@ -174,7 +183,6 @@ class HollowNode:
             self.others.append(envelope)
             return
         if not self.acks:
-            self.copies.append(envelope.msg_id)
             return
         self.log.append((envelope.operation, envelope.resource, envelope.resource_version))
         if envelope.operation == c.OP_DELETE:

@@ -16,8 +16,11 @@ from skerry.base.x509 import Credential
 from skerry.cloud.hub.listener import Hub, HubLimits, system_stamp
 from skerry.cloud.hub.ports import RouteEntry
 from skerry.cloud.hub.routes import RouteTable
-from skerry.cloud.join.ca import Authority, AuthorityStore
+from skerry.cloud.join.bulletin import Bulletin
+from skerry.cloud.join.ca import Authority, AuthorityStore, TlsFiles
 from skerry.cloud.join.enrolments import Enrolments
+from skerry.cloud.join.removal import Removals
+from skerry.cloud.join.rollover import AuthorityKeeper
 from skerry.cloud.join.server import JoinServer
 from skerry.cloud.join.tokens import JoinTokens
 from skerry.cloud.sync.down import Downstream
@@ -44,9 +47,12 @@ class CloudKit:
     hub: Hub
     record: SyncRecord
     downstream: Downstream
+    store: AuthorityStore
+    keeper: AuthorityKeeper
     join_url: str = ""
     hub_url: str = ""
     servers: list[HttpServer] = field(default_factory=list)
+    advertise: list[str] = field(default_factory=list)
     credentials: dict[str, Credential] = field(default_factory=dict)
 
     @property
@@ -83,34 +89,42 @@ async def cloud(
 ) -> AsyncIterator[CloudKit]:
     """Everything running on free ports of 127.0.0.1; stopped when left."""
     clock = clock or SystemClock()
-    authority = await AuthorityStore(api, ["127.0.0.1", "localhost"], clock=clock).load()
+    store = AuthorityStore(api, ["127.0.0.1", "localhost"], clock=clock)
+    authority = await store.load()
     files = authority.write_files(folder / "tls")
     tokens = JoinTokens(api, ca_der=authority.ca.cert_der, clock=clock)
     await tokens.load()
-    enrolments = Enrolments(api, tokens=tokens, clock=clock)
+    informers = InformerSet(api)
+    enrolments = Enrolments(api, tokens=tokens, informers=informers, clock=clock)
+    keeper = AuthorityKeeper(store, authority, clock=clock)
     join_server = JoinServer(
         api,
-        authority=authority,
+        authority=lambda: keeper.authority,
         tokens=tokens,
         enrolments=enrolments,
         greeting=lambda: {"version": "test"},
         clock=clock,
     )
-    informers = InformerSet(api)
     downstream = Downstream(informers)
     upstream = Upstream(api, placement=downstream, stamp=system_stamp, cluster_ca=lambda: "PEM")
     record = SyncRecord(api, clock=clock)
+    presence = NodePresence(api, clock=clock)
+    ports: dict[str, int] = {}
     hub = Hub(
         routes=RouteTable(system_stamp, [*upstream.routes(), *extra_routes]),
         gate=enrolments,
         cursor=record,
         resync=downstream,
-        presence=NodePresence(api, clock=clock),
+        presence=presence,
         limits=hub_limits,
         clock=clock,
     )
     upstream.start(hub)
-    kit = CloudKit(api, folder, authority, tokens, enrolments, join_server, hub, record, downstream)
+    kit = CloudKit(api, folder, authority, tokens, enrolments, join_server, hub, record, downstream, store, keeper)
+    bulletin = Bulletin(
+        hub, authority=lambda: keeper.authority, enrolments=enrolments, ports=ports, advertise=lambda: kit.advertise
+    )
+    presence.on_connected(bulletin.tell)
     join_http = HttpServer(join_server.handle, name="join", limits=http_limits)
     hub_http = HttpServer(hub.handle, name="hub", limits=http_limits)
     kit.servers = [join_http, hub_http]
@@ -119,19 +133,32 @@ async def cloud(
         supervisor.keep("cursor", record.run)
         await downstream.wait_synced()
         downstream.start(hub)
-        pair = (files.cert_file, files.key_file, files.ca_file)
+
+        def authority_changed(now: Authority) -> None:
+            kit.authority = now
+            files = now.write_files(folder / "tls")
+            tokens.pin(now.ca.cert_der)
+            join_http.use_tls(_tls(files))
+            hub_http.use_tls(_tls(files, require_client=True))
+            bulletin.tell_all()
+
+        keeper.on_change(authority_changed)
+        keeper.follow(informers)
+        supervisor.keep("authority", keeper.run)
+        supervisor.keep("removed-nodes", Removals(api, enrolments=enrolments, informers=informers).run)
         try:
-            tls = _tls(*pair)
-            port = await join_http.listen("127.0.0.1", 0, tls=tls)
-            kit.join_url = f"https://127.0.0.1:{port}"
-            tls = _tls(*pair, require_client=True)
-            port = await hub_http.listen("127.0.0.1", 0, tls=tls)
-            kit.hub_url = f"wss://127.0.0.1:{port}"
+            ports["join"] = await join_http.listen("127.0.0.1", 0, tls=_tls(files))
+            kit.join_url = f"https://127.0.0.1:{ports['join']}"
+            ports["hub"] = ports["tunnel"] = await hub_http.listen("127.0.0.1", 0, tls=_tls(files, require_client=True))
+            kit.hub_url = f"wss://127.0.0.1:{ports['hub']}"
             yield kit
         finally:
             for server in kit.servers:
                 await server.aclose()
 
 
-def _tls(cert: Path, key: Path, ca: Path, *, require_client: bool = False) -> ssl.SSLContext:
-    return server_tls(cert_file=cert, key_file=key, client_ca_file=ca, require_client=require_client)
+def _tls(files: TlsFiles, *, require_client: bool = False) -> ssl.SSLContext:
+    return server_tls(
+        cert_file=files.cert_file, key_file=files.key_file, client_ca_file=files.ca_file,
+        require_client=require_client, check_client_dates=False,
+    )  # fmt: skip

@@ -299,7 +299,7 @@ async def test_a_renewal_that_crosses_a_revocation_does_not_undo_it(kit: CloudKi
     credential = await kit.join("edge-1")
     await kit.enrolments.revoke("edge-1")
     with pytest.raises(Refused):
-        await kit.enrolments.issued("edge-1", credential.cert_der, token="", address="", keep_old=True)
+        await kit.enrolments.issued("edge-1", credential.cert_der, proof=x509.fingerprint(credential.cert_der))
     assert not await kit.enrolments.is_good("edge-1", x509.fingerprint(credential.cert_der))
 
 

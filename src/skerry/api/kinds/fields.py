@@ -143,12 +143,22 @@ resourcesOverriders []object
 
 
 @dataclass(frozen=True, slots=True)
+class PrinterColumn:
+    """One column of ``kubectl get``: its head, OpenAPI type and JSONPath."""
+
+    name: str
+    type: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class CustomVersion:
     """One version of a custom kind: its fields in the text form of this module."""
 
     name: str
     fields: str
     has_status_subresource: bool = False
+    columns: tuple[PrinterColumn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,18 @@ import asyncio
 import hashlib
 import ipaddress
 import ssl
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from skerry.base.errors import SkerryError
 
 READ_BUFFER_BYTES = 16 * 1024
+_NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which the standard library does not name: ``check_server`` looks at the dates,
+and can say what the clock says."""
 
 
 class PeerNotTrusted(SkerryError):
@@ -60,7 +66,7 @@ def client_context(ca_file: Path | None, identity: ClientIdentity | None, *, ca_
 def pinned_context(server_der: bytes, identity: ClientIdentity) -> ssl.SSLContext:
     """A context that trusts exactly one server certificate and sends exactly one of our own.
 
-    OpenSSL still checks the certificate's dates and that the server has its key.
+    OpenSSL still checks that the server has its key.
 
     Args:
         server_der: a server certificate that was verified against our authority, DER.
@@ -73,8 +79,9 @@ def pinned_context(server_der: bytes, identity: ClientIdentity) -> ssl.SSLContex
 
 
 def _context(identity: ClientIdentity | None) -> ssl.SSLContext:
-    """The server's names are compared in ``check_server``, for addresses and names alike."""
+    """The server's names and dates are compared in ``check_server``, for addresses and names alike."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags |= _NO_CHECK_TIME
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
@@ -83,18 +90,37 @@ def _context(identity: ClientIdentity | None) -> ssl.SSLContext:
     return context
 
 
-def check_server(transport: asyncio.BaseTransport, host: str) -> None:
-    """Compare the server's alternative names with the host that was dialled.
+def check_server(transport: asyncio.BaseTransport, host: str, *, now_s: float | None = None) -> None:
+    """Compare the server's alternative names with the host that was dialled, and its dates with the clock.
+
+    Args:
+        now_s: Unix seconds by the agent's clock; None asks the machine's.
 
     Raises:
-        PeerNotTrusted: none of them matches.
+        PeerNotTrusted: no name matches, or the certificate is out of its time.
     """
     certificate = transport.get_extra_info("peercert") or {}
+    _check_dates(certificate, host, time.time() if now_s is None else now_s)
     names = [value for _, value in certificate.get("subjectAltName", ())]
     if not any(_matches(name, host) for name in names):
         raise PeerNotTrusted(
             f'the server\'s certificate is for {", ".join(names) or "no address"}, not for "{host}"',
             hint=f"add {host} to the cloud's advertise setting, or use one of the addresses named",
+        )
+
+
+def _check_dates(certificate: Mapping[str, Any], host: str, now_s: float) -> None:
+    begins, ends = certificate.get("notBefore"), certificate.get("notAfter")
+    clock = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now_s))
+    if begins and now_s < ssl.cert_time_to_seconds(begins):
+        raise PeerNotTrusted(
+            f"the certificate of {host} is not yet valid: it begins on {begins}, and this machine's clock says {clock}",
+            hint="set this machine's clock (timedatectl set-ntp true); the agent then goes on by itself",
+        )
+    if ends and now_s > ssl.cert_time_to_seconds(ends):
+        raise PeerNotTrusted(
+            f"the certificate of {host} expired on {ends}; this machine's clock says {clock}",
+            hint="check the clock; if it is right, the cloud has to renew its certificate",
         )
 
 

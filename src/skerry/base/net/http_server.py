@@ -35,6 +35,8 @@ from skerry.base.obs.log import get_log
 log = get_log(__name__)
 
 _TLS_HANDSHAKE = 0x16
+_NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which the standard library does not name."""
 _RECORD_HEAD_BYTES = 5
 _GREETING_BYTES = 1024
 """Of a longer ClientHello the rest may come while TLS runs."""
@@ -94,12 +96,15 @@ class PeerCertificate:
         common_name: CN, empty when absent.
         organizations: every O, in order.
         fingerprint: SHA-256 of the DER form, lower-case hex.
+        not_before_s, not_after_s: its validity, Unix seconds; 0 when unknown.
     """
 
     common_name: str
     organizations: tuple[str, ...]
     fingerprint: str
     der: bytes = field(repr=False, default=b"")
+    not_before_s: float = 0.0
+    not_after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,12 @@ class _Opening:
 
 
 def server_tls(
-    *, cert_file: Path, key_file: Path, client_ca_file: Path | None = None, require_client: bool = False
+    *,
+    cert_file: Path,
+    key_file: Path,
+    client_ca_file: Path | None = None,
+    require_client: bool = False,
+    check_client_dates: bool = True,
 ) -> ssl.SSLContext:
     """TLS for a listener: 1.2 or newer, HTTP/1.1 only, no session tickets.
 
@@ -133,6 +143,8 @@ def server_tls(
         cert_file: our chain, PEM.
         client_ca_file: CA of client certificates; None asks for none.
         require_client: refuse clients without a certificate (else it is optional; a wrong one is always refused).
+        check_client_dates: refuse client certificates out of their time in the handshake, without a reason. When
+            False the handler must look at ``PeerCertificate.not_before_s`` and ``not_after_s``, and can say why.
 
     Raises:
         ConfigError: a file is missing or unusable.
@@ -146,6 +158,8 @@ def server_tls(
         if client_ca_file is not None:
             context.load_verify_locations(client_ca_file)
             context.verify_mode = ssl.CERT_REQUIRED if require_client else ssl.CERT_OPTIONAL
+            if not check_client_dates:
+                context.verify_flags |= _NO_CHECK_TIME
     except (OSError, ssl.SSLError) as exc:
         raise ConfigError(
             f"cannot use the TLS files {cert_file}, {key_file}, {client_ca_file}: {exc}",
@@ -176,6 +190,7 @@ class HttpServer:
         self.name = name
         self._supervisor = Supervisor(name)
         self._sockets: list[socket.socket] = []
+        self._tls: ssl.SSLContext | None = None
         self._inner: web.Server | None = None
         self._connections: set[_Connection] = set()
         self._by_address: dict[Address, int] = {}
@@ -198,8 +213,13 @@ class HttpServer:
             self._inner = web.Server(self._answer)
         self._sockets.append(listener)
         bound = int(listener.getsockname()[1])
-        self._supervisor.keep(f"accept-{bound}", lambda: self._accept_loop(listener, tls))
+        self._tls = tls
+        self._supervisor.keep(f"accept-{bound}", lambda: self._accept_loop(listener, is_tls=tls is not None))
         return bound
+
+    def use_tls(self, tls: ssl.SSLContext) -> None:
+        """From now on new connections of the TLS listeners use this; those that are open go on as they are."""
+        self._tls = tls
 
     async def aclose(self, *, grace_s: float = 0.5) -> None:
         """Stop listening, tell streams to end, wait ``grace_s`` for handlers, then cut. Idempotent."""
@@ -213,7 +233,7 @@ class HttpServer:
             self._inner.pre_shutdown()
             await self._inner.shutdown(grace_s)
 
-    async def _accept_loop(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+    async def _accept_loop(self, listener: socket.socket, *, is_tls: bool) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -222,7 +242,7 @@ class HttpServer:
                 log.warning("http.accept_failed", server=self.name, error=str(exc))
                 await asyncio.sleep(0.1)  # out of descriptors: the only cure is that others close theirs
                 continue
-            self._admit(peer, Address(address[0]), tls)
+            self._admit(peer, Address(address[0]), self._tls if is_tls else None)
 
     def _admit(self, peer: socket.socket, address: Address, tls: ssl.SSLContext | None) -> None:
         count = self._by_address.get(address, 0)
@@ -797,12 +817,15 @@ def _peer_certificate(transport: asyncio.BaseTransport | None) -> PeerCertificat
     der = tls.getpeercert(binary_form=True)
     if not der:
         return None
-    names = [pair for part in (tls.getpeercert() or {}).get("subject", ()) for pair in part]
+    fields = tls.getpeercert() or {}
+    names = [pair for part in fields.get("subject", ()) for pair in part]
     return PeerCertificate(
         common_name=next((value for key, value in names if key == "commonName"), ""),
         organizations=tuple(value for key, value in names if key == "organizationName"),
         fingerprint=hashlib.sha256(der).hexdigest(),
         der=der,
+        not_before_s=ssl.cert_time_to_seconds(fields["notBefore"]) if "notBefore" in fields else 0.0,
+        not_after_s=ssl.cert_time_to_seconds(fields["notAfter"]) if "notAfter" in fields else 0.0,
     )
 
 

@@ -38,13 +38,15 @@ async def get(
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
     timeout_s: float = 20.0,
+    now_s: float | None = None,
 ) -> Answer:
-    """GET, with a body where the peer wants one (KubeEdge's certificate request is such).
+    """GET, with a body where the peer wants one (KubeEdge's certificate request is such). ``now_s``: see
+    ``edge_tls.check_server``.
 
     Raises:
         ConnectFailed, PeerNotTrusted: as ``ws_client.connect``; ``ConnectFailed`` also for a broken answer.
     """
-    reader, writer = await open_tls(host, port, tls=tls, timeout_s=timeout_s)
+    reader, writer = await open_tls(host, port, tls=tls, timeout_s=timeout_s, now_s=now_s)
     try:
         async with asyncio.timeout(timeout_s):
             return await _exchange(reader, writer, f"{host}:{port}", path, dict(headers or {}), body)

@@ -196,16 +196,21 @@ class _Decoder:
 
 @asynccontextmanager
 async def connect(
-    target: Target, *, tls: ssl.SSLContext, limit_bytes: int, timeout_s: float = _HANDSHAKE_S
+    target: Target,
+    *,
+    tls: ssl.SSLContext,
+    limit_bytes: int,
+    timeout_s: float = _HANDSHAKE_S,
+    now_s: float | None = None,
 ) -> AsyncIterator[WebSocketClient]:
-    """Open a WebSocket; closed when this is left.
+    """Open a WebSocket; closed when this is left. ``now_s``: see ``edge_tls.check_server``.
 
     Raises:
         ConnectFailed: name not found, no route, refused, timed out, or no WebSocket there.
         PeerNotTrusted: the server's certificate does not fit.
         UpgradeRefused: HTTP error with the server's reason.
     """
-    reader, writer = await open_tls(target.host, target.port, tls=tls, timeout_s=timeout_s)
+    reader, writer = await open_tls(target.host, target.port, tls=tls, timeout_s=timeout_s, now_s=now_s)
     try:
         async with asyncio.timeout(timeout_s):
             headers, first = await _handshake(reader, writer, target)
@@ -225,13 +230,15 @@ async def connect(
         await websocket.aclose()
 
 
-async def server_certificate(host: str, port: int, *, tls: ssl.SSLContext, timeout_s: float = _HANDSHAKE_S) -> bytes:
+async def server_certificate(
+    host: str, port: int, *, tls: ssl.SSLContext, timeout_s: float = _HANDSHAKE_S, now_s: float | None = None
+) -> bytes:
     """The server's certificate (DER) after a handshake that verified it; nothing else is sent.
 
     Raises:
         ConnectFailed, PeerNotTrusted: as ``connect``.
     """
-    _, writer = await open_tls(host, port, tls=tls, timeout_s=timeout_s)
+    _, writer = await open_tls(host, port, tls=tls, timeout_s=timeout_s, now_s=now_s)
     try:
         der: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         return der
@@ -240,7 +247,7 @@ async def server_certificate(host: str, port: int, *, tls: ssl.SSLContext, timeo
 
 
 async def open_tls(
-    host: str, port: int, *, tls: ssl.SSLContext, timeout_s: float
+    host: str, port: int, *, tls: ssl.SSLContext, timeout_s: float, now_s: float | None = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A TLS connection whose server certificate was checked against ``host``.
 
@@ -264,7 +271,7 @@ async def open_tls(
         raise ConnectFailed(f"cannot reach {where}: {why}", hint="check DNS and the network") from exc
     if tls.verify_mode is not ssl.CERT_NONE:
         try:
-            check_server(writer.transport, host)
+            check_server(writer.transport, host, now_s=now_s)
         except BaseException:
             writer.transport.abort()
             raise

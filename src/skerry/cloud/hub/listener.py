@@ -123,7 +123,7 @@ class Hub:
         """One request of the listener."""
         try:
             caller = self._identify(request)
-            await self._admit(caller)
+            await self._admit(caller, request)
             await self._serve(caller, request)
         except _No as exc:
             return self._refuse(request, exc)
@@ -197,9 +197,10 @@ class Hub:
             )
         return Caller(NodeName(node), request.address, peer.fingerprint, c.HEADER_SKERRY in request.headers)
 
-    async def _admit(self, caller: Caller) -> None:
+    async def _admit(self, caller: Caller, request: HttpRequest) -> None:
+        assert request.peer is not None
         try:
-            await self._gate.admit(caller.node, caller.fingerprint)
+            await self._gate.admit(caller.node, request.peer)
         except Refused as exc:
             raise _No(403, str(exc), hint=exc.hint) from exc
         except ApiError as exc:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NewType, Protocol
 
 from skerry.api.gvk import Object
+from skerry.base.net.http_server import PeerCertificate
 from skerry.wire.kubeedge.envelope import Envelope
 
 NodeName = NewType("NodeName", str)
@@ -134,7 +135,7 @@ class Cursor(Protocol):
 class Gate(Protocol):
     """Asked by the hub before a node comes in: is its certificate still good?"""
 
-    async def admit(self, node: str, fingerprint: str) -> None:
+    async def admit(self, node: str, certificate: PeerCertificate) -> None:
         """Raises ``base.errors.Refused`` with cause and remedy; ``ApiError`` when nobody can tell now."""
 
     async def connected(self, node: str, fingerprint: str) -> None:

@@ -3,6 +3,11 @@
 Secrets in namespace ``kubeedge``, values DER: ``casecret{cadata,cakeydata}``,
 ``cloudcoresecret{cloudcoredata,cloudcorekeydata}``. A Go cloudcore can go on with what we wrote, and we with its.
 
+A rollover makes a new authority and keeps the certificate of the older one in ``skerry-older-authorities``
+(``<fingerprint>.crt``), with a certificate of the newer key by the older one (``<fingerprint>.link``). Servers send
+the links after their own certificate, so a node that knows only the older authority can still verify them, whenever
+it comes back; and certificates of older authorities stay good until theirs is retired.
+
 Source: kubeedge cloud/pkg/cloudhub/servers/httpserver/pre_server.go (v1.23).
 """
 
@@ -28,6 +33,7 @@ from skerry.wire.kubeedge import constants as c
 
 log = get_log(__name__)
 
+SECRET_OLDER = "skerry-older-authorities"
 _RENEW_BEFORE_S = 30 * 86_400
 
 
@@ -41,18 +47,40 @@ class TlsFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class OlderAuthority:
+    """An authority before a rollover: its certificate, and that of the next newer one's key by it. Both DER."""
+
+    cert_der: bytes
+    link_der: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Authority:
-    """The CA that signs node certificates, and the server certificate of hub, join and tunnel."""
+    """The CA that signs node certificates, the server certificate of hub, join and tunnel, and what was before."""
 
     ca: Credential
     server: Credential
+    older: tuple[OlderAuthority, ...] = ()
+
+    @property
+    def trusted(self) -> tuple[bytes, ...]:
+        """Certificates (DER) of every authority whose certificates are good; the present one first."""
+        return tuple(dict.fromkeys((self.ca.cert_der, *(older.cert_der for older in self.older))))
+
+    @property
+    def bundle_pem(self) -> bytes:
+        """``trusted`` as PEM."""
+        return b"".join(x509.to_pem("CERTIFICATE", der) for der in self.trusted)
 
     def write_files(self, directory: Path) -> TlsFiles:
         """Put what listeners need on the disk (the CA's key is not needed there)."""
         make_private_dir(directory)
         files = TlsFiles(directory / "server.crt", directory / "server.key", directory / "ca.crt")
         x509.save(self.server, files.cert_file, files.key_file)
-        write_atomic(files.ca_file, self.ca.cert_pem)
+        links = [older.link_der for older in self.older if older.cert_der != self.ca.cert_der]
+        chain = [self.server.cert_pem, *(x509.to_pem("CERTIFICATE", der) for der in links)]
+        write_atomic(files.cert_file, b"".join(chain))
+        write_atomic(files.ca_file, self.bundle_pem)
         return files
 
 
@@ -70,20 +98,74 @@ class AuthorityStore:
         self._hosts = tuple(dict.fromkeys(map(host_of, hosts)))
         self._clock = clock or SystemClock()
 
-    async def load(self) -> Authority:
+    def set_hosts(self, hosts: Iterable[str]) -> None:
+        """Other names and addresses, from the next ``load`` on; those in the certificate stay in it."""
+        self._hosts = tuple(dict.fromkeys(map(host_of, hosts)))
+
+    async def load(self, *, may_create: bool = True) -> Authority:
         """The authority. The server certificate is made anew when a host is missing in it or it expires soon.
 
         Raises:
-            ConfigError: a secret is there but cannot be used; it is never overwritten.
+            ConfigError: a secret is there but cannot be used; it is never overwritten. Or it is missing, and
+                ``may_create`` is False.
             ApiError: the cluster refused.
         """
         await ensure_namespace(self._api)
         ca = await self._load(c.SECRET_CA, c.SECRET_CA_CERT, c.SECRET_CA_KEY)
+        if ca is None and not may_create:
+            raise _unusable(c.SECRET_CA, "it has been deleted")
         if ca is None:
             ca = x509.new_ca(c.CA_NAME, serial=1024, now_s=self._clock.now_s())
             ca = await self._create(c.SECRET_CA, c.SECRET_CA_CERT, c.SECRET_CA_KEY, ca)
             log.info("ca.created", fingerprint=x509.fingerprint(ca.cert_der))
-        return Authority(ca, await self._server(ca))
+        return Authority(ca, await self._server(ca), await self._older())
+
+    async def rotate(self) -> Authority:
+        """Make a new authority; the present one becomes an older one. Running clouds see it and go on with it.
+
+        Raises:
+            ConfigError, ApiError: as ``load``.
+        """
+        present = (await self.load(may_create=False)).ca
+        new = x509.new_ca(c.CA_NAME, now_s=self._clock.now_s())
+        link = x509.cross_sign(present, new.cert_der, now_s=self._clock.now_s())
+        name = x509.fingerprint(present.cert_der)[:32]
+        await self._add_older({f"{name}.crt": present.cert_der, f"{name}.link": link})
+        data = {c.SECRET_CA_CERT: _encoded(new.cert_der), c.SECRET_CA_KEY: _encoded(new.key_der)}
+        await self._api.patch(SECRETS, c.SECRET_CA, {"data": data}, namespace=c.NAMESPACE)
+        log.info("ca.rotated", fingerprint=x509.fingerprint(new.cert_der), older=x509.fingerprint(present.cert_der))
+        return await self.load(may_create=False)
+
+    async def retire(self, fingerprint: str) -> bool:
+        """Trust an older authority no more; False when there is none of this fingerprint."""
+        found = [a for a in await self._older() if x509.fingerprint(a.cert_der) == fingerprint]
+        if not found:
+            return False
+        name = fingerprint[:32]
+        patch = {"data": {f"{name}.crt": None, f"{name}.link": None}}
+        await self._api.patch(SECRETS, SECRET_OLDER, patch, namespace=c.NAMESPACE)
+        log.info("ca.retired", fingerprint=fingerprint)
+        return True
+
+    async def _older(self) -> tuple[OlderAuthority, ...]:
+        try:
+            secret = await self._api.get(SECRETS, SECRET_OLDER, namespace=c.NAMESPACE)
+        except NotFound:
+            return ()
+        names = sorted(key.removesuffix(".crt") for key in secret.get("data") or {} if key.endswith(".crt"))
+        try:
+            return tuple(
+                OlderAuthority(value_of(secret, f"{name}.crt"), value_of(secret, f"{name}.link")) for name in names
+            )
+        except (KeyError, binascii.Error) as exc:
+            raise _unusable(SECRET_OLDER, str(exc)) from exc
+
+    async def _add_older(self, data: dict[str, bytes]) -> None:
+        try:
+            await self._api.create(SECRETS, secret_object(SECRET_OLDER, data), namespace=c.NAMESPACE)
+        except AlreadyExists:
+            patch = {"data": {key: _encoded(value) for key, value in data.items()}}
+            await self._api.patch(SECRETS, SECRET_OLDER, patch, namespace=c.NAMESPACE)
 
     async def _server(self, ca: Credential) -> Credential:
         names = (c.SECRET_SERVER, c.SECRET_SERVER_CERT, c.SECRET_SERVER_KEY)

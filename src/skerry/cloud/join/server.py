@@ -1,6 +1,7 @@
 """The door of port 10002: CA, certificates, node check, and a greeting for the checks before a join.
 
-``GET /ca.crt``            the CA certificate, DER. No authentication: the token's hash is the proof.
+``GET /ca.crt``            the CA certificate, DER. No authentication: the token's hash is the proof. With
+                           ``?sha256=HASH`` that trusted authority, if there is one (tokens older than a rollover).
 ``GET /edge.crt``          body: certificate request, DER; answer: certificate, DER. By token, or by the certificate
                            that it replaces. Of the request only the key counts: subject and usage are ours.
 ``GET /node/{name}``       200 "Node found" or 404 "Node not found", as keadm asks before it joins.
@@ -23,7 +24,7 @@ from skerry.base.errors import Refused, SkerryError
 from skerry.base.net.http_server import BodyTooLarge, BodyTooSlow, HttpRequest, HttpResponse
 from skerry.base.obs.log import get_log
 from skerry.cloud.join.ca import Authority
-from skerry.cloud.join.enrolments import Enrolments
+from skerry.cloud.join.enrolments import GRACE_S, Enrolments
 from skerry.cloud.join.tokens import JoinTokens, Token, TokenRefused
 from skerry.cloud.refusals import FailureLimit, Refusals
 from skerry.kube.ports import KubeApi
@@ -50,7 +51,7 @@ class JoinServer:
 
     Args:
         api: the cluster.
-        authority: CA that signs.
+        authority: the present CA that signs.
         tokens, enrolments: who may have a certificate, and who has.
         greeting: members of ``hello`` beside name and time.
         clock: time source.
@@ -61,7 +62,7 @@ class JoinServer:
         self,
         api: KubeApi,
         *,
-        authority: Authority,
+        authority: Callable[[], Authority],
         tokens: JoinTokens,
         enrolments: Enrolments,
         greeting: Callable[[], dict[str, Any]],
@@ -93,7 +94,7 @@ class JoinServer:
         if request.method != "GET":
             raise _Answer(405, f"method {request.method} is not served here", hint="use GET")
         if request.path == join.PATH_CA:
-            return HttpResponse(200, self._authority.ca.cert_der, "application/octet-stream")
+            return HttpResponse(200, self._ca(request), "application/octet-stream")
         if request.path == join.PATH_CERTIFICATE:
             return HttpResponse(200, await self._certificate(request), "application/octet-stream")
         if request.path == join.PATH_HELLO:
@@ -101,6 +102,13 @@ class JoinServer:
         if request.path.startswith(join.PATH_NODE):
             return await self._node(request)
         return _text(404, "not found; this is the join port of a KubeEdge-compatible cloud")
+
+    def _ca(self, request: HttpRequest) -> bytes:
+        """The present authority; or, for a token made before a rollover, the older one that it pins."""
+        authority = self._authority()
+        pinned = request.query.removeprefix("sha256=")
+        found = next((der for der in authority.trusted if join.ca_hash(der) == pinned), None)
+        return found or authority.ca.cert_der
 
     def _hello(self, request: HttpRequest) -> dict[str, Any]:
         return {"name": "skerry", "time_s": self._clock.now_s(), "node_address": request.address} | self._greeting()
@@ -131,8 +139,9 @@ class JoinServer:
         except BodyTooSlow as exc:
             raise _Answer(408, str(exc)) from exc
         token = await self._prove(request, asked)
+        authority = self._authority()
         cert = x509.sign_csr(
-            self._authority.ca,
+            authority.ca,
             csr,
             common_name=join.common_name(asked.node),
             organizations=(c.CERT_ORGANIZATION,),
@@ -145,7 +154,8 @@ class JoinServer:
                 cert,
                 token=token.id if token else "",
                 address=request.address,
-                keep_old=token is None,
+                proof="" if token or request.peer is None else request.peer.fingerprint,
+                issuer=x509.fingerprint(authority.ca.cert_der),
             )
         except Refused as exc:
             raise _Answer(403, str(exc), hint=exc.hint) from exc
@@ -173,12 +183,10 @@ class JoinServer:
                 f"the client certificate ({peer.common_name}) may not ask for a certificate of node {asked.node}",
                 hint="a certificate renews only its own node; join with a token of that node instead",
             )
-        if not await self._enrolments.is_good(asked.node, peer.fingerprint):
-            raise _Answer(
-                403,
-                f"the client certificate of node {asked.node} has been revoked or replaced",
-                hint=f"join again with a new token: skerry token create --node {asked.node}",
-            )
+        try:
+            await self._enrolments.check_renewal(asked.node, peer)
+        except Refused as exc:
+            raise _Answer(403, str(exc), hint=exc.hint) from exc
         return None
 
     async def _by_token(self, asked: join.CertificateRequest) -> Token:
@@ -196,15 +204,17 @@ class JoinServer:
     async def _check_free(self, token: Token, node: str) -> None:
         """A token for any node must not take over one that exists."""
         record = await self._enrolments.get(node)
+        if record is not None and record.is_revoked:
+            raise _taken(node, "has been revoked,")
         if record is not None and record.token == token.id and not record.has_connected:
             return
-        if record is not None and record.live and not 0 < record.expires_s <= self._clock.now_s():
-            raise _taken(node, "holds a certificate")
+        if record is not None and record.live and not 0 < record.expires_s + GRACE_S <= self._clock.now_s():
+            raise _taken(node, "holds a certificate already,")
         try:
             await self._api.get(NODES, node)
         except NotFound:
             return
-        raise _taken(node, "exists")
+        raise _taken(node, "exists already,")
 
     def _wait(self, limit: FailureLimit, address: str) -> None:
         wait_s = limit.wait_s(address)
@@ -244,7 +254,7 @@ def _check_csr(csr: x509.RequestInfo, node: str) -> None:
 
 def _taken(node: str, why: str) -> Refused:
     return Refused(
-        f"node {node} {why} already, and this token is not bound to that name",
+        f"node {node} {why} and this token is not bound to that name",
         hint=f"choose another name, or take it over on purpose: skerry token create --node {node}",
     )
 

@@ -90,6 +90,10 @@ class JoinTokens:
         self._clock = clock or SystemClock()
         self._key = b""
 
+    def pin(self, ca_der: bytes) -> None:
+        """Tokens made from now on pin this authority."""
+        self._ca_hash = join.ca_hash(ca_der)
+
     async def load(self) -> None:
         """Load the signing key, or make it."""
         await ensure_namespace(self._api)

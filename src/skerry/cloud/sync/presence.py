@@ -6,6 +6,7 @@ Whether a node is Ready is not decided here: its lease says that.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from skerry.api.gvk import NODES, Object
 from skerry.api.status import ApiError, NotFound
@@ -30,9 +31,16 @@ class NodePresence:
     def __init__(self, api: KubeApi, *, clock: Clock | None = None) -> None:
         self._api = api
         self._clock = clock or SystemClock()
+        self._listeners: list[Callable[[NodeLink], None]] = []
+
+    def on_connected(self, listener: Callable[[NodeLink], None]) -> None:
+        """Call ``listener`` when a node has connected; it must not block."""
+        self._listeners.append(listener)
 
     async def connected(self, link: NodeLink) -> None:
         """A node that came in alone has no clash any more."""
+        for listener in self._listeners:
+            listener(link)
         try:
             node = await self._api.get(NODES, link.node)
         except ApiError:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
-from skerry.api.status import ApiError
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
-from skerry.base.net.http_server import ClientGone, HttpRequest, HttpResponse, WebSocket
+from skerry.base.net.http_server import ClientGone, HttpRequest, HttpResponse, PeerCertificate, WebSocket
 from skerry.base.obs.log import get_log
 from skerry.cloud.refusals import Refusals
 from skerry.cloud.tunnel.sessions import WINDOW_BYTES, NodeTunnel, Tunnels
@@ -20,11 +20,12 @@ log = get_log(__name__)
 _NODE_PREFIX = "system:node:"
 _SILENCE_S = 30.0
 _SEND_S = 30.0
-_JUDGE_EVERY_S = 1.0
 _GOODBYE_S = 0.5
 
-Judge = Callable[[str, str], Awaitable[str]]
-"""(node, certificate fingerprint) → why it is refused, or empty text."""
+Judge = Callable[[str, PeerCertificate], Awaitable[str]]
+"""(node, its certificate) → why it is refused, or empty text."""
+Watch = Callable[[str, str, Callable[[str], None]], AbstractAsyncContextManager[None]]
+"""(node, certificate fingerprint, on_revoked): while inside, ``on_revoked`` is called when it is no longer good."""
 
 
 class TunnelServer:
@@ -33,11 +34,13 @@ class TunnelServer:
     Args:
         tunnels: where accepted tunnels are registered.
         judge: asked before the upgrade, for instance for revocation.
+        watch: tells of a revocation while the tunnel is open.
     """
 
-    def __init__(self, tunnels: Tunnels, *, judge: Judge) -> None:
+    def __init__(self, tunnels: Tunnels, *, judge: Judge, watch: Watch) -> None:
         self._tunnels = tunnels
         self._judge = judge
+        self._watch = watch
         self.refusals = Refusals(SystemClock())
 
     async def handle(self, request: HttpRequest) -> HttpResponse | None:
@@ -59,31 +62,26 @@ class TunnelServer:
         tunnel = NodeTunnel(node, _Socket(websocket), window_bytes=window_bytes)
         async with Supervisor(f"tunnel-alive/{node}") as supervisor:
             supervisor.detach("ping", _keep_alive(websocket, request.gone))
-            supervisor.detach("judge", self._end_when_refused(tunnel, websocket, request))
+            supervisor.detach("watch", self._end_when_revoked(tunnel, websocket, request))
             await self._tunnels.serve(tunnel)
         log.info("tunnel.ended", node=node, why=websocket.failure or f"code {websocket.close_code}")
 
-    async def _end_when_refused(self, tunnel: NodeTunnel, websocket: WebSocket, request: HttpRequest) -> None:
+    async def _end_when_revoked(self, tunnel: NodeTunnel, websocket: WebSocket, request: HttpRequest) -> None:
         """A certificate that is revoked loses the tunnel that it has opened."""
-        peer = request.peer
-        while peer is not None:
-            try:
-                async with asyncio.timeout(_JUDGE_EVERY_S):
-                    await request.gone.wait()
-                return
-            except TimeoutError:
-                pass
-            try:
-                why = await self._judge(tunnel.node, peer.fingerprint)
-            except ApiError:
-                continue  # nobody can tell now; the next look may
-            if why:
-                log.warning("tunnel.revoked", node=tunnel.node, address=request.address, why=why)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_GOODBYE_S):
-                        await tunnel.close(why)
-                websocket.abort()
-                return
+        assert request.peer is not None
+        revoked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def tell(why: str) -> None:
+            if not revoked.done():
+                revoked.set_result(why)
+
+        async with self._watch(tunnel.node, request.peer.fingerprint, tell):
+            why = await revoked
+        log.warning("tunnel.revoked", node=tunnel.node, address=request.address, why=why)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE_S):
+                await tunnel.close(why)
+        websocket.abort()
 
     async def _refusal(self, request: HttpRequest, node: str) -> str:
         peer = request.peer
@@ -96,7 +94,7 @@ class TunnelServer:
         claimed = request.headers.get(HEADER_NODE, node)
         if claimed != node:
             return f'the certificate belongs to node "{node}", the header names "{claimed}"'
-        return await self._judge(node, peer.fingerprint)
+        return await self._judge(node, peer)
 
 
 class _Socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,7 +28,9 @@ CAP_S = 30.0
 SHORT_CAP_S = 5.0
 """Caps the delay while the link is down for less than ``LONG_S``: most outages are short, and then seconds count."""
 LONG_S = 600.0
-_DAY_S = 86_400.0
+LOOK_EVERY_S = 3600.0
+RENEW_RETRY_S = 600.0
+RENEW_SPREAD_S = 3600.0
 
 
 class DialledLink:
@@ -59,6 +62,7 @@ class DialledLink:
         self._down_since_s = clock.now_s()
         self._lost_at_s = clock.monotonic_s()
         self._why_down = "not connected yet"
+        self._renew_at_s = math.inf
         self._handler: Callable[[Envelope], Awaitable[None]] | None = None
         self._state_handlers: list[Callable[[bool], None]] = []
 
@@ -73,6 +77,19 @@ class DialledLink:
     @property
     def why_down(self) -> str:
         return self._why_down
+
+    def use_addresses(self, addresses: Sequence[tuple[str, int]]) -> None:
+        """Dial these from the next time on."""
+        self._addresses = list(addresses)
+
+    def forget_servers(self) -> None:
+        """Verify every server anew the next time: the authorities that we trust have changed."""
+        self._contexts.clear()
+
+    def renew_soon(self, *, within_s: float = RENEW_SPREAD_S) -> None:
+        """Ask for a new certificate at some time within ``within_s``, so that a fleet does not do it at once."""
+        if self._renew_at_s == math.inf:
+            self._renew_at_s = self._clock.now_s() + random.uniform(0, within_s)
 
     def on_envelope(self, handler: Callable[[Envelope], Awaitable[None]]) -> None:
         self._handler = handler
@@ -117,22 +134,38 @@ class DialledLink:
             is_long = self._clock.monotonic_s() - self._lost_at_s > LONG_S
             await self._clock.sleep(backoff.next_s(at_most_s=CAP_S if is_long else SHORT_CAP_S))
 
-    async def keep_certificate(self, host: str, port: int) -> None:
-        """Renew at 70 to 90 % of the certificate's life; never ends."""
+    async def keep_certificate(self, joins: Callable[[], Sequence[tuple[str, int]]]) -> None:
+        """Renew at 70 to 90 % of the certificate's life, or when ``renew_soon`` says so; never ends.
+
+        The wait is cut into pieces: a machine that slept, or whose clock was set, finds out soon after.
+
+        Args:
+            joins: ``(host, port)`` of the join servers now; each is tried.
+        """
         share = random.uniform(0.7, 0.9)
+        certificate = await self._files.certificate()
         while True:
-            certificate = await self._files.certificate()
             life_s = certificate.not_after_s - certificate.not_before_s
-            wait_s = certificate.not_before_s + share * life_s - self._clock.now_s()
+            due_s = min(self._renew_at_s, certificate.not_before_s + share * life_s)
+            wait_s = due_s - self._clock.now_s()
             if wait_s > 0:
-                await self._clock.sleep(min(wait_s, _DAY_S))
-                continue
+                await self._clock.sleep(min(wait_s, LOOK_EVERY_S))
+            elif await self._renew(joins()):
+                self._renew_at_s = math.inf
+                certificate = await self._files.certificate()
+            else:
+                await self._clock.sleep(random.uniform(0.5, 1.0) * RENEW_RETRY_S)
+
+    async def _renew(self, joins: Sequence[tuple[str, int]]) -> bool:
+        for host, port in joins:
             try:
-                await enrol.renew(host, port, node=self._node, files=self._files)
-                self._contexts.clear()
+                await enrol.renew(host, port, node=self._node, files=self._files, now_s=self._clock.now_s())
             except SkerryError as exc:
-                log.warning("certificate.not_renewed", why=exc.explained(), ends_s=certificate.not_after_s)
-                await self._clock.sleep(3600.0)
+                log.warning("certificate.not_renewed", host=host, port=port, why=exc.explained())
+                continue
+            self._contexts.clear()
+            return True
+        return False
 
     def _up(self) -> LinkSession:
         if self._session is None:
@@ -148,7 +181,8 @@ class DialledLink:
         }
         target = Target(host, port, f"/{c.PROJECT_ID}/{self._node}/events", headers)
         tls = await self._context(host, port)
-        async with connect(target, tls=tls, limit_bytes=MAX_FRAME_BYTES) as websocket:
+        now_s = self._clock.now_s()
+        async with connect(target, tls=tls, limit_bytes=MAX_FRAME_BYTES, now_s=now_s) as websocket:
             session = LinkSession(websocket, deliver=self._deliver, liveness=self._liveness)
             self._began(session, host, port)
             started_s = self._clock.monotonic_s()
@@ -164,7 +198,8 @@ class DialledLink:
         """TLS that sends our certificate alone; the first time, the server is verified in a handshake of its own."""
         known = self._contexts.get((host, port))
         if known is None:
-            server_der = await server_certificate(host, port, tls=self._files.context())
+            now_s = self._clock.now_s()
+            server_der = await server_certificate(host, port, tls=self._files.context(), now_s=now_s)
             known = self._contexts[host, port] = self._files.pinned(server_der)
         return known
 

@@ -60,6 +60,18 @@ class CertificateFiles:
         """TLS with our certificate alone, trusting only this server certificate."""
         return pinned_context(server_der, ClientIdentity(self.cert, self.key))
 
+    def trust(self, bundle_pem: bytes) -> bool:
+        """Trust these authorities from now on; False when they are those already, or cannot be read."""
+        if not bundle_pem or self.ca.read_bytes() == bundle_pem:
+            return False
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=bundle_pem.decode("ascii"))
+        except (ssl.SSLError, ValueError) as exc:
+            log.warning("authorities.unusable", error=str(exc))
+            return False
+        write_atomic(self.ca, bundle_pem)
+        return True
+
     def replace(self, cert_pem: bytes, key_pem: bytes) -> None:
         """Put a new certificate and its key in place; a crash leaves the old pair or the new one, never a mix."""
         write_secret(self._next_key, key_pem)
@@ -96,7 +108,8 @@ async def fetch_authority(host: str, port: int, token: join.JoinToken) -> bytes:
         ConnectFailed: the join server cannot be reached.
         Refused: it has another authority than the one that the token names.
     """
-    answer = await https_client.get(host, port, join.PATH_CA, tls=client_context(None, None))
+    path = f"{join.PATH_CA}?sha256={token.ca_hash}"
+    answer = await https_client.get(host, port, path, tls=client_context(None, None))
     if answer.status != 200 or not join.is_ca_of(token, answer.body):
         raise Refused(
             f"the cloud at {host}:{port} is not the one that made this token (its authority has another hash)",
@@ -118,18 +131,25 @@ async def enrol(host: str, port: int, *, token: join.JoinToken, node: str, files
     await _request(host, port, join.request_headers(node, jwt=token.jwt), client_context(files.ca, None), node, files)
 
 
-async def renew(host: str, port: int, *, node: str, files: CertificateFiles) -> None:
-    """Get a new certificate with the current one as the proof."""
-    await _request(host, port, join.request_headers(node), files.context(), node, files)
+async def renew(host: str, port: int, *, node: str, files: CertificateFiles, now_s: float | None = None) -> None:
+    """Get a new certificate with the current one as the proof. ``now_s``: see ``edge_tls.check_server``."""
+    await _request(host, port, join.request_headers(node), files.context(), node, files, now_s)
 
 
 async def _request(
-    host: str, port: int, headers: dict[str, str], tls: ssl.SSLContext, node: str, files: CertificateFiles
+    host: str,
+    port: int,
+    headers: dict[str, str],
+    tls: ssl.SSLContext,
+    node: str,
+    files: CertificateFiles,
+    now_s: float | None = None,
 ) -> None:
     request = await x509_child.new_request(join.common_name(node), organizations=(GROUP,))
     answer = await https_client.get(
-        host, port, join.PATH_CERTIFICATE, tls=tls, headers=headers, body=request.csr_der, timeout_s=60.0
-    )
+        host, port, join.PATH_CERTIFICATE, tls=tls, headers=headers, body=request.csr_der, timeout_s=60.0,
+        now_s=now_s,
+    )  # fmt: skip
     if answer.status != 200:
         raise Refused(f'the cloud refuses a certificate for node "{node}": {answer.text}')
     files.replace(_pem(answer.body), request.key_pem)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from skerry.api.gvk import Object
-from skerry.api.status import NotFound, ServerTimeout, Unavailable, from_status
+from skerry.api.status import ApiError, NotFound, ServerTimeout, Unavailable, from_status
 from skerry.base.aio.clock import Clock
 from skerry.base.obs.log import get_log
 from skerry.edge.link.ports import Link, LinkError
-from skerry.edge.store.objects import EdgeObjects
+from skerry.edge.store.objects import Change, EdgeObjects
 from skerry.wire.kubeedge import answer, route
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge.envelope import Envelope
@@ -57,11 +58,19 @@ class Remote:
 
 
 class ObjectSource:
-    """ConfigMaps, Secrets and the like: from the store, else from the cloud."""
+    """ConfigMaps, Secrets and the like: from the store, else from the cloud.
+
+    However many ask for an object, the cloud is asked once: a Go cloud keeps one answer per object, and the answers to
+    several questions at once would replace each other. For the same reason the object may come by itself instead of as
+    the answer, and that ends the wait too.
+    """
 
     def __init__(self, objects: EdgeObjects, remote: Remote) -> None:
         self._objects = objects
         self._remote = remote
+        self._flights: dict[str, asyncio.Future[Object]] = {}
+        self._waits: dict[str, asyncio.Timeout] = {}
+        objects.subscribe(self._arrived)
 
     async def get(self, kind: str, namespace: str, name: str) -> Object:
         """One object.
@@ -74,14 +83,54 @@ class ObjectSource:
             Unavailable: it is not here and the cloud cannot be asked now.
         """
         key = route.build(namespace, kind, name)
-        known = self._objects.get(key)
-        if known is not None:
-            return known
-        found = await self._remote.ask(c.OP_QUERY, key)
+        while (known := self._objects.get(key)) is None:
+            flight = self._flights.get(key)
+            if flight is None:
+                return await self._lead(key)
+            try:
+                return await asyncio.shield(flight)
+            except asyncio.CancelledError:
+                if not flight.cancelled():
+                    raise
+                # Whoever asked was cancelled, and we were not: ask ourselves.
+        return known
+
+    async def _lead(self, key: str) -> Object:
+        flight: asyncio.Future[Object] = asyncio.get_running_loop().create_future()
+        self._flights[key] = flight
+        try:
+            found = await self._ask(key)
+            flight.set_result(found)
+            return found
+        except ApiError as exc:
+            flight.set_exception(exc)
+            flight.exception()
+            raise
+        finally:
+            del self._flights[key]
+            flight.cancel()
+
+    async def _ask(self, key: str) -> Object:
+        try:
+            async with asyncio.timeout(None) as self._waits[key]:
+                found = await self._remote.ask(c.OP_QUERY, key)
+        except TimeoutError:
+            arrived = self._objects.get(key)
+            if arrived is None:
+                raise ServerTimeout(f"{key} came and went") from None
+            return arrived
+        finally:
+            del self._waits[key]
         if not (found.get("metadata") or {}).get("name"):
-            raise NotFound(f'{kind} "{namespace}/{name}" not found')
+            parsed = route.parse(key)
+            raise NotFound(f'{parsed.type} "{parsed.namespace}/{parsed.name}" not found')
         await self._objects.put(key, found)
         return found
+
+    def _arrived(self, change: Change) -> None:
+        wait = self._waits.get(change.key)
+        if wait is not None and change.new is not None and not wait.expired():
+            wait.reschedule(asyncio.get_running_loop().time())
 
 
 class TokenSource:

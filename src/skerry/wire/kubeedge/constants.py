@@ -121,6 +121,7 @@ PORT_TUNNEL = 10004
 
 # Ours: ignored by a Go peer, named by a Skerry peer in the handshake
 HEADER_SKERRY = "Skerry-Version"
+RESOURCE_CLOUD = "skerry/cloud"  # the cloud's addresses and authorities, to Skerry agents only
 
 
 def events_path(node: str, *, project: str = PROJECT_ID) -> str:

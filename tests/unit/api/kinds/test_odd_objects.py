@@ -9,12 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skerry.api import gvk
+from skerry.api.crds import custom_kinds
 from skerry.api.gvk import Object, Resource
 from skerry.api.kinds.rules import Rules
 from skerry.api.schema import Schema, SchemaTable, prune
 from skerry.api.table import table_rows
 
-KINDS = [item for item in vars(gvk).values() if isinstance(item, Resource) and "kubeedge" not in item.group]
+CUSTOM = {kind.group for kind in custom_kinds()}
+KINDS = [item for item in vars(gvk).values() if isinstance(item, Resource) and item.group not in CUSTOM]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,69 @@
+"""What the cloud tells Skerry agents about itself: where it is reached, and which authorities are its own.
+
+Sent when a node connects and at every change; agents keep it (``edge/link/places.py``). Go agents get none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from skerry.base import x509
+from skerry.cloud.hub.ports import NodeLink, NodeName, Outbox
+from skerry.cloud.join.ca import Authority, host_of
+from skerry.cloud.join.enrolments import Enrolments
+from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge.envelope import Envelope
+
+_SERVERS = {"hubs": "hub", "joins": "join", "tunnels": "tunnel"}
+
+
+class Bulletin:
+    """The present news, and who has to hear it.
+
+    Args:
+        outbox: reaches connected nodes.
+        authority: the authority now.
+        enrolments: tells which authority a node's certificate is of.
+        ports: of the servers, by name.
+        advertise: addresses of the cloud, as configured; when there are none, nodes keep the one they joined at.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        authority: Callable[[], Authority],
+        enrolments: Enrolments,
+        ports: Mapping[str, int],
+        advertise: Callable[[], Sequence[str]],
+    ) -> None:
+        self._outbox = outbox
+        self._authority = authority
+        self._enrolments = enrolments
+        self._ports = ports
+        self._advertise = advertise
+
+    def tell(self, link: NodeLink) -> None:
+        """Send it to one node."""
+        if link.is_skerry:
+            content = self._content(link.node)
+            self._outbox.send(
+                link.node, Envelope("", c.SOURCE_CLOUD_HUB, c.GROUP_HUB, c.OP_UPDATE, c.RESOURCE_CLOUD, content)
+            )
+
+    def tell_all(self) -> None:
+        """Send it to every connected node."""
+        for link in self._outbox.connected():
+            self.tell(link)
+
+    def _content(self, node: NodeName) -> dict[str, Any]:
+        """``hubs``, ``joins``, ``tunnels``: lists of ``[host, port]``; ``authorities``: PEM; ``renew``: whether the
+        node should ask for a certificate of the present authority before its own one ends."""
+        authority = self._authority()
+        hosts = list(dict.fromkeys(map(host_of, self._advertise())))
+        places = {name: [[host, self._ports[server]] for host in hosts] for name, server in _SERVERS.items() if hosts}
+        record = self._enrolments.cached(node)
+        present = x509.fingerprint(authority.ca.cert_der)
+        is_older = bool(authority.older) and record is not None and record.issuer != present
+        return places | {"authorities": authority.bundle_pem.decode(), "renew": is_older}

@@ -1,0 +1,68 @@
+"""Where the cloud is reached: what the join wrote into ``node.json``, and what the cloud has told since.
+
+The newest list comes first; addresses that the cloud names no more are kept behind it, so that a wrong setting in the
+cloud does not cut its nodes off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from skerry.base import json
+from skerry.base.files import write_secret
+from skerry.base.obs.log import get_log
+
+log = get_log(__name__)
+
+Address = tuple[str, int]
+MAX_ADDRESSES = 8
+
+
+class Places:
+    """Addresses of hub, join server and tunnel server, each in the order in which they are tried.
+
+    Args:
+        path: of ``node.json``.
+        joined: its content: ``hubs`` and ``tunnels``, lists of ``[host, port]``; ``joins`` likewise, or ``join``, one.
+    """
+
+    def __init__(self, path: Path, joined: Mapping[str, Any]) -> None:
+        self._path = path
+        self._joined = dict(joined)
+        self.hubs = _addresses(joined["hubs"])
+        self.tunnels = _addresses(joined["tunnels"])
+        self.joins = _addresses(joined.get("joins") or [joined["join"]])
+
+    def learn(self, content: Mapping[str, Any]) -> bool:
+        """Take what the cloud says (see ``cloud/join/bulletin.py``) and keep it. Whether anything is new."""
+        before = (self.hubs, self.joins, self.tunnels)
+        self.hubs = _merged(content.get("hubs"), self.hubs)
+        self.joins = _merged(content.get("joins"), self.joins)
+        self.tunnels = _merged(content.get("tunnels"), self.tunnels)
+        if before == (self.hubs, self.joins, self.tunnels):
+            return False
+        self._joined |= {"hubs": self.hubs, "tunnels": self.tunnels, "joins": self.joins, "join": self.joins[0]}
+        write_secret(self._path, json.dumps(self._joined))
+        log.info("cloud.addresses_learnt", hubs=[f"{host}:{port}" for host, port in self.hubs])
+        return True
+
+
+def _merged(told: Any, known: list[Address]) -> list[Address]:
+    new = _addresses(told) if isinstance(told, list) else []
+    return list(dict.fromkeys([*new, *known]))[:MAX_ADDRESSES]
+
+
+def _addresses(found: Any) -> list[Address]:
+    """Whatever is no ``[host, port]`` is left out."""
+    return [
+        (entry[0], entry[1])
+        for entry in found
+        if isinstance(entry, list | tuple)
+        and len(entry) == 2
+        and isinstance(entry[0], str)
+        and isinstance(entry[1], int)
+        and entry[0]
+        and 0 < entry[1] < 65_536
+    ]
