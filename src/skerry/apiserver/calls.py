@@ -9,7 +9,7 @@ from skerry.api.gvk import Object
 from skerry.apiserver.auth.authn import User
 from skerry.apiserver.registry import Kind
 from skerry.apiserver.request_info import RequestInfo, WriteOptions
-from skerry.apiserver.store.watch import Entry
+from skerry.apiserver.store.entry import Entry
 
 
 @dataclass(slots=True)

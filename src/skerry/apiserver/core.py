@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from skerry.apiserver.handlers.crud import Objects
 from skerry.apiserver.handlers.lists import ListOptions
 from skerry.apiserver.handlers.reviews import Reviews
 from skerry.apiserver.handlers.subresources import Subresources
-from skerry.apiserver.handlers.watch import OnStop, Step, Watches
+from skerry.apiserver.handlers.watch import OnStop, Watch, Watches
 from skerry.apiserver.registry import Kind, Registry
 from skerry.apiserver.request_info import RequestInfo, WriteOptions, parse
 from skerry.apiserver.semantics import Semantics
@@ -156,7 +156,7 @@ class ApiCore:
             return components.page(self.store.rv)
         return await self.objects.list(call, options)
 
-    def watch(self, call: Call, options: ListOptions, *, on_stop: OnStop | None = None) -> AsyncGenerator[Step, None]:
+    def watch(self, call: Call, options: ListOptions, *, on_stop: OnStop | None = None) -> Watch:
         """Changes."""
         return self.watches.run(call, options, on_stop=on_stop)
 

@@ -14,7 +14,7 @@ from skerry.apiserver.handlers.crud import Objects
 from skerry.apiserver.handlers.lists import ListOptions
 from skerry.apiserver.registry import CustomInfo, Kind, Registry, Subresource
 from skerry.apiserver.request_info import parse
-from skerry.apiserver.store.watch import Entry
+from skerry.apiserver.store.entry import Entry
 from skerry.base.aio.fanout import SlowReader
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log

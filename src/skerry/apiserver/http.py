@@ -223,14 +223,15 @@ class ApiServer:
         return bodies.delete_options(body, dict(info.lists))
 
     async def _watch(self, request: HttpRequest, call: Call, form: Form) -> HttpResponse | None:
-        steps = self._core.watch(call, list_options(call.info), on_stop=request.on_gone)
+        watch = self._core.watch(call, list_options(call.info), on_stop=request.on_gone)
         is_first = True
         headers = [("Cache-Control", "no-cache, private")]
         try:
             async with request.stream(200, content_type="application/json", headers=headers) as out:
+                out.be_patient()
                 try:
-                    async for step in steps:
-                        await out.write(self._renderer.event(call, step, form, is_first=is_first))
+                    async for steps in watch:
+                        await out.write(self._renderer.events(call, steps, form, is_first=is_first))
                         is_first = False
                 except Gone as exc:
                     status = json.dumps(exc.to_status())
@@ -239,7 +240,7 @@ class ApiServer:
             if log.is_debug:
                 log.debug("watch.gone", path=request.path, why=str(exc))
         finally:
-            await steps.aclose()
+            watch.close()
         return None
 
     def _other(self, request: HttpRequest, info: RequestInfo, user: User) -> HttpResponse:

@@ -14,7 +14,7 @@ from skerry.apiserver.handlers.bodies import DeleteOptions
 from skerry.apiserver.handlers.lists import ListOptions
 from skerry.apiserver.handlers.watch import Step
 from skerry.apiserver.request_info import WriteOptions, parse
-from skerry.apiserver.store.watch import Entry
+from skerry.apiserver.store.entry import Entry
 from skerry.apiserver.views import to_served
 from skerry.base.json import deep_copy
 from skerry.kube.ports import KubeApi, ObjectList, PatchType, WatchEvent
@@ -74,12 +74,13 @@ class LocalKubeApi(KubeApi):
             timeout_s=timeout_s,
             wants_bookmarks=True,
         )
-        steps = self._core.watch(call, options)
+        watch = self._core.watch(call, options)
         try:
-            async for step in steps:
-                yield WatchEvent(step.type, self._of_step(call, step))
+            async for batch in watch:
+                for step in batch:
+                    yield WatchEvent(step.type, self._of_step(call, step))
         finally:
-            await steps.aclose()
+            watch.close()
 
     async def create(
         self,

@@ -18,7 +18,7 @@ from skerry.api.validation import ABSENT, check_types, validate
 from skerry.apiserver.patch_growth import bounded_json_patch
 from skerry.apiserver.registry import Kind
 from skerry.apiserver.schema_checks import schema_errors
-from skerry.apiserver.store.watch import Entry
+from skerry.apiserver.store.entry import Entry
 from skerry.base.regex import search
 from skerry.cel.rules import RuleSet
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from skerry.base.aio.fanout import Reader
+from skerry.apiserver.store.ring import RingReader
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 GIZMOS = "/apis/q.io/v1/namespaces/default/gizmos"
@@ -64,7 +64,7 @@ def gizmo(name: str, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "q.io/v1", "kind": "Gizmo", "metadata": {"name": name}, "spec": {"color": "red", **spec}}
 
 
-async def reach(reader: Reader[Any], holds: Callable[[], bool]) -> None:
+async def reach(reader: RingReader, holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not holds():
             await reader.get()

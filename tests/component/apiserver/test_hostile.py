@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -94,3 +97,60 @@ async def test_a_patch_that_leaves_no_object_is_a_bad_request(api: Any, value: A
     async with api.open("PATCH", f"{MAPS}/seed", data=patch, headers=headers) as response:
         assert response.status == 400
         assert "no object" in (await response.json())["message"]
+
+
+SLEEPERS = """
+import socket, ssl, sys
+count, host, port, ca, cert, key, path = sys.argv[1:]
+context = ssl.create_default_context(cafile=ca)
+context.load_cert_chain(cert, key)
+held = []
+for _ in range(int(count)):
+    plain = socket.create_connection((host, int(port)))
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    secure = context.wrap_socket(plain, server_hostname=host)
+    secure.sendall(f"GET {path} HTTP/1.1\\r\\nHost: {host}\\r\\n\\r\\n".encode())
+    assert secure.recv(12) == b"HTTP/1.1 200"
+    held.append(secure)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.asynccontextmanager
+async def sleepers(site: Any, count: int, path: str) -> AsyncIterator[None]:
+    """So many clients in another process, which read the status of their answer and no more."""
+    host, port = site.url.removeprefix("https://").split(":")
+    files = [str(name) for name in (site.files.ca_cert, site.files.admin_cert, site.files.admin_key)]
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SLEEPERS, str(count), host, port, *files, path,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stdin is not None
+    try:
+        assert await asyncio.wait_for(child.stdout.readline(), 15) == b"ready\n"
+        yield
+    finally:
+        child.stdin.close()
+        await child.wait()
+
+
+async def test_watchers_that_read_nothing_cost_little(site: Any, api: Any) -> None:
+    body = {"metadata": {"name": "large"}, "data": {"text": "x" * 900_000}}
+    async with sleepers(site, 120, f"{MAPS}?watch=1"):
+        before, seen = rss_mib(), 0
+        async with api.open("GET", f"{MAPS}?watch=1", read_bufsize=8 * 1024 * 1024) as watched:
+            assert (await api.ask("POST", MAPS, body))[0] == 201
+            seen += len(await asyncio.wait_for(watched.content.readline(), 20)) > 900_000
+            for number in range(5):
+                body["data"]["number"] = str(number)
+                assert (await api.ask("PUT", f"{MAPS}/large", body))[0] == 200
+                seen += len(await asyncio.wait_for(watched.content.readline(), 20)) > 900_000
+        assert seen == 6
+        assert rss_mib() - before < 80
+
+
+def rss_mib() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 2**20

@@ -210,7 +210,7 @@ async def test_watch_ends_after_its_time_with_a_bookmark(api: Any) -> None:
 
 
 async def test_a_watch_of_the_past_beyond_memory_ends_with_410(site: Any, api: Any) -> None:
-    site.core.store.collection("configmaps").floor_rv = 50
+    site.core.store.collection("configmaps").ring.floor_rv = 50
     async with api.open("GET", f"{CONFIGMAPS}?watch=1&resourceVersion=5") as answer:
         text = await answer.text()
     event = json.loads(text)

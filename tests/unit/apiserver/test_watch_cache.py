@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from skerry.api.status import BadRequest, Invalid
 from skerry.apiserver.handlers.lists import decode_continue, encode_continue, list_options
 from skerry.apiserver.handlers.watch import translate
 from skerry.apiserver.request_info import parse
+from skerry.apiserver.store.entry import Entry, Event, encode
 from skerry.apiserver.store.log import Key, Op, Row
-from skerry.apiserver.store.watch import KEEP_COUNT, Collection, Entry, TooOld, WatchCache, encode
+from skerry.apiserver.store.ring import KEEP_ANYWAY, KEEP_COUNT, EventRing
+from skerry.apiserver.store.watch import Collection, TooOld, WatchCache
+from skerry.base.aio.fanout import SlowReader
 
 
 def content(name: str, **labels: str) -> dict[str, object]:
@@ -127,3 +132,60 @@ def test_continue_tokens() -> None:
 def test_list_options_that_do_not_go_together(query: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         list_options(parse("GET", "/api/v1/pods", query))
+
+
+def test_history_is_bounded_in_bytes_but_for_the_newest_changes() -> None:
+    ring = EventRing(floor_rv=0, keep_bytes=10_000)
+    for rv in range(1, 101):
+        ring.push(event(rv, size=1000))
+    assert len(ring) == KEEP_ANYWAY
+    assert ring.floor_rv == 100 - KEEP_ANYWAY
+    for rv in range(101, 301):
+        ring.push(event(rv, size=10))
+    assert ring.size_bytes <= 10_000
+    assert [found.entry.rv for found in ring.since(298)] == [299, 300]
+
+
+def test_watchers_read_one_ring_in_one_order_and_the_slow_one_is_told() -> None:
+    ring = EventRing(floor_rv=0, keep_bytes=10_000)
+    fast, slow = ring.reader(), ring.reader()
+    seen = []
+    for rv in range(1, 101):
+        ring.push(event(rv, size=1000))
+        seen += [found.entry.rv for found in fast.drain()]
+    assert seen == list(range(1, 101))
+    with pytest.raises(SlowReader, match="84 changes were dropped"):
+        slow.drain()
+    late = ring.reader()
+    assert late.drain() == []
+    late.close()
+    assert ring.reader_count == 2
+
+
+def test_changes_of_no_interest_do_not_make_a_watcher_slow() -> None:
+    ring = EventRing(floor_rv=0, keep_bytes=10_000)
+    reader = ring.reader(lambda found: found.entry.rv % 50 == 0)
+    for rv in range(1, 51):
+        ring.push(event(rv, size=1000))
+    assert [found.entry.rv for found in reader.drain()] == [50]
+    ring.push(event(51, size=1000))
+    assert reader.drain() == []
+
+
+async def test_a_waiting_watcher_wakes_and_ends() -> None:
+    ring = EventRing(floor_rv=0)
+    reader = ring.reader()
+    waiting = asyncio.ensure_future(reader.batch())
+    await asyncio.sleep(0)
+    for rv in range(1, 200):
+        ring.push(event(rv))
+    assert [found.entry.rv for found in await waiting] == list(range(1, 65))
+    assert (await reader.get()).entry.rv == 65
+    assert [found.entry.rv for found in reader.drain()] == list(range(66, 200))
+    reader.close()
+    with pytest.raises(StopAsyncIteration):
+        await reader.batch()
+
+
+def event(rv: int, *, size: int = 1) -> Event:
+    return Event("MODIFIED", Entry(Key("cm", "a", "x"), "u", 1, rv, b"x" * size), None, float(rv))

@@ -10,8 +10,9 @@ from skerry.api.gvk import Object
 from skerry.api.status import Forbidden
 from skerry.apiserver.auth.authn import User
 from skerry.apiserver.registry import Kind
+from skerry.apiserver.store.entry import Entry
 from skerry.apiserver.store.log import Key
-from skerry.apiserver.store.watch import Collection, Entry
+from skerry.apiserver.store.watch import Collection
 
 Find = Callable[[Key], Entry | None]
 Collect = Callable[[str], Collection]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.api.status import Unauthorized
+from skerry.apiserver.store.entry import Entry
 from skerry.apiserver.store.log import Key
-from skerry.apiserver.store.watch import Entry
 from skerry.base.aio.clock import Clock
 from skerry.base.jwt import BadToken, SigningKey
 from skerry.base.net.http_server import PeerCertificate

@@ -5,8 +5,8 @@ from __future__ import annotations
 from skerry.api.gvk import Object
 from skerry.api.status import not_found
 from skerry.apiserver.calls import Answer, Call, ListAnswer
+from skerry.apiserver.store.entry import Entry, encode
 from skerry.apiserver.store.log import Key
-from skerry.apiserver.store.watch import Entry, encode
 
 _PARTS = ("controller-manager", "etcd-0", "scheduler")
 

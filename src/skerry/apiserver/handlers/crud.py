@@ -34,9 +34,10 @@ from skerry.apiserver.handlers.bodies import DeleteOptions
 from skerry.apiserver.handlers.lists import ListOptions, decode_continue, encode_continue
 from skerry.apiserver.ownership import FieldOwners
 from skerry.apiserver.semantics import Semantics
+from skerry.apiserver.store.entry import Entry, encode
 from skerry.apiserver.store.log import Exists, Key, Missing, Stale
 from skerry.apiserver.store.objects import ObjectStore
-from skerry.apiserver.store.watch import Collection, Entry, TooOld, encode
+from skerry.apiserver.store.watch import Collection, TooOld
 from skerry.base.aio.clock import Clock
 from skerry.base.json import deep_copy
 

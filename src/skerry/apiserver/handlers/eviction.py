@@ -14,8 +14,8 @@ from skerry.api.status import BadRequest, Forbidden, InternalError, TooManyReque
 from skerry.apiserver.calls import Call
 from skerry.apiserver.handlers.bodies import DeleteOptions, delete_options
 from skerry.apiserver.handlers.crud import PATCH_TRIES, Objects
+from skerry.apiserver.store.entry import Entry
 from skerry.apiserver.store.log import Missing, Stale
-from skerry.apiserver.store.watch import Entry
 
 _MOST_DISRUPTED = 2000
 _VIOLATES = "Cannot evict pod as it would violate the pod's disruption budget."

@@ -6,6 +6,7 @@ Plain JSON is made of stored bytes without decoding them.
 from __future__ import annotations
 
 import json as stdlib_json
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,8 +18,11 @@ from skerry.apiserver.calls import Answer, Call, ListAnswer
 from skerry.apiserver.handlers.watch import Step
 from skerry.apiserver.registry import Kind
 from skerry.apiserver.semantics import Semantics
-from skerry.apiserver.store.watch import Entry
+from skerry.apiserver.store.entry import Entry
 from skerry.base import json, yaml
+
+MOST_LINES = 1024
+MOST_LINE_BYTES = 8 * 1024 * 1024
 
 _META_GROUP = "meta.k8s.io"
 _ACCEPTED = "application/json, application/yaml"
@@ -90,6 +94,7 @@ class Renderer:
     def __init__(self, *, semantics: Semantics, now_s: Callable[[], float]) -> None:
         self._semantics = semantics
         self._now_s = now_s
+        self._lines = LineCache()
 
     def answer(self, call: Call, answer: Answer, form: Form, *, is_pretty: bool = False) -> bytes:
         """One object."""
@@ -140,8 +145,22 @@ class Renderer:
         }
         return self._encode(listing, form, is_pretty=is_pretty)
 
-    def event(self, call: Call, step: Step, form: Form, *, is_first: bool) -> bytes:
-        """One line of a watch."""
+    def events(self, call: Call, steps: list[Step], form: Form, *, is_first: bool) -> bytes:
+        """Lines of a watch. All watchers of one form share one text of each change."""
+        lines = []
+        for step in steps:
+            is_shared = not (is_first and form.shape == "Table") and step.type != "BOOKMARK"
+            place = (call.kind.resource, step.rv, step.type, form, call.info.query.get("includeObject", ""))
+            line = self._lines.get(place) if is_shared else None
+            if line is None:
+                line = self._event(call, step, form, is_first=is_first)
+                if is_shared:
+                    self._lines.put(place, line)
+            lines.append(line)
+            is_first = False
+        return b"".join(lines) if len(lines) > 1 else lines[0]
+
+    def _event(self, call: Call, step: Step, form: Form, *, is_first: bool) -> bytes:
         kind = call.kind
         if step.type == "BOOKMARK" or step.entry is None:
             body = json.dumps(self._bookmark(call, step, form, is_first=is_first))
@@ -206,6 +225,25 @@ class Renderer:
         if is_pretty:
             return (stdlib_json.dumps(obj, indent=2, ensure_ascii=False) + "\n").encode()
         return json.dumps(obj)
+
+
+class LineCache:
+    """Texts of the newest changes, ``MOST_LINES`` of them and ``MOST_LINE_BYTES`` in all; the oldest go first."""
+
+    def __init__(self) -> None:
+        self._lines: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, place: tuple[Any, ...]) -> bytes | None:
+        """The text made for this change in this form, if it is still here."""
+        return self._lines.get(place)
+
+    def put(self, place: tuple[Any, ...], line: bytes) -> None:
+        """Keep a text."""
+        self._lines[place] = line
+        self._bytes += len(line)
+        while self._bytes > MOST_LINE_BYTES or len(self._lines) > MOST_LINES:
+            self._bytes -= len(self._lines.popitem(last=False)[1])
 
 
 def prefix(kind: Kind) -> bytes:

@@ -14,8 +14,8 @@ from skerry.apiserver.handlers.apply import Applies
 from skerry.apiserver.handlers.crud import Objects
 from skerry.apiserver.handlers.eviction import Eviction
 from skerry.apiserver.request_info import invalid_options
+from skerry.apiserver.store.entry import Entry
 from skerry.apiserver.store.log import Key
-from skerry.apiserver.store.watch import Entry
 from skerry.base.aio.clock import Clock
 
 _SUCCESS: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}

@@ -1,28 +1,34 @@
 """The watch verb: from remembered and new changes to steps, the same for HTTP and for callers inside the process.
 
-A watcher that is too slow ends with ``Gone``; the client lists again. Selectors translate: an object that stops
-matching is DELETED (with its earlier state), one that starts matching is ADDED.
+A watcher that is too slow ends with ``Gone``; the client lists again. A user may have ``MOST_PER_USER`` watches; one
+more is answered with 429. Selectors translate: an object that stops matching is DELETED (with its earlier state), one
+that starts matching is ADDED.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from skerry.api.status import Gone, ServerTimeout
+from skerry.api.status import Gone, ServerTimeout, TooManyRequests
 from skerry.apiserver.calls import Call
 from skerry.apiserver.handlers.crud import Objects
 from skerry.apiserver.handlers.lists import ListOptions
-from skerry.apiserver.store.watch import Entry, Event, TooOld
-from skerry.base.aio.fanout import Reader, SlowReader
+from skerry.apiserver.store.entry import Entry, Event
+from skerry.apiserver.store.ring import BATCH, RingReader
+from skerry.apiserver.store.watch import TooOld
+from skerry.base.aio.fanout import SlowReader
 from skerry.kube.ports import EventType
 
 BOOKMARK_EVERY_S = 60.0
 BOOKMARK_BEFORE_END_S = 2.0
 SHORTEST_S = 1800.0
 LONGEST_S = 3600.0
+FIRST_BATCH = 50
+MOST_PER_USER = 5_000
 
 Matches = Callable[[Entry], bool]
 OnStop = Callable[[Callable[[], None]], None]
@@ -39,13 +45,14 @@ class Step:
 
 
 class Watches:
-    """Runs watches over the store's memory."""
+    """Begins watches over the store's memory."""
 
     def __init__(self, objects: Objects, *, rng: random.Random | None = None) -> None:
         self._objects = objects
         self._rng = rng or random.Random()
+        self._by_user: Counter[str] = Counter()
 
-    def run(self, call: Call, options: ListOptions, *, on_stop: OnStop | None = None) -> AsyncGenerator[Step, None]:
+    def run(self, call: Call, options: ListOptions, *, on_stop: OnStop | None = None) -> Watch:
         """Begin a watch. What is wrong with the request is raised here, not at the first step.
 
         Args:
@@ -54,62 +61,157 @@ class Watches:
         Raises:
             Gone: the revision is too old.
             BadRequest: a selector cannot be read.
+            TooManyRequests: the user has too many watches.
         """
         matches = self._objects.semantics.matcher(call.kind, options.label_selector, options.field_selector)
-        collection = self._objects.collection(call)
-        namespace = call.namespace
-        wants_state = options.send_initial if options.send_initial is not None else options.rv == 0
-        steps: list[Step] = []
-        if wants_state:
-            if options.rv > self._objects.store.rv:
-                raise ServerTimeout(f"Too large resource version: {options.rv}, current: {self._objects.store.rv}")
-            for entry in collection.entries(namespace or None):
-                if matches is None or matches(entry):
-                    steps.append(Step("ADDED", entry.rv, entry))
-            if options.send_initial and options.wants_bookmarks:
-                steps.append(Step("BOOKMARK", self._objects.store.rv, is_initial_end=True))
-        elif options.rv:
-            try:
-                for event in collection.since(options.rv):
-                    told = translate(event, matches) if _is_in(event, namespace) else None
-                    if told is not None:
-                        steps.append(told)
-            except TooOld as exc:
-                raise Gone(str(exc)) from exc
-        reader = collection.reader()
+        first = self._first(call, options, matches)
+        user = call.user.name
+        if self._by_user[user] >= MOST_PER_USER:
+            raise TooManyRequests(f"user {user} has {MOST_PER_USER} watches open; close some of them first")
+        self._by_user[user] += 1
+        sees = Sight(matches, call.namespace)
+        watch = Watch(
+            first,
+            self._objects.collection(call).reader(sees.concerns if sees.is_narrow else None),
+            sees,
+            lasts_s=options.timeout_s or self._rng.uniform(SHORTEST_S, LONGEST_S),
+            marks=options.wants_bookmarks,
+            current_rv=lambda: self._objects.store.rv,
+            on_close=lambda: self._ended(user),
+        )
         if on_stop is not None:
-            on_stop(reader.close)
-        return self._steps(steps, reader, matches, namespace, options)
+            on_stop(watch.stop)
+        return watch
 
-    async def _steps(
-        self, first: list[Step], reader: Reader[Event], matches: Matches | None, namespace: str, options: ListOptions
-    ) -> AsyncGenerator[Step, None]:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + (options.timeout_s or self._rng.uniform(SHORTEST_S, LONGEST_S))
-        marks: Iterator[float] = _Marks(loop.time(), end) if options.wants_bookmarks else iter(())
-        mark = next(marks, None)
+    def _first(self, call: Call, options: ListOptions, matches: Matches | None) -> Iterator[list[Step]]:
+        collection, namespace, current_rv = self._objects.collection(call), call.namespace, self._objects.store.rv
+        wants_state = options.send_initial if options.send_initial is not None else options.rv == 0
+        if wants_state:
+            if options.rv > current_rv:
+                raise ServerTimeout(f"Too large resource version: {options.rv}, current: {current_rv}")
+            entries = [entry for entry in collection.entries(namespace or None) if matches is None or matches(entry)]
+            return _state(entries, current_rv, ends=bool(options.send_initial and options.wants_bookmarks))
+        if not options.rv:
+            return iter(())
         try:
-            for step in first:
-                yield step
-            while loop.time() < end:
-                due = end if mark is None else min(mark, end)
-                try:
-                    async with asyncio.timeout_at(due):
-                        events = [await reader.get(), *reader.drain()]
-                except TimeoutError:
-                    if mark is not None and loop.time() >= mark:
-                        mark = next(marks, None)
-                        yield Step("BOOKMARK", self._objects.store.rv)
-                    continue
-                for event in events:
-                    if _is_in(event, namespace) and (told := translate(event, matches)) is not None:
-                        yield told
-        except StopAsyncIteration:
-            return
-        except SlowReader as exc:
-            raise Gone(f"the watch is too slow and was closed: {exc}; list again") from exc
-        finally:
-            reader.close()
+            return _history(collection.since(options.rv), Sight(matches, namespace))
+        except TooOld as exc:
+            raise Gone(str(exc)) from exc
+
+    def _ended(self, user: str) -> None:
+        self._by_user[user] -= 1
+        if not self._by_user[user]:
+            del self._by_user[user]
+
+
+class Watch:
+    """A running watch: iterate over small batches of steps, and ``close()`` in the end.
+
+    Iteration raises ``Gone`` when this watcher fell behind what is remembered.
+    """
+
+    def __init__(
+        self,
+        first: Iterator[list[Step]],
+        reader: RingReader,
+        sees: Sight,
+        *,
+        lasts_s: float,
+        marks: bool,
+        current_rv: Callable[[], int],
+        on_close: Callable[[], None],
+    ) -> None:
+        self._first: Iterator[list[Step]] | None = first
+        self._reader = reader
+        self._sees = sees
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + lasts_s
+        self._marks: Iterator[float] = _Marks(self._loop.time(), self._end) if marks else iter(())
+        self._mark = next(self._marks, None)
+        self._current_rv = current_rv
+        self._on_close: Callable[[], None] | None = on_close
+
+    def stop(self) -> None:
+        """End the iteration from outside."""
+        self._reader.close()
+
+    def close(self) -> None:
+        """Give back what this watch holds. Idempotent."""
+        self._reader.close()
+        if self._on_close is not None:
+            self._on_close()
+            self._on_close = None
+
+    def __aiter__(self) -> Watch:
+        return self
+
+    async def __anext__(self) -> list[Step]:
+        if self._first is not None:
+            batch = next(self._first, None)
+            if batch is not None:
+                return batch
+            self._first = None
+        while self._loop.time() < self._end:
+            try:
+                steps = await self._next()
+            except SlowReader as exc:
+                raise Gone(
+                    f"too old resource version: the watch is too slow and was closed ({exc}); list again"
+                ) from exc
+            if steps:
+                return steps
+        raise StopAsyncIteration
+
+    async def _next(self) -> list[Step]:
+        events = self._reader.drain(BATCH)
+        if not events:
+            due = self._end if self._mark is None else min(self._mark, self._end)
+            try:
+                async with asyncio.timeout_at(due):
+                    events = await self._reader.batch()
+            except TimeoutError:
+                if self._mark is None or self._loop.time() < self._mark:
+                    return []
+                self._mark = next(self._marks, None)
+                return [Step("BOOKMARK", self._current_rv())]
+        return [step for event in events if (step := self._sees.told(event)) is not None]
+
+
+class Sight:
+    """What a watcher sees: one namespace or all, and what its selectors match."""
+
+    def __init__(self, matches: Matches | None, namespace: str) -> None:
+        self._matches = matches
+        self._namespace = namespace
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether there can be changes that it does not see."""
+        return self._matches is not None or bool(self._namespace)
+
+    def concerns(self, event: Event) -> bool:
+        """Whether it sees anything of a change."""
+        return self.told(event) is not None
+
+    def told(self, event: Event) -> Step | None:
+        """What it sees of a change."""
+        if self._namespace and event.entry.key.ns != self._namespace:
+            return None
+        return translate(event, self._matches)
+
+
+def _state(entries: list[Entry], rv: int, *, ends: bool) -> Iterator[list[Step]]:
+    for at in range(0, len(entries), FIRST_BATCH):
+        yield [Step("ADDED", entry.rv, entry) for entry in entries[at : at + FIRST_BATCH]]
+    if ends:
+        yield [Step("BOOKMARK", rv, is_initial_end=True)]
+
+
+def _history(events: list[Event], sees: Sight) -> Iterator[list[Step]]:
+    for at in range(0, len(events), FIRST_BATCH):
+        batch = [step for event in events[at : at + FIRST_BATCH] if (step := sees.told(event)) is not None]
+        if batch:
+            yield batch
 
 
 def translate(event: Event, matches: Matches | None) -> Step | None:
@@ -128,10 +230,6 @@ def translate(event: Event, matches: Matches | None) -> Step | None:
         last = entry if before is None else Entry(before.key, before.uid, before.crv, rv, before.body)
         return Step("DELETED", rv, last)
     return None
-
-
-def _is_in(event: Event, namespace: str) -> bool:
-    return not namespace or event.entry.key.ns == namespace
 
 
 class _Marks:

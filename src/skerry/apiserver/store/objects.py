@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from skerry.api.gvk import Object
+from skerry.apiserver.store.entry import Entry, encode
 from skerry.apiserver.store.log import Key, Op, RevisionLog, Row
-from skerry.apiserver.store.watch import Collection, Entry, WatchCache, encode
+from skerry.apiserver.store.watch import Collection, WatchCache
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor, shielded
 from skerry.base.obs.log import get_log

@@ -1,30 +1,20 @@
-"""The watch cache: every object in memory as bytes, recent changes per resource, and their fan-out.
+"""The watch cache: every object in memory as bytes, lists at any remembered revision, and the fan-out of changes.
 
-Bounds: each resource keeps the changes of the last ``KEEP_S`` seconds and at least the last ``KEEP_COUNT``, at most
-``KEEP_MOST``. Each watcher's queue is bounded; a watcher that falls behind is closed with ``SlowReader`` and must
-list again. Order is that of the revisions, the same for every watcher.
+Order is that of the revisions, the same for every watcher. What is remembered, and what happens to slow watchers, is
+decided in ``ring``.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from skerry.api.gvk import Object
+from skerry.apiserver.store.entry import Entry, Event
 from skerry.apiserver.store.log import Change, Key, Op, Row
-from skerry.base import json
-from skerry.base.aio.fanout import Fanout, Reader
+from skerry.apiserver.store.ring import EventRing, Interest, RingReader
 from skerry.base.errors import SkerryError
-
-KEEP_S = 75.0
-KEEP_COUNT = 1000
-KEEP_MOST = 100_000
-
-HEAD = b'{"metadata":{'
-"""Every stored body begins so: ``kind``, ``apiVersion`` and ``resourceVersion`` are put in when it is served."""
 
 
 class TooOld(SkerryError):
@@ -33,74 +23,6 @@ class TooOld(SkerryError):
     def __init__(self, message: str, *, floor_rv: int) -> None:
         super().__init__(message)
         self.floor_rv = floor_rv
-
-
-class Entry:
-    """One state of one object. ``rv`` 0 marks one that was not stored (dry run)."""
-
-    __slots__ = ("_fields", "_labels", "body", "crv", "key", "rv", "uid")
-
-    def __init__(self, key: Key, uid: str, crv: int, rv: int, body: bytes) -> None:
-        self.key = key
-        self.uid = uid
-        self.crv = crv
-        self.rv = rv
-        self.body = body
-        self._labels: dict[str, str] | None = None
-        self._fields: dict[str, str] | None = None
-
-    def content(self) -> Object:
-        """A fresh copy of the object, as stored: without kind, apiVersion and resourceVersion."""
-        content: Object = json.loads(self.body)
-        return content
-
-    def object(self, *, kind: str, api_version: str) -> Object:
-        """A fresh copy of the object, as served."""
-        content: Object = {"kind": kind, "apiVersion": api_version}
-        content.update(json.loads(self.body))
-        if self.rv:
-            content["metadata"]["resourceVersion"] = str(self.rv)
-        return content
-
-    def wire(self, prefix: bytes = b"{") -> bytes:
-        """The served JSON; ``prefix`` is ``{`` or ``{"kind":…,"apiVersion":…,``."""
-        if not self.rv:
-            return prefix + self.body[1:]
-        return b'%b"metadata":{"resourceVersion":"%d",%b' % (prefix, self.rv, self.body[len(HEAD) :])
-
-    def labels(self) -> dict[str, str]:
-        """The object's labels; never change them."""
-        if self._labels is None:
-            self._labels = self.content()["metadata"].get("labels") or {}
-        return self._labels
-
-    def field(self, label: str, read: Callable[[Object], str]) -> str:
-        """What field selectors see under a label, read once from the content."""
-        if self._fields is None:
-            self._fields = {}
-        found = self._fields.get(label)
-        if found is None:
-            found = self._fields[label] = read(self.content())
-        return found
-
-
-def encode(content: Object) -> bytes:
-    """The one text of an object for the store. ``kind``, ``apiVersion`` and ``resourceVersion`` are left out."""
-    metadata = {name: value for name, value in content["metadata"].items() if name != "resourceVersion"}
-    rest = {name: value for name, value in content.items() if name not in ("metadata", "kind", "apiVersion")}
-    head = b'{"metadata":' + json.dumps(metadata, sort_keys=True)
-    return head + b"," + json.dumps(rest, sort_keys=True)[1:] if rest else head + b"}"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One change. ``before`` is None for ADDED, and where a restart has forgotten it (then ``is_blind``)."""
-
-    op: Op
-    entry: Entry
-    before: Entry | None
-    ts: float
-    is_blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +43,10 @@ class Collection:
 
     def __init__(self, gr: str, *, floor_rv: int) -> None:
         self.gr = gr
-        self.floor_rv = floor_rv
         self.last_rv = floor_rv
-        self.fanout: Fanout[Event] = Fanout(limit=2000)
+        self.ring = EventRing(floor_rv=floor_rv)
         self._entries: dict[SortKey, Entry] = {}
         self._order: list[SortKey] = []
-        self._ring: deque[Event] = deque()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -147,7 +67,8 @@ class Collection:
         row = change.row
         entry = Entry(row.key, row.uid, row.crv, row.rv, row.body)
         is_blind = before is None and change.op != "ADDED"
-        self._push(Event(change.op, entry, None if change.op == "ADDED" else before, change.ts, is_blind))
+        self.ring.remember(Event(change.op, entry, None if change.op == "ADDED" else before, change.ts, is_blind))
+        self.last_rv = row.rv
         return entry
 
     def apply(self, op: Op, entry: Entry, ts: float) -> Event:
@@ -164,16 +85,14 @@ class Collection:
                 insort(self._order, sort_key)
             self._entries[sort_key] = entry
         event = Event(op, entry, before, ts)
-        self._push(event)
-        self.fanout.send(event)
+        self.last_rv = entry.rv
+        self.ring.push(event)
         return event
 
-    def _push(self, event: Event) -> None:
-        ring = self._ring
-        ring.append(event)
-        self.last_rv = event.entry.rv
-        while len(ring) > KEEP_COUNT and (len(ring) > KEEP_MOST or ring[0].ts < event.ts - KEEP_S):
-            self.floor_rv = ring.popleft().entry.rv
+    @property
+    def floor_rv(self) -> int:
+        """The oldest revision whose later changes are all remembered."""
+        return self.ring.floor_rv
 
     def namespaces(self) -> set[str]:
         """Every namespace that has an object here."""
@@ -209,7 +128,7 @@ class Collection:
             TooOld: the state at ``at_rv`` cannot be told any more.
         """
         order, entries = self._order, self._entries
-        if at_rv is not None and self._ring and self._ring[-1].entry.rv > at_rv:
+        if at_rv is not None and self.last_rv > at_rv and len(self.ring):
             entries = self._snapshot(at_rv)
             order = sorted(entries)
         elif at_rv is not None and at_rv < self.floor_rv:
@@ -237,19 +156,20 @@ class Collection:
         """
         if rv < self.floor_rv:
             raise self._too_old(rv)
-        ring = self._ring
-        if not ring or ring[-1].entry.rv <= rv:
-            return []
-        return [event for event in ring if event.entry.rv > rv]
+        return self.ring.since(rv)
 
-    def reader(self) -> Reader[Event]:
-        """Changes from now on."""
-        return self.fanout.reader()
+    def reader(self, interest: Interest | None = None) -> RingReader:
+        """Changes from now on; those of no interest may be left out."""
+        return self.ring.reader(interest)
 
     def _snapshot(self, at_rv: int) -> dict[SortKey, Entry]:
         """The state at ``at_rv``: the newest one with the later changes undone."""
+        if at_rv < self.floor_rv:
+            raise self._too_old(at_rv)
         entries = dict(self._entries)
-        for event in reversed(self.since(at_rv)):
+        for event in self.ring.newest_first():
+            if event.entry.rv <= at_rv:
+                break
             sort_key = (event.entry.key.ns, event.entry.key.name)
             if event.is_blind:
                 raise self._too_old(at_rv)

@@ -1,0 +1,81 @@
+"""One state of one object as bytes, and one change. Objects are decoded only when somebody needs their content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from skerry.api.gvk import Object
+from skerry.apiserver.store.log import Key, Op
+from skerry.base import json
+
+HEAD = b'{"metadata":{'
+"""Every stored body begins so: ``kind``, ``apiVersion`` and ``resourceVersion`` are put in when it is served."""
+
+
+class Entry:
+    """One state of one object. ``rv`` 0 marks one that was not stored (dry run)."""
+
+    __slots__ = ("_fields", "_labels", "body", "crv", "key", "rv", "uid")
+
+    def __init__(self, key: Key, uid: str, crv: int, rv: int, body: bytes) -> None:
+        self.key = key
+        self.uid = uid
+        self.crv = crv
+        self.rv = rv
+        self.body = body
+        self._labels: dict[str, str] | None = None
+        self._fields: dict[str, str] | None = None
+
+    def content(self) -> Object:
+        """A fresh copy of the object, as stored: without kind, apiVersion and resourceVersion."""
+        content: Object = json.loads(self.body)
+        return content
+
+    def object(self, *, kind: str, api_version: str) -> Object:
+        """A fresh copy of the object, as served."""
+        content: Object = {"kind": kind, "apiVersion": api_version}
+        content.update(json.loads(self.body))
+        if self.rv:
+            content["metadata"]["resourceVersion"] = str(self.rv)
+        return content
+
+    def wire(self, prefix: bytes = b"{") -> bytes:
+        """The served JSON; ``prefix`` is ``{`` or ``{"kind":…,"apiVersion":…,``."""
+        if not self.rv:
+            return prefix + self.body[1:]
+        return b'%b"metadata":{"resourceVersion":"%d",%b' % (prefix, self.rv, self.body[len(HEAD) :])
+
+    def labels(self) -> dict[str, str]:
+        """The object's labels; never change them."""
+        if self._labels is None:
+            self._labels = self.content()["metadata"].get("labels") or {}
+        return self._labels
+
+    def field(self, label: str, read: Callable[[Object], str]) -> str:
+        """What field selectors see under a label, read once from the content."""
+        if self._fields is None:
+            self._fields = {}
+        found = self._fields.get(label)
+        if found is None:
+            found = self._fields[label] = read(self.content())
+        return found
+
+
+def encode(content: Object) -> bytes:
+    """The one text of an object for the store. ``kind``, ``apiVersion`` and ``resourceVersion`` are left out."""
+    metadata = {name: value for name, value in content["metadata"].items() if name != "resourceVersion"}
+    rest = {name: value for name, value in content.items() if name not in ("metadata", "kind", "apiVersion")}
+    head = b'{"metadata":' + json.dumps(metadata, sort_keys=True)
+    return head + b"," + json.dumps(rest, sort_keys=True)[1:] if rest else head + b"}"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change. ``before`` is None for ADDED, and where a restart has forgotten it (then ``is_blind``)."""
+
+    op: Op
+    entry: Entry
+    before: Entry | None
+    ts: float
+    is_blind: bool = False
