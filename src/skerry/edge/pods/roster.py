@@ -18,7 +18,7 @@ from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log
 from skerry.edge.pods.ports import NodeObjects, ObjectChange
-from skerry.edge.pods.view import PodView
+from skerry.edge.pods.view import PodView, Verdict
 from skerry.edge.pods.worker import PodWorker, Tools
 from skerry.runtime import volumes
 from skerry.runtime.ports import ContainerState, EngineError, ObservedContainer, ObservedPod, PodRuntime
@@ -128,6 +128,13 @@ class Roster:
     def summary(self) -> list[dict[str, Any]]:
         """Name, phase, ready containers and restarts of each pod, for the node's own status."""
         return [_summary(pod) for pod in self.pods()]
+
+    def fail(self, uid: str, verdict: Verdict) -> bool:
+        """End a pod for good, by decision of this node (eviction, no room); False when there is none such."""
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.fail(verdict)
+        return worker is not None
 
     async def container_log(self, namespace: str, pod: str, container: str, *, previous: bool) -> LogPlace:
         """The log of a container, or of the one before its last restart.

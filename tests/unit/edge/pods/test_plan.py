@@ -1,12 +1,15 @@
 """Decisions for one pod."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.unit.edge.pods.cases import NOW_S, SANDBOX, container, exited, now, pod, seen
 
+from skerry.api.meta import rfc3339
 from skerry.edge.pods.plan import (
     CreateSandbox,
+    GiveUp,
     Plan,
     RemoveContainer,
     RemoveDirectory,
@@ -147,3 +150,79 @@ def test_a_pod_that_is_gone_is_removed() -> None:
         RemoveSandbox(SANDBOX),
         RemoveDirectory(),
     )
+
+
+def sidecar_pod(**more: Any) -> dict[str, Any]:
+    wanted = pod(inits=("one", "two"), **more)
+    for init in wanted["spec"]["initContainers"]:
+        init["restartPolicy"] = "Always"
+    return wanted
+
+
+def test_the_next_waits_until_a_sidecar_has_started_up() -> None:
+    observed = seen(container("one"))
+    assert plan(sidecar_pod(), observed, now(unstarted=frozenset({"one-0"}))) == Plan()
+    assert plan(sidecar_pod(), observed, now()).actions == (StartContainer("two", 0, SANDBOX),)
+
+
+def test_sidecars_end_after_the_containers_in_reverse_order() -> None:
+    observed = seen(container("one"), container("two"), container())
+    stops = plan(sidecar_pod(deleting=True), observed, now()).actions
+    assert [(stop.name, stop.after) for stop in stops if isinstance(stop, StopContainer)] == [
+        ("app", ()),
+        ("two", ("app",)),
+        ("one", ("app", "two")),
+    ]
+
+
+def test_sidecars_end_when_the_containers_are_done() -> None:
+    observed = seen(container("one"), container("two"), exited())
+    actions = plan(sidecar_pod(policy="Never"), observed, now()).actions
+    assert [getattr(action, "name", "") for action in actions] == ["two", "one", ""]
+
+
+@pytest.mark.parametrize(("own", "grace_s"), [(None, 30.0), (3, 3.0)])
+def test_an_unhealthy_container_is_stopped_with_its_probes_grace(own: int | None, grace_s: float) -> None:
+    wanted = pod()
+    wanted["spec"]["containers"][0]["livenessProbe"] = {"terminationGracePeriodSeconds": own}
+    why = "Container app failed liveness probe, will be restarted"
+    found = plan(wanted, seen(container()), now(unhealthy={"app-0": "liveness"})).actions
+    assert found == (StopContainer("app-0", "app", grace_s, why),)
+    never = plan(pod(policy="Never"), seen(container()), now(unhealthy={"app-0": "startup"})).actions
+    assert never == (StopContainer("app-0", "app", 30.0, "Container app failed startup probe"),)
+
+
+def test_the_deadline_ends_the_pod_for_good() -> None:
+    wanted = pod(activeDeadlineSeconds=60) | {"status": {"startTime": rfc3339(NOW_S - 50)}}
+    assert plan(wanted, seen(container()), now()) == Plan((), NOW_S + 10)
+    late = pod(activeDeadlineSeconds=50) | {"status": {"startTime": rfc3339(NOW_S - 50)}}
+    [action] = plan(late, seen(container()), now()).actions
+    assert isinstance(action, GiveUp) and action.verdict.reason == "DeadlineExceeded"
+    ended = plan(late, seen(container()), now(verdict=action.verdict)).actions
+    assert ended == (StopContainer("app-0", "app", 30.0), StopSandbox(SANDBOX))
+
+
+def test_the_deadline_counts_from_the_sandbox_while_nothing_was_reported() -> None:
+    assert plan(pod(activeDeadlineSeconds=60), seen(container()), now()) == Plan((), NOW_S + 50)
+
+
+def test_a_container_has_its_own_policy_and_rules() -> None:
+    wanted = pod(policy="Never")
+    wanted["spec"]["containers"][0]["restartPolicy"] = "OnFailure"
+    assert plan(wanted, seen(exited(code=1)), now()).actions == (StartContainer("app", 1, SANDBOX, 10.0),)
+    rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
+    ruled = pod(policy="Never")
+    ruled["spec"]["containers"][0] |= {"restartPolicy": "Never", "restartPolicyRules": [rule]}
+    assert plan(ruled, seen(exited(code=42)), now()).actions == (StartContainer("app", 1, SANDBOX, 10.0),)
+    assert plan(ruled, seen(exited(code=1)), now()).actions == (StopSandbox(SANDBOX),)
+
+
+def test_ephemeral_containers_are_started_once() -> None:
+    wanted = pod(ephemeralContainers=[{"name": "debug", "image": "img"}])
+    assert plan(wanted, seen(container()), now()).actions == (StartContainer("debug", 0, SANDBOX),)
+    assert plan(wanted, seen(container(), exited("debug", code=1)), now()) == Plan()
+
+
+def test_containers_of_a_lost_sandbox_do_not_wait() -> None:
+    ended = exited(attempt=4, code=255, backoff_s=300, sandbox="older")
+    assert plan(pod(), seen(ended), now()).actions == (StartContainer("app", 5, SANDBOX, 300.0),)

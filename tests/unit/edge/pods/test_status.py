@@ -6,7 +6,7 @@ import pytest
 from tests.unit.edge.pods.cases import NOW_S, container, exited, now, pod, seen
 
 from skerry.edge.pods.status import NodeView, pod_status, with_removals
-from skerry.edge.pods.view import Failure
+from skerry.edge.pods.view import Failure, Verdict
 from skerry.runtime.ports import ContainerState, ObservedPod
 
 NODE = NodeView("192.0.2.1", "fake")
@@ -133,3 +133,72 @@ def test_removals_clear_what_was_told_before() -> None:
     assert ready["reason"] is None and ready["message"] is None
     assert with_removals(running) == running
     assert with_removals(running, {"nominatedNodeName": "x"}) == running
+
+
+def test_a_container_that_has_not_started_up_is_neither_started_nor_ready() -> None:
+    found = status(pod(), seen(container()), ready=frozenset({"app-0"}), unstarted=frozenset({"app-0"}))
+    [app] = found["containerStatuses"]
+    assert (app["started"], app["ready"]) == (False, False)
+
+
+def test_one_container_that_never_ran_keeps_the_pod_pending() -> None:
+    wanted = pod()
+    wanted["spec"]["containers"].append({"name": "second", "image": "img"})
+    failures = {"second": Failure("ErrImagePull", "no", NOW_S + 1)}
+    assert status(wanted, seen(container()), failures=failures)["phase"] == "Pending"
+
+
+def test_sidecars_count_for_readiness_and_hold_the_end() -> None:
+    wanted = pod(inits=("side",), policy="Never")
+    wanted["spec"]["initContainers"][0]["restartPolicy"] = "Always"
+    unready = status(wanted, seen(container("side"), container()), ready=frozenset({"app-0"}))
+    [ready] = [c for c in unready["conditions"] if c["type"] == "ContainersReady"]
+    assert ready["message"] == "containers with unready status: [side]"
+    assert status(wanted, seen(container("side"), exited()))["phase"] == "Running"
+    assert status(wanted, seen(exited("side", code=143), exited()))["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ([], 'corresponding condition of pod readiness gate "x/y" does not exist.'),
+        ([{"type": "x/y", "status": "False"}], 'the status of pod readiness gate "x/y" is not "True", but False'),
+        ([{"type": "x/y", "status": "True"}], ""),
+    ],
+)
+def test_readiness_gates(known: list[dict[str, str]], expected: str) -> None:
+    wanted = pod(readinessGates=[{"conditionType": "x/y"}]) | {"status": {"conditions": known}}
+    found = status(wanted, seen(container()), ready=frozenset({"app-0"}))
+    by_type = {c["type"]: c for c in found["conditions"]}
+    assert by_type["ContainersReady"]["status"] == "True"
+    assert by_type["Ready"].get("message", "") == expected
+    assert by_type["Ready"]["status"] == ("False" if expected else "True")
+
+
+def test_a_verdict_is_told_when_nothing_runs_any_more() -> None:
+    verdict = Verdict("Evicted", "The node was low on resource: memory.")
+    assert status(pod(), seen(container()), verdict=verdict)["phase"] == "Running"
+    found = status(pod(), seen(exited(code=137)), verdict=verdict)
+    assert (found["phase"], found["reason"], found["message"]) == ("Failed", "Evicted", verdict.message)
+    assert conditions(found)["DisruptionTarget"] == "True"
+    never_ran = status(pod(), None, verdict=Verdict("OutOfcpu", "no"))
+    assert never_ran["phase"] == "Failed" and state(never_ran)["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+def test_reason_of_a_failed_pod_stays_over_a_restart_of_the_agent() -> None:
+    old = {"phase": "Failed", "reason": "DeadlineExceeded", "message": "late"}
+    found = status(pod() | {"status": old}, seen(exited(code=137)))
+    assert (found["reason"], found["message"]) == ("DeadlineExceeded", "late")
+
+
+def test_quality_of_service_is_worked_out_where_the_cloud_did_not() -> None:
+    wanted = pod()
+    wanted["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "100m"}}
+    assert status(wanted, None)["qosClass"] == "Burstable"
+
+
+def test_ephemeral_containers_have_their_own_list() -> None:
+    wanted = pod(ephemeralContainers=[{"name": "debug", "image": "img"}])
+    found = status(wanted, seen(container(), exited("debug", code=1)))
+    assert found["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 1
+    assert found["phase"] == "Running"
