@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from skerry.api.config.cloud import CloudConfig
@@ -23,6 +23,9 @@ from skerry.controllers.replicasets import ReplicaSetController
 from skerry.controllers.scheduler.loop import Scheduler
 from skerry.controllers.statefulsets.loop import StatefulSetController
 from skerry.controllers.tokens import NamespaceBasics
+from skerry.controllers.volumes.binder import VolumeBinder
+from skerry.controllers.volumes.ephemeral import EphemeralVolumes
+from skerry.controllers.volumes.protection import VolumeProtection
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet
 from skerry.kube.ports import KubeApi
@@ -35,6 +38,25 @@ class Loop(Protocol):
         """Work; never ends."""
 
 
+def chosen(wanted: Sequence[str], known: Collection[str]) -> list[str]:
+    """Which of the known loops run, in the known order.
+
+    Args:
+        wanted: as kube-controller-manager's ``--controllers``: ``*`` for all, ``name`` for one, ``-name`` for all but
+            this one; upstream's suffix ``-controller`` may be there.
+        known: every name.
+
+    Raises:
+        ConfigError: it names a loop that does not exist.
+    """
+    names = [item.removesuffix("-controller") for item in wanted]
+    unknown = {name.removeprefix("-") for name in names} - set(known) - {"*"}
+    if unknown:
+        text = f"controllers: there is none called {', '.join(sorted(unknown))}"
+        raise ConfigError(text, hint=f"known: {', '.join(sorted(known))}")
+    return [name for name in known if f"-{name}" not in names and (name in names or "*" in names)]
+
+
 def start_controllers(
     supervisor: Supervisor,
     api: KubeApi,
@@ -45,7 +67,7 @@ def start_controllers(
     root_ca_pem: str,
     clock: Clock,
 ) -> list[EventRecorder]:
-    """Start every control loop that the configuration does not name as switched off.
+    """Start every control loop that the configuration does not switch off.
 
     Returns:
         The recorders of their Events; the caller closes them.
@@ -81,18 +103,15 @@ def start_controllers(
         "node-lifecycle": lambda: NodeLifecycle(
             api, informers=informers, events=events("node-controller"), clock=clock, patience=patience
         ),
+        "volume-binder": lambda: VolumeBinder(api, informers=informers, events=events("volume-binder")),
+        "volume-protection": lambda: VolumeProtection(api, informers=informers),
+        "ephemeral-volume": lambda: EphemeralVolumes(api, informers=informers, events=events("ephemeral-volume")),
         "garbage-collector": lambda: GarbageCollector(api, informers=informers, served=served),
         "pod-gc": lambda: PodGarbageCollector(api, informers=informers, clock=clock),
         "namespace": lambda: NamespaceController(api, informers=informers, served=served, clock=clock),
         "endpoints": lambda: EndpointController(api, informers=informers),
         "namespace-basics": lambda: NamespaceBasics(api, informers=informers, root_ca_pem=root_ca_pem),
     }
-    unknown = set(config.disable_controllers) - set(makers)
-    if unknown:
-        raise ConfigError(
-            f"unknown controllers: {', '.join(sorted(unknown))}", hint=f"known: {', '.join(sorted(makers))}"
-        )
-    for name, make in makers.items():
-        if name not in config.disable_controllers:
-            supervisor.keep(f"controller-{name}", make().run)
+    for name in chosen(config.controllers, list(makers)):
+        supervisor.keep(f"controller-{name}", makers[name]().run)
     return recorders

@@ -100,7 +100,9 @@ def _cloud(commands: Any) -> None:
     run.add_argument(
         "--advertise", default=None, metavar="HOST[:PORT],…", help="addresses under which nodes reach the cloud"
     )
-    run.add_argument("--disable-controllers", default=None, metavar="NAME,…", help="controllers that run elsewhere")
+    run.add_argument(
+        "--controllers", default=None, metavar="*,-NAME,…", help="control loops that run here; -NAME runs elsewhere"
+    )
     keep = _command(
         cloud, "backup", _cloud_backup, "write everything a cloud cannot make anew into one file; it may be running",
         "skerry cloud backup --out /mnt/backups",
@@ -380,7 +382,7 @@ def _cloud_run(args: argparse.Namespace) -> int:
 
     flags = {
         "data": args.data, "listen": args.listen, "ports": args.ports, "advertise": args.advertise,
-        "disable_controllers": args.disable_controllers,
+        "controllers": args.controllers,
     }  # fmt: skip
     return cloud.main(config_file=args.config, flags=flags, as_json=args.output == "json")
 

@@ -21,6 +21,7 @@ from skerry.api.gvk import (
     NAMESPACES,
     NODES,
     PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
     PODS,
     REPLICASETS,
     SERVICEACCOUNTS,
@@ -49,6 +50,9 @@ from skerry.controllers.replicasets import ReplicaSetController
 from skerry.controllers.scheduler.loop import Scheduler
 from skerry.controllers.statefulsets.loop import StatefulSetController
 from skerry.controllers.tokens import NamespaceBasics
+from skerry.controllers.volumes.binder import VolumeBinder
+from skerry.controllers.volumes.ephemeral import EphemeralVolumes
+from skerry.controllers.volumes.protection import VolumeProtection
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet, Key
 
@@ -56,6 +60,7 @@ ADMIN = User("admin", ("system:masters", "system:authenticated"))
 WATCHED = (
     PODS, NODES, DEPLOYMENTS, REPLICASETS, DAEMONSETS, NAMESPACES, SERVICES, ENDPOINTSLICES, EVENTS, CONFIGMAPS,
     SERVICEACCOUNTS, ENDPOINTS, STATEFULSETS, JOBS, CRONJOBS, PERSISTENTVOLUMECLAIMS, CONTROLLERREVISIONS,
+    PERSISTENTVOLUMES,
 )  # fmt: skip
 
 
@@ -139,6 +144,9 @@ class Cluster:
             StatefulSetController(self.api, **shared),
             JobController(self.api, **shared),
             CronJobController(self.api, **shared),
+            VolumeBinder(self.api, **shared),
+            VolumeProtection(self.api, informers=self.informers),
+            EphemeralVolumes(self.api, **shared),
             GarbageCollector(self.api, informers=self.informers, served=served),
             NamespaceController(self.api, informers=self.informers, served=served),
             NamespaceBasics(self.api, informers=self.informers, root_ca_pem="PEM"),

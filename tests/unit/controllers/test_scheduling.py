@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from skerry.api.gvk import Object
-from skerry.controllers.scheduler.plan import NodeView, amount, choose, ports_clash, requests_of, view
+from skerry.controllers.scheduler.plan import choose
+from skerry.controllers.scheduler.views import NodeView, amount, ports_clash, requests_of, view
 from skerry.controllers.tolerance import tolerates
 
 

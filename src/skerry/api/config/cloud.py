@@ -23,7 +23,7 @@ class CloudConfig:
     node_grace_s: float = setting(50.0, "seconds without a heartbeat until a node is NotReady")
     mass_loss_grace_s: float = setting(600.0, "seconds after a cloud start in which nothing is evicted")
     revoke_deleted_nodes: bool = setting(True, "revoke a node's certificate when its Node is deleted")
-    disable_controllers: tuple[str, ...] = setting((), "controllers that run elsewhere, by name")
+    controllers: tuple[str, ...] = setting(("*",), "control loops that run here: *, NAME, -NAME")
     backup_every_s: float = setting(0.0, "seconds between backups of the embedded cluster; 0 writes none")
     backup_directory: Path | None = setting(None, "where backups go; empty means backups/ in the data directory")
     backup_keep: int = setting(7, "how many backups are kept")

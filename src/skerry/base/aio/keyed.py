@@ -63,11 +63,14 @@ class KeyedQueue(Generic[K, V]):
         self._pump()
 
     def put_after(self, key: K, value: V, delay_s: float) -> None:
-        """Hand over a value later, unless the key gets another one before."""
-        if key in self._waiting or key in self._timers:
-            return
-        self._idle.clear()
+        """Hand over a value later, unless the key gets another one before; of two delays the one that ends first."""
         loop = asyncio.get_running_loop()
+        timer = self._timers.get(key)
+        if key in self._waiting or (timer is not None and timer.when() <= loop.time() + delay_s):
+            return
+        if timer is not None:
+            timer.cancel()
+        self._idle.clear()
         self._timers[key] = loop.call_later(delay_s, self._due, key, value)
 
     async def join(self) -> None:

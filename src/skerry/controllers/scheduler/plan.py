@@ -1,19 +1,27 @@
 """Which node a pod goes to, or why to none. Pure.
 
-Source of behaviour: kubernetes pkg/scheduler/framework/plugins (v1.36); texts of reasons are those of kubectl describe.
+Source of behaviour: kubernetes pkg/scheduler/framework/plugins (v1.36); texts of reasons are those of kubectl describe,
+except that an untolerated taint is named.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from skerry.api.gvk import Object
 from skerry.api.meta import controller_of
-from skerry.api.quantity import milli_cpu, whole_units
-from skerry.controllers.objects import labels_of, matches, phase_of
+from skerry.controllers.scheduler import spread, volumes
+from skerry.controllers.scheduler.neighbours import (
+    AFFINITY,
+    Domain,
+    Labels,
+    Neighbourhood,
+    neighbourhood,
+    preferences,
+)
+from skerry.controllers.scheduler.views import Needs, NodeView, needs_of, ports_clash
 from skerry.controllers.tolerance import (
     HARD_EFFECTS,
     UNSCHEDULABLE,
@@ -23,198 +31,129 @@ from skerry.controllers.tolerance import (
     untolerated,
 )
 
-HostPort = tuple[str, str, int]
-"""``(address, protocol, port)``; 0.0.0.0 stands for every address."""
-_ANY_ADDRESS = "0.0.0.0"
-_SCORED_DEFAULTS = {"cpu": 100, "memory": 200 * 1024 * 1024}
-"""What a container without requests counts as when nodes are compared."""
+_MIB = 1024 * 1024
+_IMAGE_LEAST_BYTES, _IMAGE_MOST_BYTES = 23 * _MIB, 1000 * _MIB
+"""Images on a node count from the first size on, fully at the second (times the number of containers)."""
 
 
-def amount(resource: str, text: str | int | float) -> int:
-    """A quantity as a whole number, rounded up: millicores for ``cpu``, else bytes or pieces; 0 for nonsense."""
-    try:
-        return milli_cpu(text) if resource == "cpu" else whole_units(text)
-    except ValueError:
-        return 0
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a pod cannot be on a node.
 
-
-def requests_of(spec: Mapping[str, Any]) -> dict[str, int]:
-    """What a pod asks for: containers together, or one init container where that is more; sidecars and overhead count.
-
-    Source: k8s.io/component-helpers/resource/helpers.go:PodRequests (v1.36).
+    Args:
+        reasons: in the words of ``kubectl describe``.
+        is_curable: whether it could be there if other pods went away.
     """
-    total: Counter[str] = Counter()
-    for container in spec.get("containers") or ():
-        total.update(_requests(container))
-    sidecars: Counter[str] = Counter()
-    peak: Counter[str] = Counter()
-    for container in spec.get("initContainers") or ():
-        if container.get("restartPolicy") == "Always":
-            sidecars.update(_requests(container))
-            peak |= sidecars
-        else:
-            peak |= sidecars + Counter(_requests(container))
-    total.update(sidecars)
-    total |= peak
-    total.update({key: amount(key, value) for key, value in (spec.get("overhead") or {}).items()})
-    return {key: value for key, value in total.items() if value}
 
-
-def _requests(container: Mapping[str, Any]) -> dict[str, int]:
-    asked = (container.get("resources") or {}).get("requests") or {}
-    return {key: amount(key, value) for key, value in asked.items()}
-
-
-def _scored(spec: Mapping[str, Any]) -> dict[str, int]:
-    asked = requests_of(spec)
-    count = max(1, len(spec.get("containers") or ()))
-    return {key: asked.get(key) or default * count for key, default in _SCORED_DEFAULTS.items()}
-
-
-def host_ports(spec: Mapping[str, Any]) -> set[HostPort]:
-    """The ports of the node that a pod takes."""
-    found = set()
-    for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
-        for port in container.get("ports") or ():
-            if port.get("hostPort"):
-                found.add((port.get("hostIP") or _ANY_ADDRESS, port.get("protocol") or "TCP", port["hostPort"]))
-    return found
-
-
-def ports_clash(a: Iterable[HostPort], b: Iterable[HostPort]) -> bool:
-    """Whether two sets of host ports overlap."""
-    taken = list(b)
-    for address, protocol, port in a:
-        for other, other_protocol, other_port in taken:
-            same = (protocol, port) == (other_protocol, other_port)
-            if same and (address == other or _ANY_ADDRESS in (address, other)):
-                return True
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class NodeView:
-    """What the scheduler knows of a node."""
-
-    node: Object
-    pods: tuple[Object, ...]
-    allocatable: Mapping[str, int]
-    used: Mapping[str, int]
-    scored: Mapping[str, int]
-    ports: frozenset[HostPort]
-    per_controller: Mapping[str, int]
-
-    @property
-    def name(self) -> str:
-        """The node's name."""
-        return str(self.node["metadata"]["name"])
-
-    def count_of(self, controller_uid: str) -> int:
-        """How many of one controller's pods are here."""
-        return self.per_controller.get(controller_uid, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What a pod asks of a node, read once per choice."""
-
-    spec: Mapping[str, Any]
-    requests: Mapping[str, int]
-    scored: Mapping[str, int]
-    ports: frozenset[HostPort]
-    tolerations: Sequence[Mapping[str, Any]]
-
-
-def needs_of(pod: Object) -> Needs:
-    """Read a pod's spec."""
-    spec = pod["spec"]
-    return Needs(
-        spec, requests_of(spec), _scored(spec), frozenset(host_ports(spec)), tuple(spec.get("tolerations") or ())
-    )
-
-
-def view(node: Object, pods: Iterable[Object]) -> NodeView:
-    """Sum up a node and the pods that are bound to it; finished pods take nothing."""
-    running = tuple(pod for pod in pods if phase_of(pod) not in ("Succeeded", "Failed"))
-    used: Counter[str] = Counter()
-    scored: Counter[str] = Counter()
-    ports: set[HostPort] = set()
-    for pod in running:
-        used.update(requests_of(pod["spec"]))
-        scored.update(_scored(pod["spec"]))
-        ports |= host_ports(pod["spec"])
-    status = node.get("status") or {}
-    allocatable = status.get("allocatable") or status.get("capacity") or {}
-    return NodeView(
-        node=node,
-        pods=running,
-        allocatable={key: amount(key, value) for key, value in allocatable.items()},
-        used=used,
-        scored=scored,
-        ports=frozenset(ports),
-        per_controller=Counter((controller_of(pod) or {}).get("uid", "") for pod in running),
-    )
+    reasons: tuple[str, ...]
+    is_curable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A node, or why there is none."""
+    """A node, or why there is none.
+
+    Args:
+        node: name; empty when none fits.
+        message: why not.
+        curable: nodes that other pods would have to leave.
+        bindings: what the pod's claims need on the node.
+    """
 
     node: str = ""
     message: str = ""
+    curable: tuple[NodeView, ...] = ()
+    bindings: tuple[volumes.Binding, ...] = ()
 
 
-def choose(pod: Object, views: Sequence[NodeView]) -> Choice:
+@dataclass(frozen=True, slots=True)
+class World:
+    """What besides nodes and their pods decides.
+
+    Args:
+        namespaces: labels of namespaces.
+        storage: claims, volumes, classes.
+    """
+
+    namespaces: Labels = field(default_factory=dict)
+    storage: volumes.Storage = field(default_factory=volumes.Storage)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One pod read once, against which nodes are held."""
+
+    pod: Object
+    needs: Needs
+    claims: volumes.PodClaims
+    storage: volumes.Storage
+    near: Neighbourhood
+    hard: Sequence[spread.Constraint]
+
+
+def ask(pod: Object, views: Sequence[NodeView], world: World) -> Question:
+    """Read a pod and count what runs."""
+    return Question(
+        pod=pod,
+        needs=needs_of(pod),
+        claims=volumes.claims_of(pod, world.storage),
+        storage=world.storage,
+        near=neighbourhood(pod, views, world.namespaces),
+        hard=spread.constraints(pod, views, hard=True),
+    )
+
+
+def choose(pod: Object, views: Sequence[NodeView], world: World | None = None) -> Choice:
     """Pick the node with the highest score among those that fit.
 
     Args:
         pod: not bound yet.
         views: every node.
+        world: what else counts.
     """
-    needs, guards = needs_of(pod), _guards(views)
-    against = [(node, obstacles(pod, needs, node, views, guards)) for node in views]
-    fitting = [node for node, reasons in against if not reasons]
-    if fitting:
-        scale = _scale(pod, fitting)
-        return Choice(node=max(fitting, key=lambda node: (_score(needs, node, scale), node.name)).name)
+    world = world or World()
     if not views:
         return Choice(message="no nodes available to schedule pods")
-    counts = Counter(reason for _, reasons in against for reason in reasons)
-    parts = sorted(f"{count} {reason}" for reason, count in counts.items())
-    return Choice(message=f"0/{len(views)} nodes are available: {', '.join(parts)}.")
+    question = ask(pod, views, world)
+    if question.claims.problem:
+        return Choice(message=f"0/{len(views)} nodes are available: {question.claims.problem}.")
+    against = [(node, obstacle(question, node)) for node in views]
+    fitting = [node for node, found in against if found is None]
+    if fitting:
+        best = best_of(question, fitting, views, world)
+        bindings = volumes.bindings(question.claims, world.storage, best) or ()
+        return Choice(node=best.name, bindings=tuple(bindings))
+    reasons = [reason for _, found in against if found is not None for reason in found.reasons]
+    curable = tuple(node for node, found in against if found is not None and found.is_curable)
+    return Choice(message=no_node_message(len(views), reasons), curable=curable)
 
 
-Guard = tuple[NodeView, Object, Mapping[str, Any]]
-"""A pod that keeps others away: where it is, the pod, one of its anti-affinity terms."""
+def no_node_message(count: int, reasons: Sequence[str]) -> str:
+    """The sentence that lists how many nodes have which reason."""
+    parts = sorted(f"{number} {reason}" for reason, number in Counter(reasons).items())
+    return f"0/{count} nodes are available: {', '.join(parts)}."
 
 
-def _guards(views: Sequence[NodeView]) -> list[Guard]:
-    """Looked up once per choice: most clusters have none."""
-    return [
-        (node, pod, term)
-        for node in views
-        for pod in node.pods
-        if "affinity" in pod["spec"]
-        for term in _required((pod["spec"].get("affinity") or {}).get("podAntiAffinity"))
-    ]
-
-
-def obstacles(
-    pod: Object, needs: Needs, node: NodeView, views: Sequence[NodeView], guards: Sequence[Guard]
-) -> list[str]:
-    """Why the pod cannot be on the node; the first kind of reason only, except for resources."""
+def obstacle(question: Question, node: NodeView) -> Obstacle | None:
+    """Why the pod cannot be on the node: the first kind of reason only, except for resources."""
+    needs = question.needs
     spec = needs.spec
     if spec.get("nodeName") and spec["nodeName"] != node.name:
-        return ["node(s) didn't match the requested node name"]
+        return Obstacle(("node(s) didn't match the requested node name",), is_curable=False)
     if reason := _taint_obstacle(needs, node.node):
-        return [reason]
+        return Obstacle((reason,), is_curable=False)
     if not fits_affinity(spec, node.node):
-        return ["node(s) didn't match Pod's node affinity/selector"]
+        return Obstacle(("node(s) didn't match Pod's node affinity/selector",), is_curable=False)
     if needs.ports and ports_clash(needs.ports, node.ports):
-        return ["node(s) didn't have free ports for the requested pod ports"]
+        return Obstacle(("node(s) didn't have free ports for the requested pod ports",))
     if missing := _missing(needs, node):
         return missing
-    return _neighbour_obstacle(pod, node, views, guards)
+    if reason := volumes.obstacle(question.claims, question.storage, node):
+        return Obstacle((reason,), is_curable=False)
+    if reason := spread.obstacle(question.hard, node):
+        return Obstacle((reason,), is_curable=reason != spread.UNLABELLED)
+    reason = question.near.obstacle(node)
+    return Obstacle((reason,), is_curable=reason != AFFINITY) if reason else None
 
 
 def _taint_obstacle(needs: Needs, node: Object) -> str:
@@ -226,79 +165,86 @@ def _taint_obstacle(needs: Needs, node: Object) -> str:
     return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value') or ''}}}"
 
 
-def _missing(needs: Needs, node: NodeView) -> list[str]:
+def _missing(needs: Needs, node: NodeView) -> Obstacle | None:
     reasons = []
+    is_curable = True
     if "pods" in node.allocatable and len(node.pods) + 1 > node.allocatable["pods"]:
         reasons.append("Too many pods")
     for resource, asked in needs.requests.items():
-        if asked > node.allocatable.get(resource, 0) - node.used.get(resource, 0):
+        total = node.allocatable.get(resource, 0)
+        if asked > total - node.used.get(resource, 0):
             reasons.append(f"Insufficient {resource}")
-    return reasons
+            is_curable = is_curable and asked <= total
+    return Obstacle(tuple(reasons), is_curable) if reasons else None
 
 
-def _neighbour_obstacle(pod: Object, node: NodeView, views: Sequence[NodeView], guards: Sequence[Guard]) -> list[str]:
-    affinity = pod["spec"].get("affinity") or {}
-    for term in _required(affinity.get("podAntiAffinity")):
-        if _neighbours(pod, term, node, views):
-            return ["node(s) didn't match pod anti-affinity rules"]
-    for term in _required(affinity.get("podAffinity")):
-        is_first = _selects(term, pod, pod) and not any(_selects(term, pod, p) for v in views for p in v.pods)
-        if not is_first and not _neighbours(pod, term, node, views):
-            return ["node(s) didn't match pod affinity rules"]
-    for place, guard, term in guards:
-        if _same_domain(term["topologyKey"], node, place) and _selects(term, guard, pod):
-            return ["node(s) didn't satisfy existing pods anti-affinity rules"]
-    return []
+# -- scores
 
 
-def _required(affinity: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]]:
-    return (affinity or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or ()
-
-
-def _same_domain(topology_key: str, a: NodeView, b: NodeView) -> bool:
-    value = labels_of(a.node).get(topology_key)
-    return value is not None and labels_of(b.node).get(topology_key) == value
-
-
-def _neighbours(pod: Object, term: Mapping[str, Any], node: NodeView, views: Sequence[NodeView]) -> bool:
-    near = [other for other in views if _same_domain(term["topologyKey"], node, other)]
-    return any(_selects(term, pod, other) for found in near for other in found.pods)
-
-
-def _selects(term: Mapping[str, Any], owner: Object, pod: Object) -> bool:
-    namespaces = term.get("namespaces") or [owner["metadata"]["namespace"]]
-    everywhere = term.get("namespaceSelector") == {}
-    return (everywhere or pod["metadata"]["namespace"] in namespaces) and matches(
-        term.get("labelSelector"), labels_of(pod)
+def best_of(question: Question, fitting: Sequence[NodeView], views: Sequence[NodeView], world: World) -> NodeView:
+    """The best of the nodes that fit; of equal ones the last by name."""
+    if len(fitting) == 1:
+        return fitting[0]
+    pod, needs = question.pod, question.needs
+    scores = dict.fromkeys((node.name for node in fitting), 0.0)
+    liked = preferences(pod, views, world.namespaces)
+    wished = spread.constraints(pod, views, hard=False)
+    owner = (controller_of(pod) or {}).get("uid", "")
+    columns = (
+        (1.0, [_least_allocated(needs, node) for node in fitting]),
+        (1.0, [_image_share(needs, node, views) for node in fitting]),
+        (2.0, _scaled([affinity_score(needs.spec, node.node) for node in fitting])),
+        (3.0, _turned([_soft_taints(needs, node) for node in fitting])),
+        (2.0, _spanned([_liking(liked, node) for node in fitting])),
+        (2.0, _turned([spread.crowding(wished, node) for node in fitting])),
+        (2.0, _turned([node.count_of(owner) if owner else 0 for node in fitting])),
     )
+    for weight, column in columns:
+        for node, score in zip(fitting, column, strict=True):
+            scores[node.name] += weight * score
+    return max(fitting, key=lambda node: (scores[node.name], node.name))
 
 
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """The best of each score among the nodes that fit, so that scores can be compared."""
-
-    preferred: int
-    controller_uid: str
-    siblings: int
+def _scaled(values: Sequence[float]) -> list[float]:
+    """0 to 100, the highest being 100."""
+    top = max(values)
+    return [100 * value / top if top > 0 else 0.0 for value in values]
 
 
-def _scale(pod: Object, fitting: Sequence[NodeView]) -> _Scale:
-    uid = (controller_of(pod) or {}).get("uid", "")
-    return _Scale(
-        preferred=max(affinity_score(pod["spec"], node.node) for node in fitting),
-        controller_uid=uid,
-        siblings=max(node.count_of(uid) for node in fitting) if uid else 0,
-    )
+def _turned(values: Sequence[float]) -> list[float]:
+    """100 to 0, the highest being 0."""
+    return [100 - value for value in _scaled(values)]
 
 
-def _score(needs: Needs, node: NodeView, scale: _Scale) -> float:
-    score = _least_allocated(needs, node)
-    if scale.preferred > 0:
-        score += 200 * affinity_score(needs.spec, node.node) / scale.preferred
-    if untolerated(taints_of(node.node), needs.tolerations, ("PreferNoSchedule",)) is None:
-        score += 300
-    spread = 1 - node.count_of(scale.controller_uid) / scale.siblings if scale.siblings else 1.0
-    return score + 200 * spread
+def _spanned(values: Sequence[float]) -> list[float]:
+    """0 for the lowest, 100 for the highest."""
+    low, high = min(values), max(values)
+    return [100 * (value - low) / (high - low) if high > low else 0.0 for value in values]
+
+
+def _liking(liked: Mapping[Domain, int], node: NodeView) -> float:
+    return float(sum(weight for (key, value), weight in liked.items() if node.label(key) == value))
+
+
+def _soft_taints(needs: Needs, node: NodeView) -> int:
+    soft = [taint for taint in taints_of(node.node) if taint.get("effect") == "PreferNoSchedule"]
+    return sum(untolerated([taint], needs.tolerations, ("PreferNoSchedule",)) is not None for taint in soft)
+
+
+def _image_share(needs: Needs, node: NodeView, views: Sequence[NodeView]) -> float:
+    """How much of the pod's images is on the node; images that few nodes have count less."""
+    containers = needs.spec.get("containers") or ()
+    names = [_full_name(container.get("image") or "") for container in containers]
+    total = 0.0
+    for name in names:
+        if size := node.images.get(name):
+            total += size * sum(name in other.images for other in views) / len(views)
+    most = _IMAGE_MOST_BYTES * max(1, len(names))
+    return 100 * (min(max(total, _IMAGE_LEAST_BYTES), most) - _IMAGE_LEAST_BYTES) / (most - _IMAGE_LEAST_BYTES)
+
+
+def _full_name(image: str) -> str:
+    return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
 
 
 def _least_allocated(needs: Needs, node: NodeView) -> float:

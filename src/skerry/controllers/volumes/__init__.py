@@ -1,0 +1,1 @@
+"""Volumes: ``matching`` pairs claims with volumes, ``binder`` writes the pairs, ``node_local`` makes volumes."""
