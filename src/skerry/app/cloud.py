@@ -57,7 +57,7 @@ from skerry.cloud.join.server import JoinServer
 from skerry.cloud.join.tokens import JoinTokens
 from skerry.cloud.sync.down import Downstream
 from skerry.cloud.sync.presence import NodePresence
-from skerry.cloud.sync.record import SyncRecord
+from skerry.cloud.sync.record import SyncRecord, store_id
 from skerry.cloud.sync.up import Upstream
 from skerry.cloud.tunnel.connector import TunnelConnector
 from skerry.cloud.tunnel.edge_server import TunnelServer
@@ -205,13 +205,17 @@ class Cloud:
         )  # fmt: skip
         downstream = Downstream(informers)
         upstream = Upstream(api, placement=downstream, stamp=system_stamp, cluster_ca=lambda: root_ca)
-        record = SyncRecord(api, clock=clock)
+        history = await store_id(api)
+        record = SyncRecord(api, clock=clock, store_id=history)
         devices, models = informers.of(DEVICES), informers.of(DEVICEMODELS)
         device_up = DeviceUp(api=api, devices=devices, clock=clock)
         everything = _Everything(downstream)
         routes = RouteTable(system_stamp, upstream.routes())
         presence = NodePresence(api, clock=clock)
-        hub = Hub(routes=routes, gate=enrolments, cursor=record, resync=everything, presence=presence, clock=clock)
+        hub = Hub(
+            routes=routes, gate=enrolments, cursor=record, resync=everything, presence=presence, clock=clock,
+            store_id=history,
+        )  # fmt: skip
         bulletin = Bulletin(
             hub, authority=lambda: keeper.authority, enrolments=enrolments, ports=self._ports,
             advertise=lambda: self._advertise,

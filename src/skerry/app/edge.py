@@ -47,6 +47,7 @@ from skerry.edge.store.outbox import EdgeOutbox
 from skerry.edge.store.rowcodec import SealingCodec
 from skerry.edge.store.rowkey import row_key
 from skerry.edge.sync.drain import Drain
+from skerry.edge.sync.holdings import Holdings
 from skerry.edge.sync.inbox import Inbox
 from skerry.edge.sync.remote import ObjectSource, Remote, TokenSource
 from skerry.edge.tunnel.client import TunnelClient
@@ -136,7 +137,9 @@ class EdgeAgent:
         self.objects = EdgeObjects(self.database, codec=SealingCodec(row_key(config.data)), clock=self._clock)
         self.outbox = EdgeOutbox(self.database, clock=self._clock)
         self.places = Places(config.data / NODE_FILE, joined)
-        self.link = DialledLink(self.places.hubs, node=self.node, files=self._files, clock=self._clock)
+        self.link = DialledLink(
+            self.places.hubs, node=self.node, files=self._files, clock=self._clock, greeter=Holdings(self.objects)
+        )
         self.remote = Remote(self.link)
         self.drain = Drain(self.outbox, self.link, clock=self._clock)
         link_metrics.register(

@@ -25,7 +25,7 @@ from skerry.cloud.join.server import JoinServer
 from skerry.cloud.join.tokens import JoinTokens
 from skerry.cloud.sync.down import Downstream
 from skerry.cloud.sync.presence import NodePresence
-from skerry.cloud.sync.record import SyncRecord
+from skerry.cloud.sync.record import SyncRecord, store_id
 from skerry.cloud.sync.up import Upstream
 from skerry.kube.informer import InformerSet
 from skerry.kube.ports import KubeApi
@@ -107,7 +107,8 @@ async def cloud(
     )
     downstream = Downstream(informers)
     upstream = Upstream(api, placement=downstream, stamp=system_stamp, cluster_ca=lambda: "PEM")
-    record = SyncRecord(api, clock=clock)
+    history = await store_id(api)
+    record = SyncRecord(api, clock=clock, store_id=history)
     presence = NodePresence(api, clock=clock)
     ports: dict[str, int] = {}
     hub = Hub(
@@ -118,6 +119,7 @@ async def cloud(
         presence=presence,
         limits=hub_limits,
         clock=clock,
+        store_id=history,
     )
     upstream.start(hub)
     kit = CloudKit(api, folder, authority, tokens, enrolments, join_server, hub, record, downstream, store, keeper)

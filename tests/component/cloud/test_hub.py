@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from skerry.api.gvk import CLUSTEROBJECTSYNCS, CONFIGMAPS, EVENTS, NODES, OBJECTSYNCS, PODS, SERVICEACCOUNTS, Object
+from skerry.api.gvk import (
+    CLUSTEROBJECTSYNCS,
+    CONFIGMAPS,
+    EVENTS,
+    NAMESPACES,
+    NODES,
+    OBJECTSYNCS,
+    PODS,
+    SERVICEACCOUNTS,
+    Object,
+)
+from skerry.api.meta import STORE_GENERATION
 from skerry.api.status import AlreadyExists
 from skerry.apiserver.auth.authn import MASTERS, User
 from skerry.apiserver.core import ApiCore
@@ -19,6 +30,7 @@ from skerry.kube.ports import KubeApi
 from skerry.testing.fakekube import FakeKubeApi
 from skerry.testing.hollow import HollowNode, Refusal, connect
 from skerry.testing.hubkit import CloudKit, cloud
+from skerry.testing.site import until
 from skerry.wire.kubeedge.envelope import Envelope
 
 NODE: dict[str, Any] = {
@@ -296,3 +308,81 @@ async def test_a_newer_connection_replaces_a_dead_one(kit: CloudKit) -> None:
             assert not (await alive.request("query", "default/configmap/x")).is_ok
             await dead.until(lambda n: n.ended.is_set())
         assert kit.hub.refusals.count == 0
+
+
+def report(**holdings: list[str]) -> Envelope:
+    """What an agent of ours says it holds; ``default__pod__a`` stands for ``default/pod/a``."""
+    content = {path.replace("__", "/"): entry for path, entry in holdings.items()}
+    return Envelope("", "edged", "resource", "report", "skerry/holdings", content)
+
+
+async def test_a_node_that_tells_what_it_holds_gets_the_difference(kit: CloudKit, api: KubeApi) -> None:
+    made = {name: await api.create(PODS, pod(name)) for name in ("same", "old", "lost")}
+    tls = kit.tls(kit.node_credential("edge-1"))
+    async with connect(kit.hub_url, "edge-1", tls, headers={"Skerry-Store": "-"}) as node:
+        await node.send(report())
+        await node.until(holds("default/pod/same", "default/pod/old", "default/pod/lost"))
+    uids = {name: obj["metadata"]["uid"] for name, obj in made.items()}
+    same = made["same"]["metadata"]["resourceVersion"]
+    # The record says that it holds all three, but it lost one, holds an older one, and one that the cloud never knew.
+    async with connect(kit.hub_url, "edge-1", tls, headers={"Skerry-Store": "-"}) as node:
+        told = report(
+            default__pod__same=[uids["same"], same], default__pod__old=[uids["old"], "1"],
+            default__pod__foreign=["another-uid", "7"],
+        )  # fmt: skip
+        await node.send(told)
+        await node.until(lambda n: len(n.log) >= 3)
+        assert sorted((operation, resource) for operation, resource, _ in node.log) == [
+            ("delete", "default/pod/foreign"),
+            ("insert", "default/pod/lost"),
+            ("insert", "default/pod/old"),
+        ]
+        # It registers again, as at every beginning of a session: nothing is sent twice for that.
+        await node.request("insert", "null/node/edge-1", NODE)
+        await node.until(holds("null/node/edge-1"))
+        await node.request("insert", "null/node/edge-1", NODE)
+        await api.create(PODS, pod("next"))
+        await node.until(holds("default/pod/next"))
+        assert [resource for _, resource, _ in node.log[3:] if "/pod/" in resource] == ["default/pod/next"]
+
+
+async def test_a_change_that_concerns_no_node_is_not_sent_after_an_outage(kit: CloudKit, api: KubeApi) -> None:
+    await api.create(PODS, pod("web"))
+    tls = kit.tls(kit.node_credential("edge-1"))
+    async with connect(kit.hub_url, "edge-1", tls) as node:
+        await node.until(holds("default/pod/web"))
+    # While the node is away, somebody writes its pod's status, as a controller does with pods of a silent node.
+    status = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    await api.patch(PODS, "web", status, namespace="default", subresource="status")
+    await api.create(PODS, pod("marker"))
+    async with connect(kit.hub_url, "edge-1", tls) as node:
+        await node.until(holds("default/pod/marker"))
+        assert [resource for _, resource, _ in node.log] == ["default/pod/marker"]
+
+
+async def test_cursors_of_another_history_of_the_store_prove_nothing(api: KubeApi, tmp_path: Path) -> None:
+    if isinstance(api, FakeKubeApi):
+        await api.create(NAMESPACES, {"metadata": {"name": "kube-system"}})
+    async with cloud(api, tmp_path) as kit:
+        for name in ("kept", "gone"):
+            await api.create(PODS, pod(name))
+        tls = kit.tls(kit.node_credential("edge-1"))
+        async with connect(kit.hub_url, "edge-1", tls, is_skerry=False) as node:
+            await node.until(holds("default/pod/kept", "default/pod/gone"))
+        await kit.record.flush()
+    await api.delete(PODS, "gone", namespace="default", grace_period_s=0)
+    history = {"metadata": {"annotations": {STORE_GENERATION: "restored"}}}
+    await api.patch(NAMESPACES, "kube-system", history)
+    async with cloud(api, tmp_path) as kit, connect(kit.hub_url, "edge-1", tls, is_skerry=False) as node:
+        await node.until(lambda n: len(n.log) >= 2)
+        assert sorted((operation, resource) for operation, resource, _ in node.log) == [
+            ("delete", "default/pod/gone"),
+            ("insert", "default/pod/kept"),
+        ]
+
+        async def is_recorded() -> str:
+            await kit.record.flush()
+            found = [sync["status"]["objectResourceVersion"] for sync in (await api.list(OBJECTSYNCS)).items]
+            return "" if len(found) == 1 and int(found[0]) > 0 else f"cursors {found}"
+
+        await until(is_recorded, within_s=5)

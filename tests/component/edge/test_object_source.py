@@ -28,6 +28,7 @@ class QuestionLink:
     """A ``Link`` whose questions a test answers."""
 
     is_up = True
+    is_to_skerry = True
     down_since_s = 0.0
     why_down = ""
 

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from skerry import __version__
 from skerry.api.status import ApiError
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.errors import Refused
@@ -87,6 +88,7 @@ class Hub:
         limits: what is let in.
         clock: time source.
         stamp: makes message ids and times.
+        store_id: ``<cluster uid>/<generation of its store>``, told to agents of ours.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Hub:
         limits: HubLimits | None = None,
         clock: Clock | None = None,
         stamp: Stamp = system_stamp,
+        store_id: str = "",
     ) -> None:
         self._gate = gate
         self._presence = presence
@@ -115,6 +118,7 @@ class Hub:
             silence_limit_s=self._limits.silence_limit_s,
             retransmit_first_s=self._limits.retransmit_first_s,
         )
+        self._greeting = {c.HEADER_SKERRY: __version__, c.HEADER_STORE: store_id or "-"}
         self._sessions: dict[NodeName, NodeSession] = {}
         self._doors: dict[NodeName, asyncio.Lock] = {}
         self.refusals = Refusals(self._clock)
@@ -195,7 +199,12 @@ class Hub:
                 f"header {c.HEADER_CONNECTION_USE} is {use[:40]!r}",
                 hint=f"this hub serves {c.HEADER_CONNECTION_USE}: {c.CONNECTION_USE_MESSAGES}",
             )
-        return Caller(NodeName(node), request.address, peer.fingerprint, c.HEADER_SKERRY in request.headers)
+        headers = request.headers
+        is_skerry = c.HEADER_SKERRY in headers
+        return Caller(
+            NodeName(node), request.address, peer.fingerprint, is_skerry,
+            tells_holdings=is_skerry and c.HEADER_STORE in headers,
+        )  # fmt: skip
 
     async def _admit(self, caller: Caller, request: HttpRequest) -> None:
         assert request.peer is not None
@@ -216,7 +225,9 @@ class Hub:
             try:
                 async with door:
                     await self._make_room(caller)
-                    upgrade = request.websocket(max_message_bytes=self._limits.max_message_bytes)
+                    upgrade = request.websocket(
+                        max_message_bytes=self._limits.max_message_bytes, headers=self._greeting
+                    )
                     session = NodeSession(caller, await stack.enter_async_context(upgrade), self._parts)
                     self._sessions[caller.node] = session
             except BadUpgrade as exc:

@@ -3,7 +3,11 @@
 Lanes: one per wire resource. In a lane at most one delivery is under way; behind it waits at most the newest state per
 uid, so insert and delete, and a deleted object and its successor of the same name, follow each other strictly.
 Over lanes a window of 32 (a Go edge keeps 100 frames and then drops the oldest). Lower ``order`` goes first: a higher
-one waits until lower ones are acknowledged, but for 5 s at most, so that one object that is refused holds up nobody.
+one waits until lower ones are acknowledged. What is not acknowledged within 5 s holds up nobody: it counts neither for
+the order nor for the window, 96 in all, and a newer state of the same object goes in its place.
+
+What the node holds is known by uid: a version, and a digest of what a node acts on. A newer version with the same
+digest is not sent; only the cursor moves.
 
 Bound: one entry per object that the node needs, plus deletions; overflow cannot happen beyond the node's own objects.
 """
@@ -12,14 +16,23 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any
 
+from skerry.api.gvk import Object
+from skerry.base import json
 from skerry.cloud.hub.ports import Acked, Delivery
+from skerry.wire.errors import Malformed
 from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge.route import parse
 
 WINDOW = 32
-ORDER_PATIENCE_S = 5.0
+MAX_UNDER_WAY = 96
+PATIENCE_S = 5.0
+_CLOUD_STATUS = frozenset({"Pod", "Node"})
+_VERSIONS = frozenset({"resourceVersion", "generation", "managedFields"})
 
 
 @dataclass(slots=True)
@@ -45,6 +58,7 @@ class NodeOutbox:
         self._holds: dict[str, Acked] = {}
         self._sequence = itertools.count()
         self._ready: list[tuple[int, int, str]] = []
+        self._moved: list[Acked] = []
 
     def __len__(self) -> int:
         """Deliveries that wait or are under way."""
@@ -79,18 +93,18 @@ class NodeOutbox:
         self._settle(delivery.key, lane)
         return True
 
-    def advance(self, delivery: Delivery, *, from_version: str) -> Acked | None:
-        """Only the cursor moves, if the node holds ``from_version`` and nothing is on its way; else as ``put``.
-
-        Returns the new cursor entry, or None when the delivery was queued or is old.
-        """
+    def advance(self, delivery: Delivery, *, from_version: str) -> None:
+        """Only the cursor moves, if the node holds ``from_version`` and nothing is on its way; else as ``put``."""
         held = self._holds.get(delivery.uid)
         if delivery.key in self._lanes or held is None or held.resource_version != from_version:
             self.put(delivery)
-            return None
-        entry = replace(held, resource_version=delivery.resource_version)
-        self._holds[delivery.uid] = entry
-        return entry
+        else:
+            self._move(held, delivery.resource_version)
+
+    def moved(self) -> list[Acked]:
+        """Cursor entries that moved without a delivery since the last call."""
+        moved, self._moved = self._moved, []
+        return moved
 
     def reconcile(self, desired: Iterable[Delivery]) -> None:
         """Queue what differs between what the node holds and what it should."""
@@ -101,9 +115,26 @@ class NodeOutbox:
         for entry in [e for uid, e in self._holds.items() if uid not in wanted]:
             self.put(deletion_of(entry))
 
+    def overtaken(self, now_s: float) -> list[str]:
+        """Ids of deliveries that are under way for too long and have a newer state of the same object behind them.
+
+        They are forgotten here: the newer state goes next. Forget them below, too.
+        """
+        found = []
+        for msg_id, key in list(self._under_way.items()):
+            lane = self._lanes[key]
+            old, new = lane.under_way, lane.waiting[0] if lane.waiting else None
+            if old is None or new is None or old.uid != new.uid or now_s - lane.sent_s < PATIENCE_S:
+                continue
+            del self._under_way[msg_id]
+            lane.under_way, lane.waiting[0] = None, _merged(old, new)
+            self._settle(key, lane)
+            found.append(msg_id)
+        return found
+
     def take(self, now_s: float) -> Delivery | None:
         """The next delivery to send, now under way until ``sent`` names it; None when there is none or no room."""
-        if len(self._under_way) >= self._window:
+        if len(self._under_way) >= MAX_UNDER_WAY or self._fresh_count(now_s) >= self._window:
             return None
         lane = self._next_ready()
         if lane is None or lane.waiting[0].order > self._floor(now_s):
@@ -118,7 +149,7 @@ class NodeOutbox:
         self._under_way[msg_id] = delivery.key
 
     def acked(self, msg_id: str) -> Delivery | None:
-        """The node has stored it; returns it, or None for an unknown id."""
+        """The node has stored it; returns it with its digest, or None for an unknown id."""
         key = self._under_way.pop(msg_id, None)
         lane = self._lanes.get(key) if key is not None else None
         if lane is None or lane.under_way is None or key is None:
@@ -127,16 +158,30 @@ class NodeOutbox:
         self._settle(key, lane)
         if delivery.operation == c.OP_DELETE:
             self._holds.pop(delivery.uid, None)
-        else:
-            self._holds[delivery.uid] = acked_of(delivery)
+            return delivery
+        delivery = replace(delivery, digest=digest_of(delivery.content))
+        self._holds[delivery.uid] = acked_of(delivery)
         return delivery
 
     def next_look_s(self, now_s: float) -> float | None:
-        """When a delivery that waits for a lower order may go at the latest; None when none waits for that."""
-        if len(self._under_way) >= self._window or not self._under_way or self._next_ready() is None:
+        """When what waits behind a delivery under way may go at the latest; None when nothing waits for that."""
+        lanes = [self._lanes[key] for key in self._under_way.values()]
+        waits = any(lane.waiting for lane in lanes) or (
+            len(self._under_way) < MAX_UNDER_WAY and self._next_ready() is not None
+        )
+        if not waits:
             return None
-        dues = [self._lanes[key].sent_s + ORDER_PATIENCE_S for key in self._under_way.values()]
+        dues = [lane.sent_s + PATIENCE_S for lane in lanes]
         return min((due for due in dues if due > now_s), default=None)
+
+    def _fresh_count(self, now_s: float) -> int:
+        """Deliveries under way that still count for the window."""
+        return sum(now_s - self._lanes[key].sent_s < PATIENCE_S for key in self._under_way.values())
+
+    def _move(self, held: Acked, version: str) -> None:
+        entry = replace(held, resource_version=version, content_version=held.content_version or held.resource_version)
+        self._holds[held.uid] = entry
+        self._moved.append(entry)
 
     def _settle(self, key: str, lane: _Lane) -> None:
         """File a lane whose head may have changed: under the ready ones, or away with it when it is empty."""
@@ -161,7 +206,7 @@ class NodeOutbox:
     def _floor(self, now_s: float) -> float:
         """The highest order that may go now."""
         lanes = [self._lanes[key] for key in self._under_way.values()]
-        orders = [lane.under_way.order for lane in lanes if lane.under_way and now_s - lane.sent_s < ORDER_PATIENCE_S]
+        orders = [lane.under_way.order for lane in lanes if lane.under_way and now_s - lane.sent_s < PATIENCE_S]
         return min(orders, default=float("inf"))
 
     def _is_news(self, delivery: Delivery) -> bool:
@@ -171,7 +216,14 @@ class NodeOutbox:
             last = ahead[-1]
             return last.operation == c.OP_DELETE or is_newer(delivery.resource_version, last.resource_version)
         held = self._holds.get(delivery.uid)
-        return held is None or is_newer(delivery.resource_version, held.resource_version)
+        if held is None:
+            return True
+        if not is_newer(delivery.resource_version, held.resource_version):
+            return False
+        if held.digest and held.digest == digest_of(delivery.content):
+            self._move(held, delivery.resource_version)
+            return False
+        return True
 
 
 def is_newer(version: str, than: str) -> bool:
@@ -180,6 +232,39 @@ def is_newer(version: str, than: str) -> bool:
         return int(version) > int(than)
     except ValueError:
         return version != than
+
+
+def digest_of(content: Object) -> bytes:
+    """Of what a node acts on: all but versions, bookkeeping, and the status of what the node itself reports."""
+    meta = {key: value for key, value in (content.get("metadata") or {}).items() if key not in _VERSIONS}
+    left_out = ("metadata", "status") if content.get("kind") in _CLOUD_STATUS else ("metadata",)
+    rest = {key: value for key, value in content.items() if key not in left_out}
+    return blake2b(json.dumps([meta, rest], sort_keys=True), digest_size=16).digest()
+
+
+def holdings_of(told: Mapping[str, Any], known: Mapping[str, Acked]) -> dict[str, Acked]:
+    """Cursor entries of what a node says it holds, by uid.
+
+    Args:
+        told: ``{"<namespace or null>/<type>/<name>": ["<uid>", "<version or empty>"]}``.
+        known: what was known of the node; taken over where the node holds that very content.
+
+    Raises:
+        Malformed: a path or an entry has another form.
+    """
+    found = {}
+    for path, entry in told.items():
+        at = parse(path)
+        if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)):
+            raise Malformed(f"holding {path[:120]!r} is not [uid, version]")
+        uid, version = entry
+        old = known.get(uid)
+        if old is not None and version and version == (old.content_version or old.resource_version):
+            found[uid] = old
+            continue
+        kind, api_version = (old.kind, old.api_version) if old is not None else (at.type, "")
+        found[uid] = Acked(uid, kind, api_version, at.namespace, at.name, version)
+    return found
 
 
 def acked_of(delivery: Delivery) -> Acked:
@@ -192,21 +277,23 @@ def acked_of(delivery: Delivery) -> Acked:
         namespace=meta.get("namespace") or "",
         name=meta.get("name") or delivery.key.rpartition("/")[2],
         resource_version=delivery.resource_version,
+        digest=delivery.digest,
     )
 
 
 def deletion_of(entry: Acked) -> Delivery:
     """The news that an object which the node holds is gone: a skeletal object, as upstream sends it."""
     meta = {"name": entry.name, "uid": entry.uid} | ({"namespace": entry.namespace} if entry.namespace else {})
-    is_device = entry.api_version.startswith("devices.")
+    kind = entry.kind.lower()
+    is_device = entry.api_version.startswith("devices.") or kind in (c.TYPE_DEVICE, "devicemodel")
     return Delivery(
-        key="/".join([entry.namespace or c.NO_NAMESPACE, entry.kind.lower(), entry.name]),
+        key="/".join([entry.namespace or c.NO_NAMESPACE, kind, entry.name]),
         operation=c.OP_DELETE,
         uid=entry.uid,
         resource_version="",
         content={"metadata": meta, "kind": entry.kind, "apiVersion": entry.api_version},
         source=c.SOURCE_DEVICE_CONTROLLER if is_device else c.SOURCE_EDGE_CONTROLLER,
-        order=40 if entry.kind == "Pod" else 80,
+        order=40 if kind == c.TYPE_POD else 80,
     )
 
 

@@ -26,6 +26,7 @@ class Delivery:
         content: the object (kind and apiVersion filled in); for a delete at least name, namespace, uid.
         source: upstream's sender literal, such as ``edgecontroller``.
         order: lower goes first when both wait (configs before pods).
+        digest: of what a node acts on in ``content``; filled in by the outbox when the node has it.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Delivery:
     content: Object
     source: str = "edgecontroller"
     order: int = 50
+    digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +130,11 @@ class Cursor(Protocol):
     async def load(self, node: NodeName) -> dict[str, Acked]:
         """By object uid."""
 
-    def acked(self, node: NodeName, delivery: Delivery, *, can_wait: bool = False) -> None:
-        """The node has stored this version (or, for a delete, the removal). ``can_wait``: worth no write by itself."""
+    def acked(self, node: NodeName, entry: Acked, *, can_wait: bool = False) -> None:
+        """The node needs nothing of this version any more. ``can_wait``: worth no write by itself."""
+
+    def removed(self, node: NodeName, uid: str) -> None:
+        """The node has removed the object."""
 
 
 class Gate(Protocol):
@@ -172,7 +177,13 @@ class Presence(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """One cursor entry."""
+    """One cursor entry.
+
+    Args:
+        resource_version: the node needs nothing of this version or an older one; empty when it holds an unknown one.
+        content_version: the version that it really holds, where that is an older one with the same content; else empty.
+        digest: of what it holds, where that is known: only in memory.
+    """
 
     uid: str
     kind: str
@@ -180,3 +191,5 @@ class Acked:
     namespace: str
     name: str
     resource_version: str
+    content_version: str = ""
+    digest: bytes = b""

@@ -17,7 +17,8 @@ from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.http_server import ClientGone, WebSocket
 from skerry.base.obs.log import get_log
-from skerry.cloud.hub.outbox import NodeOutbox
+from skerry.cloud.hub.outbox import NodeOutbox, acked_of, holdings_of
+from skerry.cloud.hub.ports import Acked as Entry
 from skerry.cloud.hub.ports import Cursor, Delivery, NodeLink, NodeName, Request, Resync
 from skerry.cloud.hub.routes import RouteTable
 from skerry.wire.errors import ProtocolError, TooLarge
@@ -30,6 +31,8 @@ log = get_log(__name__)
 MAX_REQUESTS = 512
 PARALLEL_REQUESTS = 16
 WRITE_TIMEOUT_S = 15.0
+HOLDINGS_WITHIN_S = 10.0
+"""So long the first resync waits for what a node says it holds; then the cursor must do."""
 CLOSE_GOING_AWAY = 1001
 CLOSE_BROKEN = 1002
 CLOSE_REFUSED = 1008
@@ -52,12 +55,13 @@ class SessionParts:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who came, from where, with which certificate."""
+    """Who came, from where, with which certificate. ``tells_holdings``: it will say what it holds."""
 
     node: NodeName
     address: str
     fingerprint: str
     is_skerry: bool
+    tells_holdings: bool = False
 
 
 class NodeSession:
@@ -94,6 +98,8 @@ class NodeSession:
         self._sent_bytes = 0
         self._is_synced = False
         self._has_changed = False
+        self._told: Envelope | None = None
+        self._has_told = asyncio.Event()
 
     async def run(self) -> str:
         """Serve until the connection ends; returns why."""
@@ -118,18 +124,21 @@ class NodeSession:
     def put(self, delivery: Delivery) -> None:
         """Queue a delivery."""
         self._has_changed = True
-        if self._is_synced and self.outbox.put(delivery):
-            self._wake.set()
+        if self._is_synced:
+            self.outbox.put(delivery)
+            self._queued()
 
     def advance(self, delivery: Delivery, *, from_version: str) -> None:
         """See ``Outbox.advance``."""
         self._has_changed = True
-        if not self._is_synced:
-            return
-        if self.outbox.advance(delivery, from_version=from_version) is not None:
-            self._parts.cursor.acked(self.caller.node, delivery, can_wait=True)
-        else:
-            self._wake.set()
+        if self._is_synced:
+            self.outbox.advance(delivery, from_version=from_version)
+            self._queued()
+
+    def _queued(self) -> None:
+        for entry in self.outbox.moved():
+            self._parts.cursor.acked(self.caller.node, entry, can_wait=True)
+        self._wake.set()
 
     def send(self, envelope: Envelope) -> None:
         """Write and forget."""
@@ -137,8 +146,8 @@ class NodeSession:
         self._wake.set()
 
     def resync(self, *, force: bool) -> None:
-        """Queue what differs; see ``Outbox.resync``."""
-        self._supervisor.run("resync", self._sync(force=force))
+        """Queue what differs; see ``Outbox.resync``. What a node has told of itself is better than a guess."""
+        self._supervisor.run("resync", self._sync(force=force and self._told is None))
 
     async def is_alive(self, *, timeout_s: float) -> bool:
         """Whether the other side answers a WebSocket ping in time."""
@@ -172,8 +181,21 @@ class NodeSession:
 
     async def _first_sync(self) -> None:
         acked = await self._parts.cursor.load(self.caller.node)
+        if self.caller.tells_holdings:
+            acked = await self._holdings(acked)
         self.outbox.load(acked.values())
         await self._sync(force=False)
+
+    async def _holdings(self, acked: dict[str, Entry]) -> dict[str, Entry]:
+        """What the node says it holds; without its word, what is known."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HOLDINGS_WITHIN_S):
+                await self._has_told.wait()
+        if self._told is None:
+            self._log.warning("hub.holdings_not_told", within_s=HOLDINGS_WITHIN_S)
+            return acked
+        told = self._told.content if isinstance(self._told.content, dict) else {}
+        return holdings_of(told, acked)
 
     async def _sync(self, *, force: bool) -> None:
         self._has_changed = True
@@ -185,7 +207,7 @@ class NodeSession:
             self.outbox.forget_all()
         self.outbox.reconcile(desired)
         self._is_synced = True
-        self._wake.set()
+        self._queued()
 
     async def _read(self) -> None:
         while (message := await self._websocket.receive()) is not None:
@@ -236,6 +258,8 @@ class NodeSession:
                 await self._wake.wait()
 
     def _fill(self, now_s: float) -> None:
+        for msg_id in self.outbox.overtaken(now_s):
+            self._peer.forget(msg_id)
         while (delivery := self.outbox.take(now_s)) is not None:
             msg_id = self._peer.send_delivery(_envelope_of(delivery))
             self.outbox.sent(msg_id, delivery)
@@ -247,7 +271,7 @@ class NodeSession:
                     self._accept(envelope)
                 case Acked(msg_id):
                     if (delivery := self.outbox.acked(msg_id)) is not None:
-                        self._parts.cursor.acked(self.caller.node, delivery)
+                        self._note(delivery)
                 case Refused(msg_id, why):
                     self._log.warning("hub.delivery_refused", msg=msg_id, why=why[:200])
                 case Expired(silent_s):
@@ -255,7 +279,17 @@ class NodeSession:
                 case Answered():
                     pass
 
+    def _note(self, delivery: Delivery) -> None:
+        if delivery.operation == c.OP_DELETE:
+            self._parts.cursor.removed(self.caller.node, delivery.uid)
+        else:
+            self._parts.cursor.acked(self.caller.node, acked_of(delivery))
+
     def _accept(self, envelope: Envelope) -> None:
+        if envelope.resource == c.RESOURCE_HOLDINGS:
+            self._told = envelope
+            self._has_told.set()
+            return
         request = Request(self.caller.node, envelope, self.caller.is_skerry)
         if len(self._lanes) >= MAX_REQUESTS:
             error = TooManyRequests("the cloud has too many unanswered messages of this node", hint="send them slower")

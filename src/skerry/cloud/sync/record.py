@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
-from skerry.api.gvk import CLUSTEROBJECTSYNCS, OBJECTSYNCS, Object, Resource
-from skerry.api.status import AlreadyExists, ApiError, NotFound
+from skerry.api.gvk import CLUSTEROBJECTSYNCS, CONFIGMAPS, NAMESPACES, OBJECTSYNCS, Object, Resource
+from skerry.api.meta import STORE_GENERATION
+from skerry.api.status import AlreadyExists, ApiError, Forbidden, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.obs.log import get_log
-from skerry.cloud.hub.ports import Acked, Delivery, NodeName
+from skerry.cloud.hub.ports import Acked, NodeName
 from skerry.kube.ports import KubeApi
 from skerry.wire.kubeedge import constants as c
 
@@ -24,6 +26,9 @@ log = get_log(__name__)
 
 FLUSH_EVERY_S = 1.0
 LAZY_EVERY_S = 60.0
+_NEVER = "0"
+"""Upstream: created, never acknowledged. The node may hold it or not."""
+_MARKER = "skerry-sync"
 _Entry = tuple[NodeName, str]
 
 
@@ -33,10 +38,12 @@ class SyncRecord:
     Args:
         api: the cluster.
         clock: time source for the pause between flushes.
+        store_id: of the cluster's store, as ``store_id`` says it; empty when unknown.
     """
 
-    def __init__(self, api: KubeApi, *, clock: Clock | None = None) -> None:
+    def __init__(self, api: KubeApi, *, clock: Clock | None = None, store_id: str = "") -> None:
         self._api = api
+        self._store_id = store_id
         self._clock = clock or SystemClock()
         self._held: dict[NodeName, dict[str, Acked]] = {}
         self._written: set[_Entry] = set()
@@ -57,26 +64,29 @@ class SyncRecord:
         async with self._reading:
             if not self._has_read:
                 await self._read_all()
+                await self._check_history()
                 self._has_read = True
         return dict(self._held.get(node, {}))
 
-    def acked(self, node: NodeName, delivery: Delivery, *, can_wait: bool = False) -> None:
-        """The node has stored this version, or the removal; written within a second, or a minute if it can wait."""
-        held = self._held.setdefault(node, {})
-        if delivery.operation == c.OP_DELETE:
-            entry = held.pop(delivery.uid, None)
-            if entry is None:
-                return
-            self._gone[(node, delivery.uid)] = entry
-            self._dirty[(node, delivery.uid)] = None
-        else:
-            entry = _entry_of(delivery)
-            held[delivery.uid] = entry
-            if can_wait:
-                self._lazy[(node, delivery.uid)] = entry
-                return
-            self._dirty[(node, delivery.uid)] = entry
-        self._lazy.pop((node, delivery.uid), None)
+    def acked(self, node: NodeName, entry: Acked, *, can_wait: bool = False) -> None:
+        """The node needs nothing of this version any more; written within a second, or a minute if it can wait."""
+        key = (node, entry.uid)
+        self._held.setdefault(node, {})[entry.uid] = entry
+        if can_wait:
+            self._lazy[key] = entry
+            return
+        self._dirty[key] = entry
+        self._lazy.pop(key, None)
+        self._changed.set()
+
+    def removed(self, node: NodeName, uid: str) -> None:
+        """The node has removed the object: its cursor goes, too."""
+        entry = self._held.get(node, {}).pop(uid, None)
+        if entry is None:
+            return
+        self._gone[(node, uid)] = entry
+        self._dirty[(node, uid)] = None
+        self._lazy.pop((node, uid), None)
         self._changed.set()
 
     def forget_node(self, node: NodeName) -> None:
@@ -124,9 +134,34 @@ class SyncRecord:
                 if not token:
                     break
 
+    async def _check_history(self) -> None:
+        """Set every cursor back when the store has another history than the one they were written in."""
+        if not self._store_id:
+            return
+        try:
+            marker = await self._api.get(CONFIGMAPS, _MARKER, namespace=c.NAMESPACE)
+        except NotFound:
+            await self._create_marker()
+            return
+        if (marker.get("data") or {}).get("store") == self._store_id:
+            return
+        log.warning("sync.store_restored", hint="every node is compared anew", nodes=len(self._held))
+        for node, held in self._held.items():
+            for uid, entry in held.items():
+                held[uid] = replace(entry, resource_version="")
+                await self._write((node, uid), held[uid])
+        await self._api.patch(CONFIGMAPS, _MARKER, {"data": {"store": self._store_id}}, namespace=c.NAMESPACE)
+
+    async def _create_marker(self) -> None:
+        marker = {"metadata": {"name": _MARKER, "namespace": c.NAMESPACE}, "data": {"store": self._store_id}}
+        try:
+            await self._api.create(CONFIGMAPS, marker, namespace=c.NAMESPACE)
+        except (AlreadyExists, NotFound):
+            return  # another replica was first, or nothing has joined yet
+
     def _take(self, obj: Object) -> None:
         node, _, uid = obj["metadata"]["name"].rpartition(".")
-        version = (obj.get("status") or {}).get("objectResourceVersion") or "0"
+        version = (obj.get("status") or {}).get("objectResourceVersion") or _NEVER
         spec = obj.get("spec") or {}
         entry = Acked(
             uid=uid,
@@ -134,11 +169,10 @@ class SyncRecord:
             api_version=spec.get("objectAPIVersion", ""),
             namespace=obj["metadata"].get("namespace") or "",
             name=spec.get("objectName", ""),
-            resource_version=version,
+            resource_version="" if version == _NEVER else version,
         )
         self._written.add((NodeName(node), uid))
-        if version != "0":
-            self._held.setdefault(NodeName(node), {})[uid] = entry
+        self._held.setdefault(NodeName(node), {})[uid] = entry
 
     async def _write(self, key: _Entry, entry: Acked | None) -> None:
         if entry is None:
@@ -150,7 +184,7 @@ class SyncRecord:
             with contextlib.suppress(AlreadyExists):
                 await self._api.create(resource, _object_of(entry, name), namespace=namespace)
             self._written.add(key)
-        status = {"status": {"objectResourceVersion": entry.resource_version}}
+        status = {"status": {"objectResourceVersion": entry.resource_version or _NEVER}}
         try:
             await self._api.patch(resource, name, status, namespace=namespace, subresource="status")
         except NotFound:
@@ -190,13 +224,14 @@ def _object_of(entry: Acked, name: str) -> Object:
     }
 
 
-def _entry_of(delivery: Delivery) -> Acked:
-    meta = delivery.content.get("metadata") or {}
-    return Acked(
-        uid=delivery.uid,
-        kind=delivery.content.get("kind", ""),
-        api_version=delivery.content.get("apiVersion", ""),
-        namespace=meta.get("namespace") or "",
-        name=meta.get("name", ""),
-        resource_version=delivery.resource_version,
-    )
+async def store_id(api: KubeApi) -> str:
+    """``<cluster uid>/<generation>`` of the cluster's store; empty when it cannot be known.
+
+    The generation changes when the store was restored from a backup; clusters other than ours have none.
+    """
+    try:
+        namespace = await api.get(NAMESPACES, "kube-system")
+    except (NotFound, Forbidden):
+        return ""
+    meta = namespace["metadata"]
+    return f"{meta.get('uid', '')}/{(meta.get('annotations') or {}).get(STORE_GENERATION, '')}"

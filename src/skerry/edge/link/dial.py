@@ -16,7 +16,7 @@ from skerry.base.net.ws_client import Target, connect, server_certificate
 from skerry.base.obs.log import get_log
 from skerry.edge.link import enrol
 from skerry.edge.link.enrol import CertificateFiles
-from skerry.edge.link.ports import Offline
+from skerry.edge.link.ports import Greeter, Offline
 from skerry.edge.link.session import LinkSession, Liveness
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge.envelope import MAX_FRAME_BYTES, Envelope
@@ -41,6 +41,7 @@ class DialledLink:
         node: our name; also the certificate's.
         files: the node's certificate.
         liveness: when a silent connection counts as dead.
+        greeter: what is said at the beginning of a session.
     """
 
     def __init__(
@@ -51,12 +52,15 @@ class DialledLink:
         files: CertificateFiles,
         clock: Clock,
         liveness: Liveness | None = None,
+        greeter: Greeter | None = None,
     ) -> None:
         self._addresses = list(addresses)
         self._node = node
         self._files = files
         self._clock = clock
         self._liveness = liveness or Liveness()
+        self._greeter = greeter
+        self._is_to_skerry = False
         self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
         self._session: LinkSession | None = None
         self._down_since_s = clock.now_s()
@@ -69,6 +73,10 @@ class DialledLink:
     @property
     def is_up(self) -> bool:
         return self._session is not None
+
+    @property
+    def is_to_skerry(self) -> bool:
+        return self._is_to_skerry
 
     @property
     def down_since_s(self) -> float:
@@ -179,11 +187,15 @@ class DialledLink:
             c.HEADER_CONNECTION_USE: c.CONNECTION_USE_MESSAGES,
             c.HEADER_SKERRY: __version__,
         }
+        if self._greeter is not None:
+            headers[c.HEADER_STORE] = self._greeter.bound_to
         target = Target(host, port, f"/{c.PROJECT_ID}/{self._node}/events", headers)
         tls = await self._context(host, port)
         now_s = self._clock.now_s()
         async with connect(target, tls=tls, limit_bytes=MAX_FRAME_BYTES, now_s=now_s) as websocket:
             session = LinkSession(websocket, deliver=self._deliver, liveness=self._liveness)
+            self._is_to_skerry = c.HEADER_SKERRY.lower() in websocket.headers
+            await self._greet(session, websocket.headers.get(c.HEADER_STORE.lower(), ""))
             self._began(session, host, port)
             started_s = self._clock.monotonic_s()
             try:
@@ -193,6 +205,11 @@ class DialledLink:
             if self._clock.monotonic_s() - started_s > 5.0:
                 backoff.reset()
             return why
+
+    async def _greet(self, session: LinkSession, store_id: str) -> None:
+        greeting = await self._greeter.greet(store_id) if self._greeter is not None else None
+        if greeting is not None:
+            session.send(greeting)
 
     async def _context(self, host: str, port: int) -> ssl.SSLContext:
         """TLS that sends our certificate alone; the first time, the server is verified in a handshake of its own."""

@@ -30,12 +30,27 @@ class Offline(LinkError):
         self.why = why
 
 
+class Greeter(Protocol):
+    """What is said at the beginning of a session."""
+
+    @property
+    def bound_to(self) -> str:
+        """For the handshake: which store ours belongs to, or ``-``."""
+
+    async def greet(self, store_id: str) -> Envelope | None:
+        """The first message; ``store_id`` is what the cloud said of its store, empty when it said nothing."""
+
+
 class Link(Protocol):
     """One agent's link. It dials and backs off by itself; users see envelopes and the state."""
 
     @property
     def is_up(self) -> bool:
         """Whether a session with the cloud stands now."""
+
+    @property
+    def is_to_skerry(self) -> bool:
+        """Whether the cloud of this session, or of the last one, is ours."""
 
     @property
     def down_since_s(self) -> float:

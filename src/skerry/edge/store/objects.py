@@ -21,6 +21,10 @@ from skerry.edge.store.rowcodec import RowCodec
 
 log = get_log(__name__)
 
+_BOUND = "store"
+_SELECT = "SELECT key, type, rv, body, stored_at FROM object"
+_REMEMBER = "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -44,6 +48,7 @@ class EdgeObjects:
         self._clock = clock
         self._by_key: dict[str, Object] = {}
         self._stored_at_s: dict[str, float] = {}
+        self._stale: set[str] = set()
         self._handlers: list[Callable[[Change], None]] = []
         self._order = asyncio.Lock()
         self._load()
@@ -52,7 +57,7 @@ class EdgeObjects:
         """Read every row. One that cannot be opened is dropped: the cloud sends it again after the registration."""
         plain: list[tuple[bytes, str]] = []
         lost: list[tuple[str]] = []
-        for key, kind, body, stored_at_s in self._database.read("SELECT key, type, body, stored_at FROM object"):
+        for key, kind, version, body, stored_at_s in self._database.read(_SELECT):
             try:
                 value = rowcodec.decode(self._codec, kind, key, body)
             except StoreError as exc:
@@ -62,10 +67,44 @@ class EdgeObjects:
             if isinstance(value, dict):
                 self._by_key[key] = value
                 self._stored_at_s[key] = stored_at_s
+                if version != _identity(value)[1]:
+                    self._stale.add(key)
             if rowcodec.is_plain(kind, body):
                 plain.append((rowcodec.encode(self._codec, kind, key, value), key))
         if plain or lost:
             self._database.write_blocking(lambda connection: _mend(connection, plain, lost))
+
+    def holdings(self) -> dict[str, tuple[str, str]]:
+        """Uid and version of every object of the cluster, by key; the version is empty when it is of another store."""
+        identities = {key: _identity(obj) for key, obj in self._by_key.items()}
+        return {key: (uid, "" if key in self._stale else version) for key, (uid, version) in identities.items() if uid}
+
+    async def bind(self, store_id: str) -> bool:
+        """From now on versions are those of this cluster and history of its store; whether that is another one.
+
+        Versions stored before then count no longer: whatever comes replaces them. Objects stay until the cloud has sent
+        their successors or removed them.
+
+        Raises:
+            StoreError: it could not be written; nothing changed.
+        """
+        bound = self.fact(_BOUND)
+        if bound == store_id:
+            return False
+        stale = [(key,) for key, (uid, _) in self.holdings().items() if uid] if bound else []
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.executemany("UPDATE object SET rv = '' WHERE key = ?", stale)
+            connection.execute(_REMEMBER, (_BOUND, store_id))
+
+        await self._database.write(write)
+        self._stale.update(key for (key,) in stale)
+        return bool(bound)
+
+    @property
+    def bound_to(self) -> str:
+        """The store that versions here are of; empty when unknown."""
+        return self.fact(_BOUND)
 
     def subscribe(self, handler: Callable[[Change], None]) -> None:
         """Tell ``handler`` of every change from now on, after its commit, in order. It must not block."""
@@ -123,7 +162,7 @@ class EdgeObjects:
 
     async def _put(self, key: str, obj: Object) -> bool:
         old = self._by_key.get(key)
-        if old is not None and not is_newer(obj, old):
+        if old is not None and key not in self._stale and not is_newer(obj, old):
             return False
         uid, version = _identity(obj)
         kind = type_of(key)
@@ -140,6 +179,7 @@ class EdgeObjects:
 
         await self._database.write(write)
         self._by_key[key] = obj
+        self._stale.discard(key)
         self._stored_at_s[key] = now_s
         self._tell(Change(key, kind, old, obj))
         return True
@@ -150,6 +190,7 @@ class EdgeObjects:
             return False
         await self._database.write(lambda connection: connection.execute("DELETE FROM object WHERE key = ?", (key,)))
         self._by_key.pop(key, None)
+        self._stale.discard(key)
         self._stored_at_s.pop(key, None)
         self._tell(Change(key, type_of(key), old, None))
         return True
@@ -161,11 +202,7 @@ class EdgeObjects:
 
     async def remember(self, name: str, value: str) -> None:
         """Keep a fact."""
-        await self._database.write(
-            lambda connection: connection.execute(
-                "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
-            )
-        )
+        await self._database.write(lambda connection: connection.execute(_REMEMBER, (name, value)))
 
     def _tell(self, change: Change) -> None:
         for handler in self._handlers:

@@ -122,6 +122,11 @@ PORT_TUNNEL = 10004
 # Ours: ignored by a Go peer, named by a Skerry peer in the handshake
 HEADER_SKERRY = "Skerry-Version"
 RESOURCE_CLOUD = "skerry/cloud"  # the cloud's addresses and authorities, to Skerry agents only
+HEADER_STORE = "Skerry-Store"
+"""``<cluster uid>/<generation of its store>``: in the request what the edge's store belongs to (or ``-``), and the
+promise of a ``RESOURCE_HOLDINGS`` message; in the answer what this cloud is."""
+RESOURCE_HOLDINGS = "skerry/holdings"
+OP_REPORT = "report"
 
 
 def events_path(node: str, *, project: str = PROJECT_ID) -> str:

@@ -82,7 +82,7 @@ def resource_type(path: str) -> str:
     ``device/<namespace>/<name>/<suffix>``    ``device/<suffix>``
     ``membership``, ``membership/detail``     itself
     ``k8s/ca.crt``, ``watchapp/sync``         itself
-    ``null``, ``node``                        itself
+    ``null``, ``node``, ``skerry/holdings``   itself
     ``operations.kubeedge.io/…``              ``operations.kubeedge.io``
     ========================================  =========================
     """
@@ -105,6 +105,7 @@ _WHOLE = frozenset(
         c.RESOURCE_WATCH_SYNC,
         c.RESOURCE_APPLICATION,
         c.RESOURCE_CLOUD,
+        c.RESOURCE_HOLDINGS,
         "membership",
         "membership/detail",
     }

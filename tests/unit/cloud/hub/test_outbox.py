@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skerry.cloud.hub.outbox import NodeOutbox, acked_of, is_newer
+from skerry.cloud.hub.outbox import MAX_UNDER_WAY, NodeOutbox, acked_of, deletion_of, digest_of, holdings_of, is_newer
 from skerry.cloud.hub.ports import Acked, Delivery
+from skerry.wire.errors import Malformed
 
 
-def delivery(name: str, version: int, operation: str = "update", *, uid: str = "", order: int = 50) -> Delivery:
-    meta = {"name": name, "namespace": "default", "uid": uid or f"uid-{name}"}
+def delivery(
+    name: str, version: int, operation: str = "update", *, uid: str = "", order: int = 50, content: int | None = None
+) -> Delivery:
+    """A pod in a version; its labels say its content, which is its version unless told otherwise."""
+    labels = {"content": str(version if content is None else content)}
+    meta = {
+        "name": name, "namespace": "default", "uid": uid or f"uid-{name}", "resourceVersion": str(version),
+        "labels": labels,
+    }  # fmt: skip
     return Delivery(
         key=f"default/pod/{name}",
         operation=operation,
@@ -42,7 +53,9 @@ class Wire:
 
     def ack(self, count: int = 1000) -> None:
         for msg_id in list(self.under_way)[:count]:
-            assert self.outbox.acked(msg_id) == self.under_way.pop(msg_id)
+            acked = self.outbox.acked(msg_id)
+            assert acked is not None
+            assert replace(acked, digest=b"") == self.under_way.pop(msg_id)
 
 
 def test_one_delivery_per_object_and_the_newest_wins() -> None:
@@ -145,14 +158,97 @@ def test_reconcile_sends_the_difference_only() -> None:
 def test_an_own_echo_moves_the_cursor_only() -> None:
     wire = Wire(NodeOutbox())
     wire.outbox.load([acked_of(delivery("a", 5))])
-    entry = wire.outbox.advance(delivery("a", 6), from_version="5")
-    assert entry == Acked("uid-a", "Pod", "v1", "default", "a", "6")
+    wire.outbox.advance(delivery("a", 6), from_version="5")
+    assert wire.outbox.moved() == [Acked("uid-a", "Pod", "v1", "default", "a", "6", content_version="5")]
+    assert wire.outbox.moved() == []
     assert wire.send() == []
-    assert wire.outbox.advance(delivery("a", 9), from_version="8") is None
+    wire.outbox.advance(delivery("a", 9), from_version="8")
+    assert wire.outbox.moved() == []
     assert wire.send() == [("update", "a", "9")]
-    assert wire.outbox.advance(delivery("a", 10), from_version="9") is None
+    wire.outbox.advance(delivery("a", 10), from_version="9")
     wire.ack()
     assert wire.send() == [("update", "a", "10")]
+
+
+def test_a_newer_version_with_nothing_for_the_node_is_not_sent() -> None:
+    wire = Wire(NodeOutbox())
+    wire.outbox.put(delivery("a", 1))
+    wire.send()
+    wire.ack()
+    assert not wire.outbox.put(delivery("a", 2, content=1))
+    assert not wire.outbox.put(delivery("a", 3, content=1))
+    assert [(e.resource_version, e.content_version) for e in wire.outbox.moved()] == [("2", "1"), ("3", "1")]
+    assert wire.outbox.put(delivery("a", 4, content=2))
+    assert wire.send() == [("update", "a", "4")]
+
+
+def test_the_digest_leaves_out_what_no_node_acts_on() -> None:
+    pod = {
+        "kind": "Pod", "metadata": {"name": "a", "resourceVersion": "1", "managedFields": [{}]}, "spec": {"a": [1, 2]},
+        "status": {"phase": "Running"},
+    }  # fmt: skip
+    same = {"spec": {"a": [1, 2]}, "metadata": {"resourceVersion": "9", "name": "a", "generation": 3}, "kind": "Pod"}
+    assert digest_of(pod) == digest_of(same)
+    assert digest_of(pod) != digest_of(same | {"spec": {"a": [2, 1]}})
+    assert digest_of(pod) != digest_of(same | {"metadata": {"name": "a", "deletionTimestamp": "now"}})
+    device = {"kind": "Device", "metadata": {"name": "d"}, "status": {"x": 1}}
+    assert digest_of(device) != digest_of(device | {"status": {"x": 2}})
+
+
+def test_what_is_not_acknowledged_holds_up_nobody_for_long() -> None:
+    wire = Wire(NodeOutbox(window=4))
+    for number in range(200):
+        wire.outbox.put(delivery(f"p{number}", 1))
+    assert len(wire.send(0.0)) == 4
+    assert wire.outbox.next_look_s(0.0) == 5.0
+    assert len(wire.send(5.0)) == 4
+    for round_ in range(2, 60):
+        wire.send(5.0 * round_)
+    assert len(wire.under_way) == MAX_UNDER_WAY
+
+
+def test_a_newer_state_goes_in_the_place_of_one_that_is_not_acknowledged() -> None:
+    wire = Wire(NodeOutbox())
+    wire.outbox.put(delivery("a", 1, "insert"))
+    wire.send(0.0)
+    wire.outbox.put(delivery("a", 2))
+    assert wire.outbox.overtaken(4.9) == []
+    assert wire.outbox.next_look_s(4.9) == 5.0
+    assert wire.outbox.overtaken(5.0) == ["m0"]
+    assert wire.send(5.0) == [("insert", "a", "2")]
+    assert wire.outbox.acked("m0") is None
+    wire.outbox.put(delivery("a", 3, "delete"))
+    assert wire.outbox.overtaken(10.0) == ["m1"]
+    assert wire.send(10.0) == [("delete", "a", "3")]
+    wire.outbox.put(delivery("a", 4, "insert", uid="successor"))
+    assert wire.outbox.overtaken(99.0) == [], "a successor waits for the removal, however long"
+
+
+def test_a_node_tells_what_it_holds() -> None:
+    sent = delivery("a", 3)
+    known = {
+        "uid-a": replace(acked_of(sent), resource_version="5", content_version="3", digest=b"d"),
+        "uid-b": acked_of(delivery("b", 3)),
+        "uid-c": acked_of(delivery("c", 3)),
+    }
+    told = {
+        "default/pod/a": ["uid-a", "3"],
+        "default/pod/b": ["uid-b", "2"],
+        "default/pod/x": ["uid-x", ""],
+        "null/node/n": ["uid-n", "7"],
+    }
+    found = holdings_of(told, known)
+    assert found["uid-a"] is known["uid-a"]
+    assert found["uid-b"].resource_version == "2"
+    assert "uid-c" not in found
+    assert deletion_of(found["uid-x"]).key == "default/pod/x"
+    assert deletion_of(found["uid-n"]).key == "null/node/n"
+    outbox = NodeOutbox()
+    outbox.load(found.values())
+    assert outbox.put(delivery("x", 1)), "a version of another history proves nothing"
+    for wrong in ({"nopath": ["u", "1"]}, {"a/b/c": "u"}, {"a/b/c": ["u"]}, {"a/b/c": ["u", 1]}):
+        with pytest.raises(Malformed):
+            holdings_of(wrong, {})
 
 
 def test_unknown_acknowledgements_are_ignored() -> None:
@@ -179,51 +275,73 @@ def test_updates_of_a_waiting_object_do_not_pile_up() -> None:
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["put", "delete", "recreate", "send", "ack"]), st.integers(0, 2)), max_size=60
+    st.tuples(st.sampled_from(["put", "touch", "delete", "send", "ack", "wait"]), st.integers(0, 2)), max_size=60
 )
 
 
-@settings(max_examples=150, deadline=None)
+class Model:
+    """One node that stores what it gets, and the truth that it should end with: uid and content per object."""
+
+    def __init__(self) -> None:
+        self.wire = Wire(NodeOutbox(window=2))
+        self.now_s = 0.0
+        self.truth: dict[str, tuple[str, int]] = {}
+        self.held: dict[str, tuple[str, int, int]] = {}
+        self._uids = itertools.count()
+        self._versions = itertools.count(1)
+
+    def step(self, action: str, name: str) -> None:
+        known = self.truth.get(name)
+        if action == "send":
+            self.send()
+        elif action == "ack":
+            self.settle(1)
+        elif action == "wait":
+            self.now_s += 3.0
+        elif action == "delete" and known:
+            del self.truth[name]
+            self.wire.outbox.put(delivery(name, next(self._versions), "delete", uid=known[0]))
+        elif action == "touch" and known:
+            self.wire.outbox.put(delivery(name, next(self._versions), uid=known[0], content=known[1]))
+        elif action == "put":
+            uid, version = known[0] if known else f"u{next(self._uids)}", next(self._versions)
+            self.truth[name] = (uid, version)
+            self.wire.outbox.put(delivery(name, version, "update" if known else "insert", uid=uid))
+
+    def send(self) -> None:
+        for msg_id in self.wire.outbox.overtaken(self.now_s):
+            lost: Any = self.wire.under_way.pop(msg_id)
+            if self.now_s % 2:  # it had arrived, only its acknowledgement had not
+                self._store(lost)
+        self.wire.send(self.now_s)
+
+    def settle(self, count: int) -> None:
+        for msg_id in list(self.wire.under_way)[:count]:
+            self._store(self.wire.under_way[msg_id])
+            self.wire.ack(1)
+
+    def _store(self, d: Delivery) -> None:
+        name = d.key.rpartition("/")[2]
+        if d.operation == "delete":
+            assert name not in self.held or self.held[name][0] == d.uid
+            self.held.pop(name, None)
+            return
+        assert name not in self.held or self.held[name][0] == d.uid, "successor before the removal"
+        assert name not in self.held or self.held[name][1] < int(d.resource_version)
+        self.held[name] = (d.uid, int(d.resource_version), int(d.content["metadata"]["labels"]["content"]))
+
+
+@settings(max_examples=300, deadline=None)
 @given(STEPS)
 def test_the_node_ends_with_the_truth_and_order_is_kept_per_object(steps: list[tuple[str, int]]) -> None:
     """Whatever happens in between, the node at last holds the newest state of each object, and never two at once."""
-    wire = Wire(NodeOutbox(window=2))
-    truth: dict[str, tuple[str, int]] = {}
-    held: dict[str, tuple[str, int]] = {}
-    uids = itertools.count()
-    versions = itertools.count(1)
-
-    def settle(count: int) -> None:
-        for msg_id in list(wire.under_way)[:count]:
-            d = wire.under_way[msg_id]
-            name = d.key.rpartition("/")[2]
-            if d.operation == "delete":
-                assert name not in held or held[name][0] == d.uid
-                held.pop(name, None)
-            else:
-                assert name not in held or held[name][0] == d.uid, "successor before the removal"
-                assert name not in held or held[name][1] < int(d.resource_version)
-                held[name] = (d.uid, int(d.resource_version))
-            wire.ack(1)
-
+    model = Model()
     for action, number in steps:
-        name = f"o{number}"
-        if action == "send":
-            wire.send()
-        elif action == "ack":
-            settle(1)
-        elif action == "delete" and name in truth:
-            uid, _ = truth.pop(name)
-            wire.outbox.put(delivery(name, next(versions), "delete", uid=uid))
-        elif action == "put":
-            known = truth.get(name)
-            uid = known[0] if known else f"u{next(uids)}"
-            truth[name] = (uid, next(versions))
-            wire.outbox.put(delivery(name, truth[name][1], "update" if known else "insert", uid=uid))
-        keys = [d.key for d in wire.under_way.values()]
-        assert len(keys) == len(set(keys)) <= 2
+        model.step(action, f"o{number}")
+        keys = [d.key for d in model.wire.under_way.values()]
+        assert len(keys) == len(set(keys))
     for _ in range(100):
-        wire.send()
-        settle(1000)
-    assert held == truth
-    assert len(wire.outbox) == 0
+        model.send()
+        model.settle(1000)
+    assert {name: (uid, content) for name, (uid, _, content) in model.held.items()} == model.truth
+    assert len(model.wire.outbox) == 0

@@ -140,3 +140,30 @@ async def test_plain_rows_of_an_older_store_are_read_and_sealed(database: Databa
     assert objects(database).get(SECRET) == obj("1")
     [(stored,)] = database.read("SELECT body FROM object WHERE key = ?", (SECRET,))
     assert stored[:1] == b"\x01" and objects(database).get(SECRET) == obj("1")
+
+
+async def test_versions_of_another_store_count_no_longer(tmp_path: Path) -> None:
+    database = open_database(tmp_path)
+    objects = EdgeObjects(database, codec=SealingCodec(bytes(32)), clock=SystemClock())
+
+    def config(version: str, value: str) -> dict[str, Any]:
+        return {"metadata": {"name": "c", "uid": "u", "resourceVersion": version}, "data": {"a": value}}
+
+    assert not await objects.bind("cluster/one")
+    assert await objects.put("default/configmap/c", config("50", "new"))
+    await objects.put("default/serviceaccounttoken/x", {"metadata": {}, "token": "t"})
+    assert not await objects.put("default/configmap/c", config("40", "old"))
+    assert objects.holdings() == {"default/configmap/c": ("u", "50")}
+    assert not await objects.bind("cluster/one")
+    assert await objects.bind("cluster/two")
+    assert objects.holdings() == {"default/configmap/c": ("u", "")}
+    assert objects.get("default/configmap/c") == config("50", "new"), "it stays until its successor comes"
+    database.close()
+    database = open_database(tmp_path)
+    again = EdgeObjects(database, codec=SealingCodec(bytes(32)), clock=SystemClock())
+    assert again.bound_to == "cluster/two"
+    assert again.holdings() == {"default/configmap/c": ("u", "")}
+    assert await again.put("default/configmap/c", config("40", "restored"))
+    assert not await again.put("default/configmap/c", config("39", "older"))
+    assert again.holdings() == {"default/configmap/c": ("u", "40")}
+    database.close()
