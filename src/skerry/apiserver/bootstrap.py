@@ -7,22 +7,19 @@ from collections.abc import Iterable
 from skerry.api import gvk
 from skerry.api.gvk import Object, Resource
 from skerry.apiserver.auth.authn import MASTERS, User
-from skerry.apiserver.auth.bootstrap_roles import cluster_role_bindings, cluster_roles
+from skerry.apiserver.auth.bootstrap_policy import bootstrap_policy
 
 SYSTEM_USER = User("system:apiserver", (MASTERS,))
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease", "kubeedge")
 
-_ENDPOINTS = Resource("", "v1", "endpoints", "Endpoints")
-_PRIORITY_CLASSES = Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False)
 _CRITICAL = (("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000))
 
 
 def initial_objects(service_address: str, crds: Iterable[Object]) -> list[tuple[Resource, Object]]:
     """What is created at start when it is missing, in order."""
     found: list[tuple[Resource, Object]] = [(gvk.NAMESPACES, {"metadata": {"name": name}}) for name in NAMESPACES]
-    found += [(gvk.CLUSTERROLES, role) for role in cluster_roles()]
-    found += [(gvk.CLUSTERROLEBINDINGS, binding) for binding in cluster_role_bindings()]
-    found += [(_PRIORITY_CLASSES, {"metadata": {"name": name}, "value": value}) for name, value in _CRITICAL]
+    found += bootstrap_policy()
+    found += [(gvk.PRIORITYCLASSES, {"metadata": {"name": name}, "value": value}) for name, value in _CRITICAL]
     found += [(gvk.CRDS, crd) for crd in crds]
     found.append((gvk.SERVICES, _kubernetes_service(service_address)))
     return found
@@ -41,7 +38,7 @@ def address_objects(address: str, port: int) -> list[tuple[Resource, Object]]:
         "metadata": _named({"endpointslice.kubernetes.io/skip-mirror": "true"}),
         "subsets": [{"addresses": [{"ip": address}], "ports": ports}],
     }
-    return [(gvk.ENDPOINTSLICES, slice_), (_ENDPOINTS, endpoints)]
+    return [(gvk.ENDPOINTSLICES, slice_), (gvk.ENDPOINTS, endpoints)]
 
 
 def _named(labels: dict[str, str]) -> Object:

@@ -16,11 +16,13 @@ from skerry.api import gvk
 from skerry.api.crds import crd_manifests
 from skerry.api.gvk import NAMESPACES, Object, Resource
 from skerry.api.meta import STORE_GENERATION
-from skerry.api.status import Forbidden, MethodNotAllowed, NotFound
+from skerry.api.status import MethodNotAllowed, NotFound
 from skerry.apiserver import bootstrap, strategies
 from skerry.apiserver.admission.chain import AdmissionChain
 from skerry.apiserver.auth.access import Access
-from skerry.apiserver.auth.authn import MASTERS, ServiceAccountTokens, User
+from skerry.apiserver.auth.authn import Authenticator, ServiceAccountTokens, TokenCheck, User
+from skerry.apiserver.auth.bootstrap_tokens import BootstrapTokens
+from skerry.apiserver.auth.escalation import Escalation
 from skerry.apiserver.auth.rbac import Attributes
 from skerry.apiserver.builtin_kinds import builtin_kinds
 from skerry.apiserver.calls import Answer, Call, ListAnswer
@@ -70,6 +72,7 @@ class ApiCore:
         synchronous: str = "FULL",
         crds: Sequence[Object] | None = None,
         rng: random.Random | None = None,
+        token_checks: Sequence[TokenCheck] = (),
     ) -> None:
         self._crds = crd_manifests() if crds is None else crds
         self.clock = clock or SystemClock()
@@ -79,6 +82,11 @@ class ApiCore:
         self.tokens = ServiceAccountTokens(
             key=SigningKey.load_or_make(token_key), issuer=issuer, clock=self.clock, find=self.store.get
         )
+        self.token_checks: Sequence[TokenCheck] = (
+            self.tokens,
+            BootstrapTokens(find=self.store.get, clock=self.clock),
+            *token_checks,
+        )
         self.access = Access(self.store)
         self.addresses = ServiceAddresses(network=service_network, rng=rng)
         admission = AdmissionChain(
@@ -86,20 +94,24 @@ class ApiCore:
             collection=self.store.collection,
             letters=lambda count: self.objects.letters(count),
             monotonic_s=self.clock.monotonic_s,
+            allows=self.access.allows,
         )
         self.objects = Objects(
             store=self.store, semantics=self.semantics, admission=admission, clock=self.clock, rng=rng
         )
         self.objects.before_store["services"] = self._assign_addresses
-        for storage in ("roles", "clusterroles", "rolebindings", "clusterrolebindings"):
-            self.objects.before_store[f"{storage}.rbac.authorization.k8s.io"] = self._check_escalation
+        escalation = Escalation(self.access)
+        for row in (gvk.ROLES, gvk.CLUSTERROLES, gvk.ROLEBINDINGS, gvk.CLUSTERROLEBINDINGS):
+            self.objects.before_store[row.group_resource] = escalation.check
         self.applies = Applies(self.objects, require_create=self._require_create)
         self.objects.before_store[gvk.CSRS.group_resource] = _note_requester
         self.watches = Watches(self.objects, rng=rng)
         self.subresources = Subresources(
             objects=self.objects, applies=self.applies, tokens=self.tokens, clock=self.clock
         )
-        self.reviews = Reviews(access=self.access, tokens=self.tokens)
+        self.reviews = Reviews(
+            access=self.access, tokens=self.tokens, authenticator=Authenticator(checks=self.token_checks)
+        )
         self.custom = CustomResources(objects=self.objects, registry=self.registry)
         self._service_lock = asyncio.Lock()
 
@@ -165,7 +177,7 @@ class ApiCore:
         if call.info.subresource or call.kind.resource.plural == "bindings":
             return await self.subresources.create(call, obj)
         if not call.kind.is_stored:
-            return self.reviews.create(call, obj)
+            return await self.reviews.create(call, obj)
         if call.kind.storage == "services":
             async with self._service_lock:
                 return await self.objects.create(call, obj)
@@ -229,35 +241,6 @@ class ApiCore:
         )
         self.addresses.assign(service, old, others)
 
-    async def _check_escalation(self, call: Call, obj: Object, old: Object | None) -> None:
-        """Nobody gives away what he does not hold himself."""
-        user, resource = call.user, call.kind.resource
-        if MASTERS in user.groups:
-            return
-        namespace = obj["metadata"].get("namespace", "")
-        policy = self.access.policy()
-        is_binding = resource.plural.endswith("bindings")
-        if is_binding:
-            reference = obj.get("roleRef") or {}
-            rules = policy.role_rules(reference, namespace)
-            plural = "roles" if reference.get("kind") == "Role" else "clusterroles"
-            verb, name = "bind", str(reference.get("name", ""))
-        else:
-            rules, plural, verb, name = (
-                tuple(obj.get("rules") or ()),
-                resource.plural,
-                "escalate",
-                obj["metadata"]["name"],
-            )
-        asked = Attributes(user, verb, resource.group, plural, namespace=namespace, name=name)
-        if self.access.allows(asked) or policy.covers(user, namespace, rules):
-            return
-        raise Forbidden(
-            f'{resource.group_resource} "{obj["metadata"]["name"]}" is forbidden: user "{user.name}" '
-            "is attempting to grant RBAC permissions not currently held",
-            details={"name": obj["metadata"]["name"], "group": resource.group, "kind": resource.plural},
-        )
-
 
 async def _note_requester(call: Call, request: Object, old: Object | None) -> None:
     """A certificate request says who made it; nobody says that of himself."""
@@ -274,8 +257,9 @@ def attributes(user: User, info: RequestInfo) -> Attributes:
     if not info.is_resource:
         return Attributes(user, info.verb, path=info.path)
     return Attributes(
-        user, info.verb, info.group, info.resource, info.subresource, info.namespace, info.name, info.path
-    )
+        user, info.verb, info.group, info.resource, info.subresource, info.namespace, info.name, info.path,
+        info.query.get("fieldSelector", ""),
+    )  # fmt: skip
 
 
 def _has_verb(kind: Kind, info: RequestInfo) -> bool:

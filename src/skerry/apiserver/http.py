@@ -17,7 +17,7 @@ from skerry.api.status import (
     TooManyRequests,
 )
 from skerry.apiserver.auth.authn import Authenticator, User
-from skerry.apiserver.auth.rbac import Attributes
+from skerry.apiserver.auth.impersonation import impersonated
 from skerry.apiserver.calls import Answer, Call
 from skerry.apiserver.core import ApiCore, attributes
 from skerry.apiserver.handlers import bodies
@@ -84,7 +84,7 @@ class ApiServer:
         self._core = core
         self._metrics = metrics or Registry()
         self._requests = request_counter(self._metrics)
-        self._authenticator = Authenticator(tokens=core.tokens, allow_anonymous=allow_anonymous)
+        self._authenticator = Authenticator(checks=core.token_checks, allow_anonymous=allow_anonymous)
         self._discovery = Discovery(registry=core.registry, semantics=core.semantics, version=VERSION)
         self._renderer = Renderer(semantics=core.semantics, now_s=core.clock.now_s)
         self._logs = PodLogs(core, nodes=nodes)
@@ -126,7 +126,8 @@ class ApiServer:
 
     async def _answer(self, request: HttpRequest) -> HttpResponse | None:
         info = parse(request.method, request.path, request.query)
-        user = self._identify(request, info)
+        caller = await self._authenticator.identify(request.peer, request.headers.get("Authorization", ""))
+        user = impersonated(caller, request.headers, self._core.access.require)
         if not info.is_resource:
             return self._other(request, info, user)
         known = self._core.registry.group_versions().get(info.group)
@@ -141,17 +142,6 @@ class ApiServer:
         if info.verb == "watch":
             return await self._watch(request, call, form)
         return await self._verb(request, call, form)
-
-    def _identify(self, request: HttpRequest, info: RequestInfo) -> User:
-        user = self._authenticator.identify(request.peer, request.headers.get("Authorization", ""))
-        name = request.headers.get("Impersonate-User")
-        if name is None:
-            return user
-        groups = tuple(request.headers.getall("Impersonate-Group", ()))
-        self._core.access.require(Attributes(user, "impersonate", resource="users", name=name))
-        for group in groups:
-            self._core.access.require(Attributes(user, "impersonate", resource="groups", name=group))
-        return User(name, (*groups, "system:authenticated"))
 
     def _form(self, request: HttpRequest, call: Call) -> Form:
         accept = request.headers.get("Accept", "")

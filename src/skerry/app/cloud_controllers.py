@@ -10,6 +10,7 @@ from skerry.api.gvk import Resource
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import ConfigError
+from skerry.controllers.clusterroles import ClusterRoleAggregation
 from skerry.controllers.cronjobs.loop import CronJobController
 from skerry.controllers.daemonsets import DaemonSetController
 from skerry.controllers.deployments.loop import DeploymentController
@@ -109,6 +110,7 @@ def start_controllers(
         "garbage-collector": lambda: GarbageCollector(api, informers=informers, served=served),
         "pod-gc": lambda: PodGarbageCollector(api, informers=informers, clock=clock),
         "namespace": lambda: NamespaceController(api, informers=informers, served=served, clock=clock),
+        "clusterrole-aggregation": lambda: ClusterRoleAggregation(api, informers=informers),
         "endpoints": lambda: EndpointController(api, informers=informers),
         "namespace-basics": lambda: NamespaceBasics(api, informers=informers, root_ca_pem=root_ca_pem),
     }

@@ -1,4 +1,7 @@
-"""The only door to PyJWT: RS256 tokens signed by one key on the disk. Cloud processes only."""
+"""The only door to PyJWT: tokens signed by our key on the disk, and tokens of others with their public keys.
+
+Cloud processes only.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from skerry.base.errors import ConfigError, SkerryError
 from skerry.base.files import write_secret
+
+_ASYMMETRIC = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA")
+"""Signatures by a private key. With the others the key that verifies could sign, too."""
 
 
 class BadToken(SkerryError):
@@ -79,6 +85,24 @@ class SigningKey:
             raise BadToken(str(exc)) from exc
         return claims
 
+    def verify_unbounded(self, token: str, *, issuer: str) -> dict[str, Any]:
+        """As ``verify``, for tokens that name no audience and never expire (those kept in Secrets).
+
+        Raises:
+            BadToken: it is not ours.
+        """
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self._public,
+                algorithms=["RS256"],
+                issuer=issuer,
+                options={"require": ["iss", "sub"], "verify_aud": False},
+            )
+        except jwt.PyJWTError as exc:
+            raise BadToken(str(exc)) from exc
+        return claims
+
     def jwks(self) -> dict[str, Any]:
         """The public key as a JSON Web Key Set."""
         numbers = self._public.public_numbers()
@@ -94,6 +118,66 @@ class SigningKey:
                 }
             ]
         }
+
+
+class KeySet:
+    """Public keys of another issuer.
+
+    Args:
+        jwks: a JSON Web Key Set; keys of unknown kinds are passed over.
+    """
+
+    def __init__(self, jwks: dict[str, Any]) -> None:
+        self._keys: dict[str, Any] = {}
+        for item in jwks.get("keys") or ():
+            try:
+                self._keys[str(item.get("kid", ""))] = jwt.PyJWK(item).key
+            except (jwt.PyJWTError, ValueError, TypeError, AttributeError):
+                continue
+
+    def knows(self, token: str) -> bool:
+        """Whether the key that signed the token is here; of a single key without a name, always."""
+        return self._find(token) is not None
+
+    def verify(self, token: str, *, issuer: str, audiences: list[str], algorithms: list[str]) -> dict[str, Any]:
+        """The claims of a token of that issuer, for one of ``audiences``, and within its time.
+
+        Raises:
+            BadToken: it is not.
+        """
+        key = self._find(token)
+        if key is None:
+            raise BadToken(f"the token is signed with a key that issuer {issuer} does not publish")
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[name for name in algorithms if name in _ASYMMETRIC],
+                issuer=issuer,
+                audience=audiences,
+                options={"require": ["exp", "iss", "sub", "aud"]},
+            )
+        except (jwt.PyJWTError, TypeError) as exc:
+            raise BadToken(str(exc)) from exc
+        return claims
+
+    def _find(self, token: str) -> Any:
+        try:
+            name = jwt.get_unverified_header(token).get("kid")
+        except jwt.PyJWTError:
+            return None
+        if name is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        return self._keys.get(str(name))
+
+
+def issuer_of(token: str) -> str:
+    """``iss`` of a token that nobody has verified yet; empty when it cannot be read."""
+    try:
+        claims = jwt.decode(token, options={"verify_signature": False})
+    except jwt.PyJWTError:
+        return ""
+    return str(claims.get("iss", ""))
 
 
 def _base64_uint(number: int) -> str:

@@ -163,7 +163,7 @@ async def test_parts_of_a_running_pod(api: Any) -> None:
 
 
 async def test_a_certificate_request_says_who_made_it(api: Any, as_user: Callable[..., Any]) -> None:
-    _, request_der = x509.new_csr("jane")
+    request_der, _ = x509.new_csr("jane")
     body = {
         "metadata": {"name": "jane"},
         "spec": {

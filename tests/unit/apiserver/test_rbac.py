@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 
+from skerry.api import gvk
+from skerry.api.kinds.access import aggregated_rules
+from skerry.api.kinds.rules import Rules
 from skerry.apiserver.auth.authn import User
-from skerry.apiserver.auth.bootstrap_roles import cluster_role_bindings, cluster_roles
+from skerry.apiserver.auth.bootstrap_policy import bootstrap_policy, node_rules
 from skerry.apiserver.auth.nodes import NodeAuthorizer, references
-from skerry.apiserver.auth.rbac import Attributes, Policy, aggregate, forbidden, rule_allows
+from skerry.apiserver.auth.rbac import Attributes, Policy, forbidden, rule_allows
 
+CLUSTER_ROLES = [obj for resource, obj in bootstrap_policy() if resource == gvk.CLUSTERROLES]
 BOB = User("bob", ("devs", "system:authenticated"))
 RULE = {"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods", "pods/log"]}
 
@@ -53,8 +57,8 @@ def policy(*, role_bindings: list[dict[str, Any]] | None = None) -> Policy:
         }
     ]
     return Policy.build(
-        cluster_roles=cluster_roles(),
-        cluster_role_bindings=cluster_role_bindings(),
+        cluster_roles=CLUSTER_ROLES,
+        cluster_role_bindings=[obj for resource, obj in bootstrap_policy() if resource == gvk.CLUSTERROLEBINDINGS],
         roles=roles,
         role_bindings=role_bindings if role_bindings is not None else bindings,
     )
@@ -78,12 +82,28 @@ def test_everybody_known_may_discover_and_nobody_else() -> None:
 
 
 def test_aggregated_roles_join_the_rules_of_their_parts() -> None:
-    roles = cluster_roles()
-    edit = aggregate(next(role for role in roles if role["metadata"]["name"] == "edit"), roles)
-    assert edit is not None
-    assert any(rule_allows(rule, ask("delete", "pods")) for rule in edit)
-    assert any(rule_allows(rule, ask("get", "pods", subresource="log")) for rule in edit)
-    assert not any(rule_allows(rule, ask("create", "roles", group="rbac.authorization.k8s.io")) for rule in edit)
+    edit, admin = (
+        next(role for role in CLUSTER_ROLES if role["metadata"]["name"] == name) for name in ("edit", "admin")
+    )
+    for role in (edit, admin):
+        assert aggregated_rules(role, CLUSTER_ROLES) == role["rules"]
+        assert any(rule_allows(rule, ask("delete", "pods")) for rule in role["rules"])
+        assert any(rule_allows(rule, ask("get", "pods", subresource="log")) for rule in role["rules"])
+    grant = ask("create", "roles", group="rbac.authorization.k8s.io")
+    assert [any(rule_allows(rule, grant) for rule in role["rules"]) for role in (edit, admin)] == [False, True]
+
+
+def test_the_policy_is_upstreams() -> None:
+    names = {role["metadata"]["name"] for role in CLUSTER_ROLES}
+    assert {"admin", "edit", "view", "cluster-admin", "system:node", "system:kube-scheduler"} <= names
+    assert len([name for name in names if name.startswith("system:controller:")]) == 38
+    reader = next(o for r, o in bootstrap_policy() if r == gvk.ROLEBINDINGS and "authentication-reader" in o["metadata"]["name"])  # noqa: E501  # fmt: skip
+    assert [subject["kind"] for subject in reader["subjects"]] == ["User", "User"]
+    for resource, obj in bootstrap_policy():
+        table = Rules()
+        table.default(resource.group, resource.kind, obj)
+        assert table.validate_create(resource.group, resource.kind, obj) == []
+    assert node_rules()
 
 
 def test_nobody_covers_more_than_he_holds() -> None:
@@ -114,6 +134,7 @@ POD = {
         "serviceAccountName": "sa",
         "volumes": [
             {"name": "c", "configMap": {"name": "conf"}},
+            {"name": "d", "persistentVolumeClaim": {"claimName": "claim"}},
             {"name": "p", "projected": {"sources": [{"secret": {"name": "proj"}}]}},
         ],
         "containers": [{"name": "x", "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "env"}}}]}],
@@ -130,20 +151,74 @@ def test_references_of_a_pod() -> None:
     }
 
 
+def seen(verb: str, resource: str, name: str = "", namespace: str = "a", **more: str) -> dict[str, str]:
+    return {"verb": verb, "resource": resource, "name": name, "namespace": namespace, **more}
+
+
+NEIGHBOURS: dict[tuple[str, str, str], dict[str, Any]] = {
+    ("pods", "a", "p"): POD,
+    ("pods", "a", "other"): {"metadata": {"name": "other", "namespace": "a"}, "spec": {"nodeName": "edge-2"}},
+    ("persistentvolumeclaims", "a", "claim"): {"spec": {"volumeName": "volume"}},
+    ("persistentvolumes", "", "volume"): {
+        "spec": {"csi": {"nodeStageSecretRef": {"name": "stage", "namespace": "b"}}, "claimRef": {"namespace": "a"}}
+    },
+}
+
+
+class Store:
+    def pods_of(self, node: str) -> list[Any]:
+        return [POD] if node == "edge-1" else []
+
+    def find(self, gr: str, namespace: str, name: str) -> Any:
+        return NEIGHBOURS.get((gr, namespace, name))
+
+
+LEASE = {"group": "coordination.k8s.io"}
+
+
 @pytest.mark.parametrize(
     ("attributes", "allowed"),
     [
-        ({"verb": "get", "resource": "secrets", "namespace": "a", "name": "env"}, True),
-        ({"verb": "get", "resource": "secrets", "namespace": "a", "name": "other"}, False),
-        ({"verb": "update", "resource": "nodes", "name": "edge-1"}, True),
-        ({"verb": "update", "resource": "nodes", "name": "edge-2"}, False),
-        ({"verb": "patch", "resource": "pods", "subresource": "status", "namespace": "a", "name": "p"}, True),
-        ({"verb": "delete", "resource": "pods", "namespace": "a", "name": "other"}, False),
-        ({"verb": "create", "resource": "pods", "namespace": "a"}, False),
+        (seen("get", "secrets", "env"), True),
+        (seen("get", "secrets", "other"), False),
+        (seen("list", "secrets"), False),
+        (seen("get", "secrets", "stage", "b"), True),
+        (seen("get", "secrets", "stage", "a"), False),
+        (seen("get", "persistentvolumeclaims", "claim"), True),
+        (seen("get", "persistentvolumeclaims", "x"), False),
+        (seen("get", "persistentvolumes", "volume", ""), True),
+        (seen("get", "persistentvolumes", "x", ""), False),
+        (seen("get", "serviceaccounts", "sa"), True),
+        (seen("create", "serviceaccounts", "sa", subresource="token"), True),
+        (seen("create", "serviceaccounts", "other", subresource="token"), False),
+        (seen("update", "nodes", "edge-1", ""), True),
+        (seen("update", "nodes", "edge-2", ""), False),
+        (seen("get", "nodes", "edge-2", ""), False),
+        (seen("list", "nodes", "", ""), False),
+        (seen("watch", "nodes", "edge-1", ""), True),
+        (seen("delete", "nodes", "edge-1", ""), False),
+        (seen("get", "pods", "p"), True),
+        (seen("get", "pods", "other"), False),
+        (seen("list", "pods", "", ""), False),
+        (seen("list", "pods", "", "", field_selector="spec.nodeName=edge-1"), True),
+        (seen("watch", "pods", "", "", field_selector="status.phase!=Failed,spec.nodeName==edge-1"), True),
+        (seen("watch", "pods", "", "", field_selector="spec.nodeName=edge-2"), False),
+        (seen("patch", "pods", "p", subresource="status"), True),
+        (seen("patch", "pods", "other", subresource="status"), False),
+        (seen("create", "pods", "p", subresource="exec"), False),
+        (seen("delete", "pods", "other"), False),
+        (seen("deletecollection", "pods"), False),
+        (seen("update", "leases", "edge-1", "kube-node-lease", **LEASE), True),
+        (seen("update", "leases", "edge-2", "kube-node-lease", **LEASE), False),
+        (seen("update", "leases", "edge-1", "kube-system", **LEASE), False),
+        (seen("list", "services", "", ""), True),
+        (seen("create", "events"), True),
+        (seen("create", "certificatesigningrequests", "", "", group="certificates.k8s.io"), True),
+        (seen("create", "clusterrolebindings", "", "", group="rbac.authorization.k8s.io"), False),
     ],
 )
 def test_a_node_reaches_only_its_own(attributes: dict[str, str], allowed: bool) -> None:
-    nodes = NodeAuthorizer(lambda name: [POD] if name == "edge-1" else [])
+    nodes = NodeAuthorizer(Store())
     user = User("system:node:edge-1", ("system:nodes",))
     assert nodes.allows(Attributes(user, **attributes)) is allowed
     assert not nodes.allows(Attributes(User("system:node:edge-1", ()), **attributes))

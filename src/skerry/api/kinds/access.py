@@ -5,12 +5,15 @@ Source: kubernetes pkg/apis/rbac/{v1/defaults,validation/validation}.go (v1.36).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from skerry.api.field import FieldError, invalid, not_supported, required
 from skerry.api.gvk import Object
 from skerry.api.kinds.filling import fill, part, rows
 from skerry.api.patch import json_equal
+from skerry.api.selectors import label_selector
+from skerry.api.status import BadRequest
 
 GROUP = "rbac.authorization.k8s.io"
 
@@ -29,7 +32,12 @@ def role_errors(obj: Object) -> Iterator[FieldError]:
 
 
 def clusterrole_errors(obj: Object) -> Iterator[FieldError]:
-    """Everything wrong with the rules of a ClusterRole."""
+    """Everything wrong with a ClusterRole."""
+    for index, selector in enumerate(rows(obj.get("aggregationRule") or {}, "clusterRoleSelectors")):
+        try:
+            label_selector(selector)
+        except BadRequest as exc:
+            yield invalid(f"aggregationRule.clusterRoleSelectors[{index}]", selector, exc.message)
     yield from _rule_errors(obj, is_namespaced=False)
 
 
@@ -47,6 +55,25 @@ def binding_update_errors(obj: Object, old: Object) -> Iterator[FieldError]:
     """What is granted never changes; only to whom."""
     if not json_equal(obj.get("roleRef"), old.get("roleRef")):
         yield invalid("roleRef", obj.get("roleRef"), "cannot change roleRef")
+
+
+def aggregated_rules(role: Object, cluster_roles: Iterable[Object]) -> list[dict[str, Any]] | None:
+    """The rules of a ClusterRole that is made of others, in the order of their names; None for other roles.
+
+    Source: kubernetes pkg/controller/clusterroleaggregation/clusterroleaggregation_controller.go (v1.36).
+    """
+    selectors = (role.get("aggregationRule") or {}).get("clusterRoleSelectors")
+    if not selectors:
+        return None
+    matchers = [label_selector(selector) for selector in selectors]
+    rules: list[dict[str, Any]] = []
+    for other in sorted(cluster_roles, key=lambda each: str(each["metadata"]["name"])):
+        meta = other["metadata"]
+        if meta["name"] == role["metadata"]["name"]:
+            continue
+        if any(matcher.matches(meta.get("labels")) for matcher in matchers):
+            rules += [rule for rule in other.get("rules") or () if rule not in rules]
+    return rules
 
 
 def _rule_errors(obj: Object, *, is_namespaced: bool) -> Iterator[FieldError]:

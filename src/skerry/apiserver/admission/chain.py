@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from skerry.apiserver.admission.certificates import CertificateSigners
 from skerry.apiserver.admission.events import EventRate
 from skerry.apiserver.admission.limits import LimitRanges
 from skerry.apiserver.admission.namespaces import NamespaceLifecycle
@@ -26,6 +27,7 @@ from skerry.apiserver.admission.quotas import ResourceQuotas
 from skerry.apiserver.admission.request import AdmissionRequest, Collect, Find
 from skerry.apiserver.admission.storage import ClaimGrowth, IngressDefaults, StorageDefaults
 from skerry.apiserver.admission.warnings import warn
+from skerry.apiserver.auth.rbac import Attributes
 
 Step = Callable[[AdmissionRequest], None]
 
@@ -38,6 +40,7 @@ class AdmissionChain:
         collection: the objects of a storage resource.
         letters: makes the random end of names, given a length.
         monotonic_s: a clock that never goes back.
+        allows: what users may do.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class AdmissionChain:
         collection: Collect,
         letters: Callable[[int], str],
         monotonic_s: Callable[[], float],
+        allows: Callable[[Attributes], bool],
     ) -> None:
         limits = LimitRanges(collection)
         self._quotas = ResourceQuotas(collection)
@@ -68,6 +72,7 @@ class AdmissionChain:
             limits.validate,
             PodLevels(find, collection),
             ClaimGrowth(find),
+            CertificateSigners(allows),
             warn,
         )
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from skerry.api.gvk import Object
 from skerry.apiserver.auth.authn import MASTERS, User
 from skerry.apiserver.auth.nodes import NodeAuthorizer
-from skerry.apiserver.auth.rbac import Attributes, Policy, Rule, aggregate, forbidden
+from skerry.apiserver.auth.rbac import Attributes, Policy, Rule, forbidden
+from skerry.apiserver.store.log import Key
 from skerry.apiserver.store.objects import ObjectStore
 
 _GROUP = "rbac.authorization.k8s.io"
@@ -25,7 +26,7 @@ class Access:
         self._store = store
         self._policy = Policy()
         self._built: tuple[int, ...] = ()
-        self._nodes = NodeAuthorizer(self._pods_of)
+        self._nodes = NodeAuthorizer(_Neighbours(store))
 
     def allows(self, attributes: Attributes) -> bool:
         """Whether the request may go on."""
@@ -51,13 +52,8 @@ class Access:
         collections = [self._store.collection(f"{name}.{_GROUP}") for name in _RESOURCES]
         stamp = tuple(collection.last_rv for collection in collections)
         if stamp != self._built:
-            cluster_roles = [entry.content() for entry in collections[0].entries()]
-            for role in cluster_roles:
-                rules = aggregate(role, cluster_roles)
-                if rules is not None:
-                    role["rules"] = rules
             self._policy = Policy.build(
-                cluster_roles=cluster_roles,
+                cluster_roles=(entry.content() for entry in collections[0].entries()),
                 cluster_role_bindings=(entry.content() for entry in collections[1].entries()),
                 roles=(entry.content() for entry in collections[2].entries()),
                 role_bindings=(entry.content() for entry in collections[3].entries()),
@@ -65,10 +61,21 @@ class Access:
             self._built = stamp
         return self._policy
 
-    def _pods_of(self, node: str) -> Iterable[Object]:
+
+class _Neighbours:
+    """The store as the node authorizer sees it."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def pods_of(self, node: str) -> Iterable[Object]:
         for entry in self._store.collection("pods").entries():
             if entry.field("nodeName", _node_name) == node:
                 yield entry.content()
+
+    def find(self, gr: str, namespace: str, name: str) -> Object | None:
+        entry = self._store.get(Key(gr, namespace, name))
+        return entry.content() if entry is not None else None
 
 
 def _node_name(pod: Object) -> str:

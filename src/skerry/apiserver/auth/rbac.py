@@ -18,7 +18,11 @@ Rule = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """A request as authorization sees it. ``resource`` is empty for paths outside the API."""
+    """A request as authorization sees it. ``resource`` is empty for paths outside the API.
+
+    Args:
+        field_selector: of a list or watch, as it stands in the query: it may make a wide question narrow.
+    """
 
     user: User
     verb: str
@@ -28,6 +32,7 @@ class Attributes:
     namespace: str = ""
     name: str = ""
     path: str = ""
+    field_selector: str = ""
 
     @property
     def is_resource(self) -> bool:
@@ -134,25 +139,6 @@ def forbidden(attributes: Attributes, *, why: str = "") -> Forbidden:
         f"{where}{tail}",
         details=details,
     )
-
-
-def aggregate(role: Object, cluster_roles: Iterable[Object]) -> list[Rule] | None:
-    """Rules of a ClusterRole with an aggregationRule; None for other roles."""
-    selectors = (role.get("aggregationRule") or {}).get("clusterRoleSelectors")
-    if not selectors:
-        return None
-    rules: list[Rule] = []
-    for other in cluster_roles:
-        labels = other["metadata"].get("labels") or {}
-        if other["metadata"]["name"] == role["metadata"]["name"]:
-            continue
-        if any(_labels_match(selector.get("matchLabels") or {}, labels) for selector in selectors):
-            rules += [rule for rule in other.get("rules") or () if rule not in rules]
-    return rules
-
-
-def _labels_match(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    return bool(wanted) and all(labels.get(name) == value for name, value in wanted.items())
 
 
 def _has(values: Sequence[str] | None, value: str) -> bool:

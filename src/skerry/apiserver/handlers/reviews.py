@@ -7,7 +7,7 @@ from typing import Any
 from skerry.api.gvk import Object
 from skerry.api.status import BadRequest
 from skerry.apiserver.auth.access import Access
-from skerry.apiserver.auth.authn import AUTHENTICATED, ServiceAccountTokens, User
+from skerry.apiserver.auth.authn import AUTHENTICATED, Authenticator, ServiceAccountTokens, User
 from skerry.apiserver.auth.rbac import Attributes, Rule
 from skerry.apiserver.calls import Answer, Call
 from skerry.base.jwt import BadToken
@@ -18,21 +18,23 @@ class Reviews:
 
     Args:
         access: what users may do.
-        tokens: checks tokens.
+        tokens: checks tokens of service accounts for any audience.
+        authenticator: checks every other token.
     """
 
-    def __init__(self, *, access: Access, tokens: ServiceAccountTokens) -> None:
+    def __init__(self, *, access: Access, tokens: ServiceAccountTokens, authenticator: Authenticator) -> None:
         self._access = access
         self._tokens = tokens
+        self._authenticator = authenticator
 
-    def create(self, call: Call, obj: Object) -> Answer:
+    async def create(self, call: Call, obj: Object) -> Answer:
         """Answer one review; the object comes back with its status."""
         resource = call.kind.resource
         spec = obj.get("spec") or {}
         obj = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": obj.get("metadata") or {}} | obj
         match resource.plural:
             case "tokenreviews":
-                obj["status"] = self._token(spec)
+                obj["status"] = await self._token(spec)
             case "selfsubjectreviews":
                 obj["status"] = {"userInfo": call.user.info()}
             case "selfsubjectrulesreviews":
@@ -42,14 +44,26 @@ class Reviews:
             case "subjectaccessreviews":
                 obj["status"] = self._decide(_subject(spec), spec, "")
             case _:
+                asked = (spec.get("resourceAttributes") or {}).get("namespace")
+                if asked and asked != call.namespace:
+                    raise BadRequest(
+                        f"spec.resourceAttributes.namespace must be the namespace of the review: {call.namespace}"
+                    )
                 obj["status"] = self._decide(_subject(spec), spec, call.namespace)
         return Answer(201, obj=obj)
 
-    def _token(self, spec: dict[str, Any]) -> dict[str, Any]:
-        audiences = [str(name) for name in spec.get("audiences") or ()] or [self._tokens.issuer]
+    async def _token(self, spec: dict[str, Any]) -> dict[str, Any]:
+        token, own = str(spec.get("token", "")), [self._tokens.issuer]
+        audiences = [str(name) for name in spec.get("audiences") or ()] or own
+        user: User | None
         try:
-            user = self._tokens.check(str(spec.get("token", "")), audiences=audiences)
+            user = self._tokens.check(token, audiences=audiences)
+            audiences = self._tokens.audiences_of(token, audiences)
         except BadToken:
+            # Tokens of other kinds are for this server alone.
+            user = await self._authenticator.by_token(token) if set(own) & set(audiences) else None
+            audiences = own
+        if user is None:
             return {"user": {}, "error": "invalid bearer token"}
         return {"authenticated": True, "user": user.info(), "audiences": audiences}
 
@@ -67,6 +81,7 @@ class Reviews:
                 subresource=str(asked.get("subresource", "")),
                 namespace=namespace or str(asked.get("namespace", "")),
                 name=str(asked.get("name", "")),
+                field_selector=_selector_text(asked.get("fieldSelector")),
             )
         else:
             assert other is not None
@@ -80,6 +95,16 @@ class Reviews:
             found = {name: value for name, value in rule.items() if value}
             (urls if rule.get("nonResourceURLs") else resources).append(found)
         return {"resourceRules": resources, "nonResourceRules": urls, "incomplete": False}
+
+
+def _selector_text(selector: dict[str, Any] | None) -> str:
+    """A field selector of a review, as it would stand in a query; only terms that ask for one value count."""
+    if not selector:
+        return ""
+    if selector.get("rawSelector"):
+        return str(selector["rawSelector"])
+    terms = [item for item in selector.get("requirements") or () if item.get("operator") == "In"]
+    return ",".join(f"{item.get('key')}={item['values'][0]}" for item in terms if len(item.get("values") or ()) == 1)
 
 
 def _subject(spec: dict[str, Any]) -> User:

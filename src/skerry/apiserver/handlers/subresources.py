@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from skerry.api.gvk import Object
-from skerry.api.status import BadRequest, conflict, not_found
+from skerry.api.status import BadRequest, Forbidden, conflict, not_found
 from skerry.apiserver.auth.authn import MAX_TOKEN_S, MIN_TOKEN_S, ServiceAccountTokens
+from skerry.apiserver.auth.nodes import node_of
 from skerry.apiserver.calls import Answer, Call
 from skerry.apiserver.handlers.apply import Applies
 from skerry.apiserver.handlers.crud import Objects
@@ -130,6 +131,7 @@ class Subresources:
     def _token(self, call: Call, request: Object) -> Answer:
         entry = self._objects.find(call)
         spec = request.get("spec") or {}
+        self._check_node(call, spec.get("boundObjectRef"))
         expires_s = int(spec.get("expirationSeconds") or _DEFAULT_TOKEN_S)
         if not MIN_TOKEN_S <= expires_s <= MAX_TOKEN_S:
             raise invalid_options(
@@ -157,23 +159,47 @@ class Subresources:
         }
         return Answer(201, obj=answer)
 
+    def _check_node(self, call: Call, reference: dict[str, Any] | None) -> None:
+        """A node asks for tokens of its own pods only, and bound to them."""
+        node = node_of(call.user.name, call.user.groups)
+        if not node:
+            return
+        text = ""
+        if not reference or reference.get("kind") != "Pod" or not reference.get("uid"):
+            text = f'node "{node}" may only request tokens bound to a pod, with its uid'
+        else:
+            pod = self._objects.store.get(Key("pods", call.namespace, str(reference.get("name", ""))))
+            spec = pod.content().get("spec") or {} if pod is not None and pod.uid == reference["uid"] else {}
+            if spec.get("nodeName") != node:
+                text = f'node "{node}" requested a token bound to a pod scheduled on a different node'
+        if text:
+            details = {"name": call.name, "kind": "serviceaccounts"}
+            raise Forbidden(f'serviceaccounts "{call.name}" is forbidden: {text}', details=details)
+
     def _bound(self, call: Call, reference: dict[str, Any] | None) -> dict[str, Any]:
         if not reference:
             return {}
-        plural = {"Pod": "pods", "Secret": "secrets"}.get(str(reference.get("kind")))
+        plural = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}.get(str(reference.get("kind")))
         if plural is None:
-            raise BadRequest(f"boundObjectRef.kind {reference.get('kind')!r} is none of Pod, Secret")
+            raise BadRequest(f"boundObjectRef.kind {reference.get('kind')!r} is none of Pod, Secret, Node")
         name = str(reference.get("name", ""))
-        entry = self._objects.store.get(Key(plural, call.namespace, name))
+        entry = self._objects.store.get(Key(plural, "" if plural == "nodes" else call.namespace, name))
         if entry is None:
             raise not_found(plural, name)
         if reference.get("uid") and reference["uid"] != entry.uid:
             raise conflict(plural, name, "the UID in the bound object reference does not match the UID in record")
         bound: dict[str, Any] = {plural[:-1]: {"name": name, "uid": entry.uid}}
-        node_name = (entry.content().get("spec") or {}).get("nodeName") if plural == "pods" else None
-        if node_name:
-            node = self._objects.store.get(Key("nodes", "", node_name))
-            bound["node"] = {"name": node_name, **({"uid": node.uid} if node is not None else {})}
+        if plural != "pods":
+            return bound
+        spec = entry.content().get("spec") or {}
+        if spec.get("serviceAccountName") != call.name:
+            raise BadRequest(
+                f'cannot bind token for serviceaccount "{call.name}" to pod running with different serviceaccount name.'
+            )
+        if spec.get("nodeName"):
+            node = self._objects.store.get(Key("nodes", "", spec["nodeName"]))
+            uid = {"uid": node.uid} if node is not None else {}
+            bound["node"] = {"name": spec["nodeName"], **uid}
         return bound
 
 

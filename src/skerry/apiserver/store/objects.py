@@ -21,7 +21,7 @@ from skerry.base.obs.log import get_log
 log = get_log(__name__)
 
 COMPACT_EVERY_S = 300.0
-KEEP_LOG_ROWS = 1000
+KEEP_LOG_ROWS = 100
 
 
 class ObjectStore:
