@@ -45,6 +45,7 @@ class CutLink:
         self._answer = answer
         self._listeners: list[Callable[[bool], None]] = []
         self.is_up = True
+        self.is_to_skerry = True
         self.down_since_s = 0.0
         self.why_down = ""
         self.requests = 0

@@ -1,23 +1,31 @@
-"""The durable outbox to the cloud: oldest first, one at a time, until each entry is confirmed.
+"""The durable outbox to the cloud: oldest first, several at once, until each entry is confirmed.
 
-An entry that the cloud refuses for good (the object is gone, the request is invalid) is dropped and counted. One that
-fails otherwise waits with back-off while the others go on. Towards a Go cloud the rate stays below 30 messages a
-second, its own edge's limit.
+Entries of one object go one after the other, in the order in which they were left: a pod's last status before the word
+that it has ended. Others do not wait for them. An entry that the cloud refuses for good (the object is gone, the
+request is invalid) is dropped and counted; one that fails otherwise waits with back-off. Towards a Go cloud the rate
+stays below 30 messages a second, its own edge's limit.
 """
 
 from __future__ import annotations
 
+import asyncio
+
 from skerry.api.status import ApiError, BadRequest, Forbidden, Invalid, NotFound, from_status
 from skerry.base.aio.backoff import Backoff
 from skerry.base.aio.clock import Clock
+from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log
 from skerry.edge.link.ports import Link, LinkError
 from skerry.edge.store.outbox import EdgeOutbox, Entry
+from skerry.edge.sync.pace import Pace
 from skerry.wire.kubeedge import answer, route
 from skerry.wire.kubeedge import constants as c
 
 log = get_log(__name__)
 
+WINDOW = 16
+GO_PER_S = 30.0
+GO_BURST = 60
 _UNANSWERED = frozenset({c.TYPE_EVENT})
 """Types that a cloud does not answer: they are confirmed by having been written."""
 _PERMANENT = (NotFound, Invalid, BadRequest, Forbidden)
@@ -28,14 +36,21 @@ class Drain:
     """Sends what waits while the link is up.
 
     Args:
-        pause_s: between two messages; 0 towards our own cloud.
+        window: entries under way at once.
+        answer_within_s: without an answer for so long, an entry is sent again.
     """
 
-    def __init__(self, outbox: EdgeOutbox, link: Link, *, clock: Clock, pause_s: float = 0.0) -> None:
+    def __init__(
+        self, outbox: EdgeOutbox, link: Link, *, clock: Clock, window: int = WINDOW, answer_within_s: float = 20.0
+    ) -> None:
         self._outbox = outbox
         self._link = link
         self._clock = clock
-        self._pause_s = pause_s
+        self._answer_within_s = answer_within_s
+        self._room = asyncio.Semaphore(window)
+        self._pace = Pace(per_s=GO_PER_S, burst=GO_BURST)
+        self._under_way: set[str] = set()
+        self._has_skipped = False
         self._backoffs: dict[str, Backoff] = {}
         self._not_before_s: dict[str, float] = {}
         self.refused = 0
@@ -43,42 +58,68 @@ class Drain:
 
     async def run(self) -> None:
         """Send, wait for news, send; never ends."""
-        while True:
-            waits_s = await self._pass() if self._link.is_up else _IDLE_S
-            await self._news(waits_s)
+        async with Supervisor("drain", clock=self._clock) as supervisor:
+            while True:
+                waits_s = await self._pass(supervisor) if self._link.is_up else _IDLE_S
+                await self._news(waits_s)
 
-    async def _pass(self) -> float:
+    async def _pass(self, supervisor: Supervisor) -> float:
         """One walk over the outbox; returns how long to wait before the next, without news."""
         after_seq = 0
         met: set[str] = set()
+        held: set[str] = set()
+        self._has_skipped = False
         while self._link.is_up and (entries := self._outbox.entries(after_seq=after_seq)):
             for entry in entries:
                 after_seq = entry.seq
                 met.add(entry.key)
-                if self._clock.monotonic_s() < self._not_before_s.get(entry.key, 0.0):
+                lane = _lane_of(entry)
+                if lane in held or lane in self._under_way or self._is_early(entry):
+                    held.add(lane)
+                    self._has_skipped = True
                     continue
-                if not await self._try(entry):
+                await self._brake()
+                await self._room.acquire()
+                if self._is_down():
+                    self._room.release()
                     return _IDLE_S
-                if self._pause_s:
-                    await self._clock.sleep(self._pause_s)
+                self._under_way.add(lane)
+                supervisor.detach("entry", self._try(entry, lane))
         self._forget_all_but(met)
         now_s = self._clock.monotonic_s()
         return min([_IDLE_S, *(max(0.05, at_s - now_s) for at_s in self._not_before_s.values())])
 
-    async def _try(self, entry: Entry) -> bool:
-        """Send one entry; False when the link has ended meanwhile."""
+    def _is_down(self) -> bool:
+        return not self._link.is_up
+
+    def _is_early(self, entry: Entry) -> bool:
+        return self._clock.monotonic_s() < self._not_before_s.get(entry.key, 0.0)
+
+    async def _brake(self) -> None:
+        if self._link.is_to_skerry:
+            return
+        wait_s = self._pace.take(self._clock.monotonic_s())
+        if wait_s:
+            await self._clock.sleep(wait_s)
+
+    async def _try(self, entry: Entry, lane: str) -> None:
+        """Send one entry; a failed one is sent again later."""
         try:
             await self._one(entry)
         except (LinkError, TimeoutError) as exc:
             self._later(entry, str(exc) or "no answer in time")
-        return self._link.is_up
+        finally:
+            self._under_way.discard(lane)
+            self._room.release()
+            if self._has_skipped:
+                self._outbox.wake()
 
     async def _one(self, entry: Entry) -> None:
         if route.resource_type(entry.envelope.resource) in _UNANSWERED:
             await self._link.send(entry.envelope)
             await self._settle(entry)
             return
-        outcome = answer.read(await self._link.request(entry.envelope))
+        outcome = answer.read(await self._link.request(entry.envelope, timeout_s=self._answer_within_s))
         if outcome.is_ok:
             await self._settle(entry)
             return
@@ -121,3 +162,12 @@ class Drain:
             self._not_before_s.clear()
             self._backoffs.clear()
             self._outbox.wake()
+
+
+def _lane_of(entry: Entry) -> str:
+    """What goes one after the other: everything about one pod, else the key itself."""
+    namespace, _, rest = entry.key.partition("/")
+    kind, _, name = rest.partition("/")
+    return (
+        f"{namespace}/{c.TYPE_POD}/{name}" if kind in (c.TYPE_POD, c.TYPE_POD_PATCH, c.TYPE_POD_STATUS) else entry.key
+    )
