@@ -186,6 +186,15 @@ def _free_subnet() -> str:
     raise PartMissing("no free network in 10.231.0.0/16")
 
 
+def busybox_program() -> bytes:
+    """The static busybox, for images.
+
+    Raises:
+        PartMissing: no package.
+    """
+    return _program_in(unpack("busybox-static"), "busybox").read_bytes()
+
+
 def has_capability(number: int) -> bool:
     """Whether this process has an effective capability (24 is CAP_SYS_RESOURCE)."""
     status = Path("/proc/self/status").read_text()
@@ -195,7 +204,7 @@ def has_capability(number: int) -> bool:
 
 def image_archive(tag: str, busybox: bytes, command: Sequence[str]) -> bytes:
     """A docker archive of an image that holds busybox and runs ``command``."""
-    layer = _layer(busybox)
+    layer = image_layer(busybox)
     digest = sha256(layer).hexdigest()
     architecture = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(os.uname().machine, os.uname().machine)
     config = json.dumps(
@@ -212,7 +221,8 @@ def image_archive(tag: str, busybox: bytes, command: Sequence[str]) -> bytes:
     return _tar({config_name: config, "layer.tar": layer, "manifest.json": manifest})
 
 
-def _layer(busybox: bytes) -> bytes:
+def image_layer(busybox: bytes, filler: bytes = b"") -> bytes:
+    """A layer with busybox, the links to it, and ``filler`` in ``/filler``."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for directory, mode in (("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777), ("proc", 0o755), ("dev", 0o755)):
@@ -223,6 +233,7 @@ def _layer(busybox: bytes) -> bytes:
             ("bin/busybox", busybox, 0o755),
             ("etc/passwd", b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n", 0o644),
             ("etc/group", b"root:x:0:\nnobody:x:65534:\n", 0o644),
+            *([("filler", filler, 0o644)] if filler else []),
         ):
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(content), mode

@@ -159,7 +159,8 @@ class EdgeAgent:
         self.pods = PodParts(
             self.config, engine=engine, node=self.node, node_ip=self._address, runtime=self.runtime,
             objects=self.objects, outbox=self.outbox, sources=ObjectSource(self.objects, self.remote),
-            tokens=TokenSource(self.objects, self.remote, clock=self._clock), clock=self._clock,
+            tokens=TokenSource(self.objects, self.remote, clock=self._clock),
+            is_offline=lambda: not self.link.is_up, clock=self._clock,
         )  # fmt: skip
         self.devices = DeviceParts(
             self.config, node=self.node, sockets=self._sockets, database=self.database, objects=self.objects,
@@ -168,7 +169,7 @@ class EdgeAgent:
         handlers = {**self.devices.handlers(), RESOURCE_CLOUD: self._learn}
         inbox = Inbox(self.objects, link=self.link, handlers=handlers)
         self.link.on_envelope(inbox.take)
-        await self.pods.start(stack)
+        await self.pods.start(stack, supervisor)
         await self.devices.start(stack)
         kubelet_socket = await self._serve_kubelet(stack)
         keeper = self._start_node(supervisor)

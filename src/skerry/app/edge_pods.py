@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,11 @@ from typing import Any
 from skerry.api.config.edge import EdgeConfig
 from skerry.app.runtimes import OpenRuntime
 from skerry.base.aio.clock import Clock
+from skerry.base.aio.supervise import Supervisor
 from skerry.base.files import make_private_dir
+from skerry.edge.images.collector import ImageCollector
+from skerry.edge.images.keeper import ImageKeeper
+from skerry.edge.images.ledger import ImageLedger
 from skerry.edge.pods.dns import NodeDns, Resolver, read_resolver
 from skerry.edge.pods.events import PodEvents
 from skerry.edge.pods.roster import Observer, Roster
@@ -40,11 +45,19 @@ class PodParts:
         outbox: EdgeOutbox,
         sources: ObjectSource,
         tokens: TokenSource,
+        is_offline: Callable[[], bool],
         clock: Clock,
     ) -> None:
+        ledger = ImageLedger(objects, directory=config.data, clock=clock)
+        credentials = Path(config.registry_credentials or config.data / "registry.json")
+        images = ImageKeeper(runtime.images, ledger=ledger, credentials=credentials, is_offline=is_offline, clock=clock)
+        self._collector = ImageCollector(
+            runtime.images, ledger=ledger, known=lambda: _images_of(objects), is_offline=is_offline, clock=clock,
+            high_percent=config.image_gc_high_percent, low_percent=config.image_gc_low_percent,
+        )  # fmt: skip
         observer = Observer(runtime.pods)
         tools = Tools(
-            runtime=runtime.pods, io=runtime.io, images=runtime.images, volumes=Volumes(sources, tokens),
+            runtime=runtime.pods, io=runtime.io, images=images, volumes=Volumes(sources, tokens),
             objects=objects, tokens=tokens,
             outbox=outbox, events=PodEvents(outbox, node=node, clock=clock), clock=clock,
             node=NodeView(node_ip, engine), directory=make_private_dir(config.data / "pods"),
@@ -60,9 +73,10 @@ class PodParts:
         """For the kubelet interface."""
         return self._roster
 
-    async def start(self, stack: AsyncExitStack) -> None:
+    async def start(self, stack: AsyncExitStack, supervisor: Supervisor) -> None:
         """Adopt what runs, run what is wanted."""
         await self._roster.start()
+        supervisor.keep("images", self._collector.run)
         stack.push_async_callback(self._roster.aclose)
 
     def reconnected(self) -> None:
@@ -76,6 +90,13 @@ class PodParts:
     def summary(self) -> list[dict[str, Any]]:
         """The pods for ``skerry edge status``."""
         return self._roster.summary()
+
+
+def _images_of(objects: EdgeObjects) -> set[str]:
+    """Names of the images of every pod that this node knows."""
+    specs = [pod.get("spec") or {} for pod in objects.list("pod").values()]
+    kinds = ("containers", "initContainers", "ephemeralContainers")
+    return {str(c.get("image") or "") for spec in specs for kind in kinds for c in spec.get(kind) or []}
 
 
 def _resolver() -> Resolver:

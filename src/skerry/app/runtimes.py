@@ -102,7 +102,8 @@ def _open_cri(config: EdgeConfig, cri_socket: str, node_uid: str) -> OpenRuntime
         max_files=config.container_log_max_files,
     )  # fmt: skip
     notes = {"skerry.dev/runtime": "cri"}
-    return OpenRuntime("cri", runtime, runtime, CriImages(client), notes=notes, upkeep={"log-rotation": rotation.run})
+    images = CriImages(client, mirrors=config.registry_mirrors)
+    return OpenRuntime("cri", runtime, runtime, images, notes=notes, upkeep={"log-rotation": rotation.run})
 
 
 def _open_process(config: EdgeConfig) -> OpenRuntime:

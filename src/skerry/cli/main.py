@@ -169,6 +169,29 @@ def _edge(commands: Any) -> None:
         _command(edge, "status", _edge_status, "link, backlog and pods, also with the cloud gone", "skerry edge status")
     )
     _config(_command(edge, "pods", _edge_pods, "the pods of this node, also with the cloud gone", "skerry edge pods"))
+    logs = _command(
+        edge, "logs", _edge_logs, "a container's log on this node, also with the cloud gone", "skerry edge logs web -f"
+    )
+    logs.add_argument("pod", metavar="[NAMESPACE/]POD")
+    logs.add_argument("-c", "--container", default=None, help="which container, where there are several")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with what is written later")
+    logs.add_argument("--tail", type=int, default=None, metavar="N", help="only the last N lines")
+    logs.add_argument("--previous", action="store_true", help="of the container before its last restart")
+    logs.add_argument("--timestamps", action="store_true", help="each line with its time")
+    _config(logs)
+    again = _command(
+        edge, "restart", _edge_restart, "restart the containers of a pod on this node, also with the cloud gone",
+        "skerry edge restart default/web",
+    )  # fmt: skip
+    again.add_argument("pod", metavar="[NAMESPACE/]POD")
+    again.add_argument("-c", "--container", default=None, help="only this container")
+    _config(again)
+    image = commands.add_parser("image", help="images on this node").add_subparsers(metavar="ACTION", required=True)
+    load = _command(
+        image, "load", _image_load, "bring images from an archive into this node's engine", "skerry image load web.tar"
+    )
+    load.add_argument("file", type=Path, help="archive of `docker save` or `ctr images export`")
+    _config(load)
     reset = _command(
         commands, "reset", _reset, "undo the join: remove only what Skerry made on this machine", "skerry reset --yes"
     )
@@ -428,6 +451,30 @@ def _edge_pods(args: argparse.Namespace) -> int:
     from skerry.app import onsite
 
     return onsite.pods(data=args.data, config_file=args.config, as_json=args.output == "json")
+
+
+def _edge_logs(args: argparse.Namespace) -> int:
+    from skerry.app import onsite_pods
+
+    return onsite_pods.logs(
+        target=args.pod, container=args.container, follow=args.follow, tail=args.tail, previous=args.previous,
+        timestamps=args.timestamps, data=args.data, config_file=args.config,
+    )  # fmt: skip
+
+
+def _edge_restart(args: argparse.Namespace) -> int:
+    from skerry.app import onsite_pods
+
+    return onsite_pods.restart(
+        target=args.pod, container=args.container, data=args.data, config_file=args.config,
+        as_json=args.output == "json",
+    )  # fmt: skip
+
+
+def _image_load(args: argparse.Namespace) -> int:
+    from skerry.app import images
+
+    return images.load(file=args.file, data=args.data, config_file=args.config, as_json=args.output == "json")
 
 
 def _reset(args: argparse.Namespace) -> int:

@@ -214,8 +214,37 @@ class PodRuntime(Protocol):
         """Let go of the engine; containers keep running."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image of the engine.
+
+    Args:
+        id: what containers are created with.
+        tags, digests: names with tag, and names with digest.
+        is_pinned: the engine wants it kept.
+    """
+
+    id: str
+    tags: Sequence[str]
+    digests: Sequence[str]
+    size_bytes: int
+    is_pinned: bool = False
+
+
 class ImageStore(Protocol):
     """Images of the engine. The process runtime's images are labels only."""
+
+    async def list(self) -> Sequence[StoredImage]:
+        """Every image of the engine, ours or not."""
+
+    async def in_use(self) -> frozenset[str]:
+        """Ids and names of the images of all containers on the engine, ours or not, and of its sandboxes."""
+
+    async def filesystem(self) -> Path | None:
+        """Where images lie; None when they take no place."""
+
+    async def remove(self, image_id: str) -> None:
+        """Remove an image with all its names."""
 
     async def is_present(self, image: str) -> bool:
         """Whether ``image`` can be used without a pull."""

@@ -26,6 +26,7 @@ from skerry.runtime.ports import (
     ObservedPod,
     ObservedSandbox,
     SandboxSpec,
+    StoredImage,
 )
 from skerry.wire.kubelet import crilog
 
@@ -259,6 +260,21 @@ class FakeImages:
 
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
+
+    async def list(self) -> Sequence[StoredImage]:
+        return [StoredImage(f"sha256:{name}", (name,), (), 1000) for name in sorted(self._engine.images or ())]
+
+    async def in_use(self) -> frozenset[str]:
+        containers = [c.seen for s in self._engine.sandboxes.values() for c in s.containers.values()]
+        return frozenset(name for container in containers for name in (container.image, container.image_ref))
+
+    async def filesystem(self) -> Path | None:
+        return None
+
+    async def remove(self, image_id: str) -> None:
+        self._engine.called("remove_image", image_id)
+        if self._engine.images is not None:
+            self._engine.images.discard(image_id.removeprefix("sha256:"))
 
     async def is_present(self, image: str) -> bool:
         return self._engine.images is None or image in self._engine.images

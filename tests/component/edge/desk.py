@@ -8,6 +8,8 @@ from skerry.api.gvk import Object
 from skerry.api.status import NotFound
 from skerry.base import json
 from skerry.base.aio.clock import Clock, SystemClock
+from skerry.edge.images.keeper import ImageKeeper
+from skerry.edge.images.ledger import ImageLedger
 from skerry.edge.pods.events import PodEvents
 from skerry.edge.pods.roster import Observer, Roster
 from skerry.edge.pods.status import NodeView
@@ -58,6 +60,7 @@ class Desk:
         directory.mkdir(exist_ok=True)
         self.directory = directory
         self.runtime = runtime
+        self.is_offline = False
         self.database = open_database(directory)
         self.objects = EdgeObjects(self.database, codec=SealingCodec(bytes(32)), clock=self.clock)
         self.outbox = EdgeOutbox(self.database, clock=self.clock)
@@ -66,7 +69,13 @@ class Desk:
         tools = Tools(
             runtime=runtime,
             io=runtime,
-            images=images,
+            images=ImageKeeper(
+                images,
+                ledger=ImageLedger(self.objects, directory=directory, clock=self.clock),
+                credentials=directory / "registry.json",
+                is_offline=lambda: self.is_offline,
+                clock=self.clock,
+            ),
             objects=self.objects,
             volumes=Volumes(Sources(self.objects), self.tokens),
             tokens=self.tokens,

@@ -49,7 +49,7 @@ async def test_a_pod_runs_is_deleted_and_leaves_nothing(desk: Desk, engine: Fake
     await desk.objects.put("default/pod/web", wanted)
     await desk.until(lambda: "running" in desk.state())
     assert desk.status()["phase"] == "Running" and desk.status()["podIP"] == "10.9.8.7"
-    assert desk.events() == ["Created", "Started"]
+    assert desk.events() == ["Pulled", "Created", "Started"]
     await desk.objects.put("default/pod/web", deleted(wanted))
     asked = await desk.until(desk.asked_to_delete)
     assert asked == {"gracePeriodSeconds": 0, "preconditions": {"uid": "u1"}}

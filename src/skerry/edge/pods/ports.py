@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from skerry.api.gvk import Object
@@ -46,6 +46,19 @@ class Outbox(Protocol):
 
     async def drop(self, key: str) -> None:
         """Forget what waits under a key."""
+
+
+class Images(Protocol):
+    """Images for containers: ``edge.images.keeper.ImageKeeper`` as it is."""
+
+    async def reference(
+        self,
+        image: str,
+        policy: str,
+        secrets: Callable[[], Awaitable[Sequence[dict[str, object]]]],
+        tell: Callable[[str, str, bool], Awaitable[None]],
+    ) -> str:
+        """What to create a container with; ``tell`` takes (reason, message, is a warning). Raises ``EngineError``."""
 
 
 class TokenKeeper(Protocol):

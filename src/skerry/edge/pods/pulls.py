@@ -1,4 +1,4 @@
-"""The image of a container that is to start: present, pulled, or a reason why not."""
+"""The image of a container that is to start, with the pod's pull secrets and Events. Not here: how images are had."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from skerry.api.gvk import Object
 from skerry.api.status import ApiError
 from skerry.edge.pods.events import PodEvents
-from skerry.runtime.ports import EngineError, ImageStore
+from skerry.edge.pods.ports import Images
 from skerry.runtime.volumes import Objects
 
 
 class Pulls:
-    """Gets images by their pull policies."""
+    """Asks the node's images for one container."""
 
-    def __init__(self, images: ImageStore, *, objects: Objects, events: PodEvents) -> None:
+    def __init__(self, images: Images, *, objects: Objects, events: PodEvents) -> None:
         self._images = images
         self._objects = objects
         self._events = events
@@ -27,24 +27,15 @@ class Pulls:
         Raises:
             EngineError: ``ErrImagePull``, ``ErrImageNeverPull``, ``InvalidImageName``…
         """
-        image = str(container.get("image") or "")
-        policy = container.get("imagePullPolicy") or "IfNotPresent"
-        is_present = await self._images.is_present(image)
-        if policy == "Never" or (is_present and policy != "Always"):
-            return await self._images.resolve(image)
-        name = str(container["name"])
-        await self._events.tell(pod, "Pulling", f'Pulling image "{image}"', container=name)
-        try:
-            reference = await self._images.pull(image, secrets=await self._secrets(pod))
-        except EngineError as exc:
-            if not is_present:
-                raise
-            # A node that cannot reach its registry goes on with the image that it has.
-            text = f'Image "{image}" is used as it is here: {exc}'
-            await self._events.tell(pod, "PullSkipped", text, container=name, warning=True)
-            return await self._images.resolve(image)
-        await self._events.tell(pod, "Pulled", f'Successfully pulled image "{image}"', container=name)
-        return reference
+
+        async def secrets() -> list[dict[str, object]]:
+            return await self._secrets(pod)
+
+        async def tell(reason: str, message: str, is_warning: bool) -> None:
+            await self._events.tell(pod, reason, message, container=str(container["name"]), warning=is_warning)
+
+        policy = str(container.get("imagePullPolicy") or "IfNotPresent")
+        return await self._images.reference(str(container.get("image") or ""), policy, secrets, tell)
 
     async def _secrets(self, pod: Object) -> list[dict[str, object]]:
         found = []

@@ -18,7 +18,7 @@ from skerry.edge.pods.handlers import Handlers
 from skerry.edge.pods.home import PodHome
 from skerry.edge.pods.interrupt import Interrupt, Interrupted
 from skerry.edge.pods.lastwords import read_last_words
-from skerry.edge.pods.ports import NodeObjects, Outbox, TokenKeeper
+from skerry.edge.pods.ports import Images, NodeObjects, Outbox, TokenKeeper
 from skerry.edge.pods.prober import Prober, Spawn
 from skerry.edge.pods.pulls import Pulls
 from skerry.edge.pods.reporter import Reporter
@@ -32,7 +32,6 @@ from skerry.runtime.ports import (
     ContainerIO,
     ContainerState,
     EngineError,
-    ImageStore,
     ObservedContainer,
     ObservedPod,
     PodRuntime,
@@ -59,7 +58,7 @@ class Tools:
 
     runtime: PodRuntime
     io: ContainerIO
-    images: ImageStore
+    images: Images
     volumes: v.Volumes
     objects: NodeObjects
     tokens: TokenKeeper
@@ -151,7 +150,8 @@ class PodWorker:
         """``(kind, name)`` of the ConfigMaps and Secrets that the pod names."""
         view = PodView(self._pod, None)
         containers = [*view.init_containers, *view.containers, *view.ephemeral_containers]
-        return v.object_names(self._pod).union(*(object_keys(container) for container in containers))
+        pull = {("secret", str(reference.get("name"))) for reference in view.spec.get("imagePullSecrets") or []}
+        return v.object_names(self._pod).union(pull, *(object_keys(container) for container in containers))
 
     def pod(self) -> Object:
         """The pod with the newest status."""

@@ -34,7 +34,7 @@ def auths_for(image: str, secrets: Sequence[Mapping[str, Any]]) -> list[dict[str
         for key, entry in _entries(secret).items():
             server, _, path = _plain(key).partition("/")
             if _is_host(server, host) and (not path or f"{repository}/".startswith(f"{path}/")):
-                found.append((len(path), _auth(entry, server)))
+                found.append((len(path), _auth(entry)))
     return [auth for _, auth in sorted(found, key=lambda pair: -pair[0])]
 
 
@@ -66,13 +66,13 @@ def _is_host(pattern: str, host: str) -> bool:
     return len(wanted) == len(parts) and all(fnmatchcase(p, w) for w, p in zip(wanted, parts, strict=True))
 
 
-def _auth(entry: Mapping[str, Any], server: str) -> dict[str, str]:
+def _auth(entry: Mapping[str, Any]) -> dict[str, str]:
+    # No server_address: containerd reads it as a URL, and a bare host then fits no registry.
     auth = {
         "username": str(entry.get("username") or ""),
         "password": str(entry.get("password") or ""),
         "identity_token": str(entry.get("identitytoken") or ""),
         "registry_token": str(entry.get("registrytoken") or ""),
-        "server_address": server,
     }
     if not auth["username"] and entry.get("auth"):
         auth["auth"] = str(entry["auth"])

@@ -34,6 +34,7 @@ from skerry.runtime.ports import (
     ObservedPod,
     ObservedSandbox,
     SandboxSpec,
+    StoredImage,
 )
 from skerry.runtime.process.records import Records
 from skerry.runtime.process.shim import REQUEST, boot_id, start_time
@@ -413,6 +414,18 @@ class ProcessRuntime:
 
 class ProcessImages:
     """``ImageStore``: an image is a label, so every image is there."""
+
+    async def list(self) -> Sequence[StoredImage]:
+        return ()
+
+    async def in_use(self) -> frozenset[str]:
+        return frozenset()
+
+    async def filesystem(self) -> Path | None:
+        return None
+
+    async def remove(self, image_id: str) -> None:
+        """Nothing to remove."""
 
     async def is_present(self, image: str) -> bool:
         return True

@@ -1,0 +1,1 @@
+"""Images on this node: fetched as pods need them, and removed when the disk fills."""

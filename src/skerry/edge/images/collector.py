@@ -1,0 +1,96 @@
+"""Removes images when their file system fills: a few at a time, the longest unused first, and says what went."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+
+from skerry.base.aio.clock import Clock
+from skerry.base.obs.log import get_log
+from skerry.edge.images.ledger import ImageLedger
+from skerry.edge.images.plan import bytes_to_free, collectable
+from skerry.runtime.ports import EngineError, ImageStore
+
+log = get_log(__name__)
+
+LOOK_S = 300.0
+
+
+class ImageCollector:
+    """Keeps the images' file system below its threshold.
+
+    Args:
+        known: names of the images of this node's pods.
+        high_percent, low_percent: collect at this use of the file system, down to that.
+    """
+
+    def __init__(
+        self,
+        images: ImageStore,
+        *,
+        ledger: ImageLedger,
+        known: Callable[[], Collection[str]],
+        is_offline: Callable[[], bool],
+        clock: Clock,
+        high_percent: int = 85,
+        low_percent: int = 80,
+    ) -> None:
+        self._images = images
+        self._ledger = ledger
+        self._known = known
+        self._is_offline = is_offline
+        self._clock = clock
+        self._high = high_percent
+        self._low = low_percent
+
+    async def run(self) -> None:
+        """Look every ``LOOK_S``; never ends."""
+        while True:
+            await self._clock.sleep(LOOK_S)
+            try:
+                await self.look()
+            except (EngineError, OSError) as exc:
+                log.debug("images.not_collected", why=str(exc))
+
+    async def look(self) -> int:
+        """Collect if the file system is over its threshold; bytes that the removed images had.
+
+        Raises:
+            EngineError: the engine does not answer.
+            OSError: its file system cannot be looked at.
+        """
+        place = await self._images.filesystem()
+        if place is None:
+            return 0
+        found = os.statvfs(place)
+        wanted = bytes_to_free(
+            found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize,
+            high_percent=self._high, low_percent=self._low,
+        )  # fmt: skip
+        return await self.collect(wanted) if wanted else 0
+
+    async def collect(self, wanted_bytes: int) -> int:
+        """Remove images until they had ``wanted_bytes`` together; what they had.
+
+        Raises:
+            EngineError: the engine does not answer.
+        """
+        images = await self._images.list()
+        for image_id in self._ledger.entries.keys() - {image.id for image in images}:
+            await self._ledger.removed(image_id)
+        candidates = collectable(
+            images, self._ledger.entries, in_use=await self._images.in_use(), known=self._known(),
+            loaded=self._ledger.loaded(), is_offline=self._is_offline(), now_s=self._clock.now_s(),
+        )  # fmt: skip
+        freed = 0
+        for image in candidates:
+            if freed >= wanted_bytes:
+                break
+            name = self._ledger.entries[image.id].name
+            await self._images.remove(image.id)
+            await self._ledger.removed(image.id)
+            freed += image.size_bytes
+            log.info("image.collected", image=name, bytes=image.size_bytes)
+        if freed < wanted_bytes:
+            log.warning("images.not_enough", wanted_bytes=wanted_bytes, freed_bytes=freed, left=len(images))
+        return freed
