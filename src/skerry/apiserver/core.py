@@ -41,6 +41,12 @@ from skerry.apiserver.semantics import Semantics
 from skerry.apiserver.service_ips import ServiceAddresses
 from skerry.apiserver.store.log import Key
 from skerry.apiserver.store.objects import ObjectStore
+from skerry.apiserver.webhooks.checks import PolicyStatus, expression_errors
+from skerry.apiserver.webhooks.client import WebhookClient
+from skerry.apiserver.webhooks.dispatch import Webhooks
+from skerry.apiserver.webhooks.matching import Matcher
+from skerry.apiserver.webhooks.policies import Policies
+from skerry.apiserver.webhooks.shapes import Shapes
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.jwt import SigningKey
 
@@ -77,7 +83,7 @@ class ApiCore:
         self._crds = crd_manifests() if crds is None else crds
         self.clock = clock or SystemClock()
         self.registry = Registry(builtin_kinds())
-        self.semantics = Semantics()
+        self.semantics = Semantics(expression_errors=expression_errors)
         self.store = ObjectStore(database, clock=self.clock, synchronous=synchronous)
         self.tokens = ServiceAccountTokens(
             key=SigningKey.load_or_make(token_key), issuer=issuer, clock=self.clock, find=self.store.get
@@ -89,12 +95,33 @@ class ApiCore:
         )
         self.access = Access(self.store)
         self.addresses = ServiceAddresses(network=service_network, rng=rng)
+        matcher = Matcher(find=self.store.get, registry=self.registry)
+        shapes = Shapes(self.semantics)
+        self.hooks = WebhookClient(find=self.store.get, collection=self.store.collection)
+        webhooks = Webhooks(
+            client=self.hooks,
+            matcher=matcher,
+            collection=self.store.collection,
+            access=self.access,
+            show=shapes.show,
+            accept=shapes.accept,
+        )
+        policies = Policies(
+            find=self.store.get,
+            collection=self.store.collection,
+            registry=self.registry,
+            matcher=matcher,
+            shapes=shapes,
+            access=self.access,
+            semantics=self.semantics,
+        )
         admission = AdmissionChain(
             find=self.store.get,
             collection=self.store.collection,
             letters=lambda count: self.objects.letters(count),
             monotonic_s=self.clock.monotonic_s,
             allows=self.access.allows,
+            interceptors=(policies, webhooks),
         )
         self.objects = Objects(
             store=self.store, semantics=self.semantics, admission=admission, clock=self.clock, rng=rng
@@ -103,6 +130,8 @@ class ApiCore:
         escalation = Escalation(self.access)
         for row in (gvk.ROLES, gvk.CLUSTERROLES, gvk.ROLEBINDINGS, gvk.CLUSTERROLEBINDINGS):
             self.objects.before_store[row.group_resource] = escalation.check
+        self._policy_status = PolicyStatus(registry=self.registry, semantics=self.semantics)
+        self.objects.before_store[gvk.VALIDATINGPOLICIES.group_resource] = self._check_policy
         self.applies = Applies(self.objects, require_create=self._require_create)
         self.objects.before_store[gvk.CSRS.group_resource] = _note_requester
         self.watches = Watches(self.objects, rng=rng)
@@ -134,6 +163,7 @@ class ApiCore:
     async def aclose(self) -> None:
         """Finish writes and close the store."""
         await self.custom.aclose()
+        await self.hooks.aclose()
         await self.store.aclose()
 
     def call(self, user: User, info: RequestInfo, options: WriteOptions | None = None) -> Call:
@@ -240,6 +270,9 @@ class ApiCore:
             if (entry.key.ns, entry.key.name) != own
         )
         self.addresses.assign(service, old, others)
+
+    async def _check_policy(self, call: Call, obj: Object, old: Object | None) -> None:
+        self._policy_status.settle(obj)
 
 
 async def _note_requester(call: Call, request: Object, old: Object | None) -> None:

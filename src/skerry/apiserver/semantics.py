@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from skerry.api.ages import age
@@ -28,11 +28,23 @@ _PARTIAL = ("status", "binding", "finalize", "approval", "ephemeralcontainers", 
 _FREE = Schema(type="object", preserve_unknown=True)
 
 
-class Semantics:
-    """Schemas are compiled once per row; custom ones are dropped with their CRD's row."""
+ExpressionErrors = Callable[[str, Object, Object | None], Iterable[FieldError]]
 
-    def __init__(self) -> None:
+
+def _no_errors(kind: str, obj: Object, old: Object | None) -> Iterable[FieldError]:
+    return ()
+
+
+class Semantics:
+    """Schemas are compiled once per row; custom ones are dropped with their CRD's row.
+
+    Args:
+        expression_errors: judges the expressions of webhook configurations and policies: kind, new and old object.
+    """
+
+    def __init__(self, *, expression_errors: ExpressionErrors = _no_errors) -> None:
         self.table = SchemaTable()
+        self._expression_errors = expression_errors
         self._rules = Rules()
         self._custom: dict[int, tuple[Kind, Schema]] = {}
         self._rule_sets: dict[int, tuple[Kind, RuleSet]] = {}
@@ -125,6 +137,8 @@ class Semantics:
         if kind.resource.kind == "CustomResourceDefinition" and kind.custom is None:
             return list(schema_errors(obj, old))
         if kind.custom is None:
+            if kind.resource.group == "admissionregistration.k8s.io":
+                return list(self._expression_errors(kind.resource.kind, obj, old))
             return []
         before = ABSENT if old is None else old
         errors = validate(obj, self.schema(kind), match=search, old=before)

@@ -153,8 +153,8 @@ def unify(wanted: Type, given: Type, bound: dict[str, Type]) -> bool:
     if wanted.name == "dyn" or given.name == "dyn" or given.is_variable:
         return True
     if isinstance(wanted, ObjectType) or isinstance(given, ObjectType):
-        if isinstance(wanted, ObjectType) and isinstance(given, ObjectType):
-            return wanted.name == given.name
+        if wanted.name == given.name:
+            return True
         other = given if isinstance(wanted, ObjectType) else wanted
         return other.name in ("null", "map")
     if given.name == "null":

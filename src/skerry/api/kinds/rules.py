@@ -18,6 +18,7 @@ from skerry.api.kinds import (
     cluster,
     core,
     definitions,
+    hooks,
     networking,
     podspec,
     resources,
@@ -227,6 +228,14 @@ def _cluster_rows() -> dict[tuple[str, str], KindRules]:
         ),
         ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): KindRules(
             resources.default_prioritylevel, resources.prioritylevel_errors, check_name=path_segment
+        ),
+        (hooks.GROUP, "ValidatingWebhookConfiguration"): KindRules(hooks.default_webhooks, hooks.validating_errors),
+        (hooks.GROUP, "MutatingWebhookConfiguration"): KindRules(hooks.default_mutating, hooks.mutating_errors),
+        (hooks.GROUP, "ValidatingAdmissionPolicy"): KindRules(hooks.default_policy, hooks.policy_errors),
+        (hooks.GROUP, "ValidatingAdmissionPolicyBinding"): KindRules(hooks.default_binding, hooks.binding_errors),
+        (hooks.GROUP, "MutatingAdmissionPolicy"): KindRules(hooks.default_policy, hooks.mutating_policy_errors),
+        (hooks.GROUP, "MutatingAdmissionPolicyBinding"): KindRules(
+            hooks.default_binding, hooks.mutating_binding_errors
         ),
         ("apiregistration.k8s.io", "APIService"): KindRules(
             _nothing, resources.apiservice_errors, check_name=path_segment

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from skerry.apiserver.admission.certificates import CertificateSigners
 from skerry.apiserver.admission.events import EventRate
@@ -32,6 +33,16 @@ from skerry.apiserver.auth.rbac import Attributes
 Step = Callable[[AdmissionRequest], None]
 
 
+class Interceptor(Protocol):
+    """What users put into the chain: policies and webhooks."""
+
+    async def mutate(self, request: AdmissionRequest) -> bool:
+        """Change ``request.obj``; whether it was changed."""
+
+    async def validate(self, request: AdmissionRequest) -> None:
+        """Refuse by raising ``ApiError``."""
+
+
 class AdmissionChain:
     """The steps of this server.
 
@@ -41,6 +52,7 @@ class AdmissionChain:
         letters: makes the random end of names, given a length.
         monotonic_s: a clock that never goes back.
         allows: what users may do.
+        interceptors: run after the steps, in this order.
     """
 
     def __init__(
@@ -51,9 +63,11 @@ class AdmissionChain:
         letters: Callable[[int], str],
         monotonic_s: Callable[[], float],
         allows: Callable[[Attributes], bool],
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
         limits = LimitRanges(collection)
         self._quotas = ResourceQuotas(collection)
+        self._interceptors = tuple(interceptors)
         self.mutating: Sequence[Step] = (
             NamespaceLifecycle(find),
             NodeRestriction(find),
@@ -84,6 +98,12 @@ class AdmissionChain:
         """
         for step in self.mutating:
             step(request)
+        is_changed = False
+        for interceptor in self._interceptors:
+            is_changed = await interceptor.mutate(request) or is_changed
+        if is_changed:  # what was put in gets its defaults too: a mounted token, a priority
+            for step in self.mutating:
+                step(request)
 
     @asynccontextmanager
     async def admitted(self, request: AdmissionRequest) -> AsyncIterator[None]:
@@ -94,5 +114,7 @@ class AdmissionChain:
         """
         for step in self.validating:
             step(request)
+        for interceptor in self._interceptors:
+            await interceptor.validate(request)
         async with self._quotas.held(request):
             yield

@@ -366,6 +366,7 @@ class Objects:
             old,
             is_dry_run=call.options.is_dry_run,
             warnings=call.warnings,
+            options=_options(call, operation),
         )
 
     async def _store_update(self, call: Call, entry: Entry, obj: Object) -> Entry:
@@ -514,6 +515,16 @@ class Objects:
         details: dict[str, Any] = {"name": name, "group": call.kind.resource.group, "kind": call.kind.resource.kind}
         details["causes"] = [{"reason": reason, "message": text, "field": field}]
         return {key: value for key, value in details.items() if value}
+
+
+def _options(call: Call, operation: str) -> Object:
+    """The options of a write, as webhooks see them."""
+    found: Object = {"kind": f"{operation.capitalize()}Options", "apiVersion": "meta.k8s.io/v1"}
+    if operation != "delete" and call.options.field_manager:
+        found["fieldManager"] = call.options.field_manager
+    if call.options.is_dry_run:
+        found["dryRun"] = ["All"]
+    return found
 
 
 class ExpiredPage(Gone):

@@ -9,11 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from skerry.cel.errors import EvalError
 from skerry.cel.functions import Functions
+from skerry.cel.types import Type, object_type
 
 _A, _PATH = "kubernetes.authorization.Authorizer", "kubernetes.authorization.PathCheck"
 _GROUP, _RESOURCE = "kubernetes.authorization.GroupCheck", "kubernetes.authorization.ResourceCheck"
 _DECISION = "kubernetes.authorization.Decision"
+
+
+AUTHORIZER = object_type(_A, {"requestResource": Type(_RESOURCE)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +40,22 @@ Ask = Callable[[Question], bool]
 
 @dataclass(frozen=True, slots=True)
 class Authorizer:
-    """Asks for the user of the request, or for a service account."""
+    """Asks for the user of the request, or for a service account.
+
+    Args:
+        own: the question about the request's own resource.
+    """
 
     cel_type: ClassVar[str] = _A
     ask: Ask
     user: str = ""
+    own: Question | None = None
+
+    def cel_field(self, name: str) -> ResourceCheck:
+        """``requestResource``: the resource of the request itself."""
+        if name != "requestResource" or self.own is None:
+            raise EvalError(f"no such key: {name}")
+        return ResourceCheck(self.ask, self.own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ def add_texts(table: Functions) -> None:
     table.method("find", "string, string", "string", lambda text, pattern: _first(_found(pattern, text, 1)))
     table.method("findAll", "string, string", "list<string>", lambda text, pattern: _found(pattern, text, -1))
     table.method("findAll", "string, string, int", "list<string>", lambda text, pattern, n: _found(pattern, text, n))
+    table.function("jsonpatch.escapeKey", "string", "string", lambda key: key.replace("~", "~0").replace("/", "~1"))
     table.function("base64.encode", "bytes", "string", lambda value: base64.b64encode(value).decode())
     table.function("base64.decode", "string", "bytes", _decoded)
 
