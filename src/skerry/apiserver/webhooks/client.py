@@ -18,8 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from skerry.api.gvk import Object
+from skerry.apiserver.store.entry import Entry
 from skerry.apiserver.store.log import Key
-from skerry.apiserver.store.watch import Collection, Entry
+from skerry.apiserver.store.watch import Collection
 from skerry.base import json
 from skerry.base.errors import SkerryError
 from skerry.base.net.http_client import HttpBroken, HttpClient, HttpRequest
