@@ -49,7 +49,7 @@ soak: $(VENV)/.dev
 	$(PYTEST) -q -m "slow and not interop" $(ARGS)
 
 interop: $(VENV)/.dev
-	$(PYTEST) -q -m "" tests/component/test_kubectl.py tests/interop $(ARGS)
+	$(PYTEST) -q -m "" tests/component/test_kubectl.py tests/component/test_kubectl_verbs.py tests/interop $(ARGS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/run.py $(ARGS)

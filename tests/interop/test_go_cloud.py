@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.component.test_kubectl import KUBECTLS
+from tests.component.kubectls import KUBECTLS
 from tests.interop.cluster import Cluster
 from tests.interop.gocloud import GoCloud, has_token
 from tests.interop.workload import Workload, node_is_ready

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.component.test_kubectl import KUBECTLS
+from tests.component.kubectls import KUBECTLS
 from tests.interop.goedge import GoEdge
 from tests.interop.workload import Workload, node_is_ready
 from tests.parts import BUSYBOX_IMAGE, Containerd, shared_containerd

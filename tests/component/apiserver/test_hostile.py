@@ -48,7 +48,7 @@ def _crd(pattern: str) -> dict[str, Any]:
 async def test_patterns_that_only_a_backtracking_engine_knows_are_refused(api: Any, pattern: str) -> None:
     status, body = await api.ask("POST", CRDS, _crd(pattern))
     assert status == 422
-    assert "spec.versions[0].schema.openAPIV3Schema.properties[spec].properties[s].items.pattern" in body["message"]
+    assert "openAPIV3Schema.properties[spec].properties[s].items.pattern" in body["message"]
 
 
 async def test_a_pattern_that_explodes_elsewhere_is_fine(api: Any) -> None:
