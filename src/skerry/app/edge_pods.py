@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from skerry.base.files import make_private_dir
 from skerry.edge.images.collector import ImageCollector
 from skerry.edge.images.keeper import ImageKeeper
 from skerry.edge.images.ledger import ImageLedger
+from skerry.edge.node import machine
 from skerry.edge.pods.dns import NodeDns, Resolver, read_resolver
 from skerry.edge.pods.events import PodEvents
 from skerry.edge.pods.roster import Observer, Roster
@@ -63,6 +65,7 @@ class PodParts:
             node=NodeView(node_ip, engine), directory=make_private_dir(config.data / "pods"),
             log_directory=config.data / "pod-logs", observe=observer.pod,
             dns=NodeDns(_resolver(), config.cluster_dns, config.cluster_domain),
+            allocatable=_allocatable(config.data), runtime_handlers=config.runtime_handlers,
         )  # fmt: skip
         self._roster = Roster(
             node, objects=objects, observer=observer, tools=tools, knows_all=lambda: bool(objects.fact(SETTLED))
@@ -104,3 +107,12 @@ def _resolver() -> Resolver:
         return read_resolver(_RESOLV_CONF.read_text(errors="replace"))
     except OSError:
         return Resolver()
+
+
+def _allocatable(data: Path) -> dict[str, str]:
+    """What stands for a limit that a container does not have."""
+    return {
+        "cpu": str(os.cpu_count() or 1),
+        "memory": str(machine.memory()["MemTotal"]),
+        "ephemeral-storage": str(machine.disk(data)[0]),
+    }

@@ -69,7 +69,7 @@ def resource_value(container: Mapping[str, Any], reference: Mapping[str, Any], f
     if amount is None and kind == "requests":
         amount = (resources.get("limits") or {}).get(name)
     if amount is None:
-        amount = facts.allocatable.get(name, "0")
+        amount = facts.allocatable.get(name, "0") if kind == "limits" else "0"
     if kind not in ("limits", "requests") or not name:
         raise EngineError(
             f"resource {reference.get('resource')!r} is not supported", reason="CreateContainerConfigError"

@@ -51,6 +51,10 @@ class ContainerState(StrEnum):
     UNKNOWN = "unknown"
 
 
+RUNTIME_HANDLER = "skerry.dev/runtime-handler"
+"""Annotation of a sandbox: the engine's handler that the pod's RuntimeClass names; empty is the engine's default."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """One volume in one container: ``host_path`` appears at ``container_path``."""

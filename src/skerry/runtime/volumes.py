@@ -1,17 +1,13 @@
 """The volumes of a pod as directories on the node: made, kept fresh, removed.
 
-``<pod directory>/volumes/<volume name>``. ConfigMaps, Secrets, tokens and facts are written in one step: the names in
-the volume are links into ``..data``, itself a link that is renamed over the old one. A volume that cannot be filled
+``<pod directory>/volumes/<volume name>``; a claim is a link to its place on the node. A volume that cannot be filled
 holds the pod with a named reason; nothing is ever mounted empty in its place.
 """
 
 from __future__ import annotations
 
-import base64
-import ctypes
 import os
 import stat
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,35 +16,38 @@ from typing import Any, Protocol
 from skerry.api.gvk import Object
 from skerry.api.quantity import parse_quantity
 from skerry.api.status import ApiError, NotFound
+from skerry.runtime.claims import Objects, Place, claim_of, place_of
 from skerry.runtime.downward import NodeFacts, field_value, resource_value
-from skerry.runtime.ports import EngineError, Mount
+from skerry.runtime.mounting import mount_memory, pin, unmount_below
+from skerry.runtime.ports import Mount
 from skerry.runtime.trees import remove_tree
+from skerry.runtime.volume_files import Files, VolumeError, give_to_group, object_data, safe_path, write_files
 
-_DATA = "..data"
+__all__ = [
+    "Objects",
+    "Tokens",
+    "VolumeError",
+    "Volumes",
+    "expand",
+    "mounts_of",
+    "object_data",
+    "object_names",
+    "remove",
+]
+
 _MODE = 0o644
+_TOKEN_MODE = 0o600
 _HOST_TYPES = {
-    "Directory": stat.S_ISDIR,
-    "File": stat.S_ISREG,
-    "Socket": stat.S_ISSOCK,
-    "CharDevice": stat.S_ISCHR,
-    "BlockDevice": stat.S_ISBLK,
+    "Directory": (stat.S_ISDIR, "a directory"),
+    "DirectoryOrCreate": (stat.S_ISDIR, "a directory"),
+    "File": (stat.S_ISREG, "a file"),
+    "FileOrCreate": (stat.S_ISREG, "a file"),
+    "Socket": (stat.S_ISSOCK, "a socket"),
+    "CharDevice": (stat.S_ISCHR, "a character device"),
+    "BlockDevice": (stat.S_ISBLK, "a block device"),
 }
-_MNT_DETACH = 2
-
-Files = dict[str, tuple[bytes, int]]
-
-
-class VolumeError(EngineError):
-    """A volume cannot be had now; the pod waits and the Event says why."""
-
-    reason = "FailedMount"
-
-
-class Objects(Protocol):
-    """ConfigMaps and Secrets."""
-
-    async def get(self, kind: str, namespace: str, name: str) -> Object:
-        """``configmap`` or ``secret``. Raises ``ApiError`` (``NotFound`` when it does not exist)."""
+_WRITTEN = ("configMap", "secret", "projected", "downwardAPI")
+"""Volumes whose files the agent writes; containers only read them."""
 
 
 class Tokens(Protocol):
@@ -87,33 +86,45 @@ class Volumes:
         """
         directory.mkdir(parents=True, exist_ok=True, mode=0o750)
         for volume in (pod.get("spec") or {}).get("volumes") or []:
+            name = str(volume.get("name"))
             try:
-                await self._one(pod, volume, directory / str(volume["name"]), facts)
+                await self._one(pod, volume, directory / safe_path(name), facts)
             except ApiError as exc:
-                raise VolumeError(f"volume {volume['name']!r}: {exc.message}") from exc
+                raise VolumeError(f"volume {name!r}: {exc.message}") from exc
+            except VolumeError as exc:
+                raise VolumeError(f"volume {name!r}: {exc}", hint=exc.hint) from exc
             except OSError as exc:
-                raise VolumeError(f"volume {volume['name']!r}: {exc}") from exc
+                raise VolumeError(f"volume {name!r}: {exc}") from exc
+            except (KeyError, TypeError, ValueError, AttributeError) as exc:
+                raise VolumeError(f"volume {name!r} is malformed: {type(exc).__name__} {exc}") from exc
 
     async def _one(self, pod: Object, volume: Mapping[str, Any], path: Path, facts: NodeFacts) -> None:
         source, settings = _source(volume)
+        group = _fs_group(pod)
         match source:
             case "emptyDir":
-                _empty(path, settings)
+                _empty(path, settings, pod, group)
             case "hostPath":
-                _check_host_path(volume["name"], settings)
+                _check_host_path(Place(str(settings["path"]), str(settings.get("type") or "")))
+            case "persistentVolumeClaim" | "ephemeral":
+                place = await place_of(pod, volume, self.objects)
+                _check_host_path(place)
+                if place.is_managed and group is not None and not place.is_read_only:
+                    policy = _security(pod).get("fsGroupChangePolicy")
+                    give_to_group(Path(place.path), group, only_if_root_differs=policy == "OnRootMismatch")
+                _link(path, Path(place.path))
             case "configMap" | "secret" | "downwardAPI":
-                write_files(
-                    path, await self._files(pod, source, settings, facts, _mode(settings, "defaultMode", _MODE))
-                )
+                default = _mode(settings, "defaultMode", _MODE)
+                write_files(path, await self._files(pod, source, settings, facts, default), group=group)
             case "projected":
                 default = _mode(settings, "defaultMode", _MODE)
                 files: Files = {}
                 for part in settings.get("sources") or []:
                     kind, inner = _source(part | {"name": ""})
                     files |= await self._files(pod, kind, inner, facts, default)
-                write_files(path, files)
+                write_files(path, files, group=group)
             case _:
-                raise VolumeError(f"volume {volume['name']!r}: {source} volumes are not supported on this node")
+                raise VolumeError(f"{source} volumes are not supported on this node")
 
     async def _files(
         self, pod: Object, source: str, settings: Mapping[str, Any], facts: NodeFacts, default: int
@@ -141,13 +152,15 @@ class Volumes:
                 return {}
             raise
         data = object_data(found)
+        if any("/" in key for key in data):
+            raise VolumeError(f'{kind} "{name}" has a key that is a path')
         items = settings.get("items")
         if not items:
             return {key: (value, default) for key, value in data.items()}
         files: Files = {}
         for item in items:
             if item["key"] in data:
-                files[_safe(item["path"])] = (data[item["key"]], _mode(item, "mode", default))
+                files[safe_path(item["path"])] = (data[item["key"]], _mode(item, "mode", default))
             elif not optional:
                 raise VolumeError(f'{kind} "{name}" has no key "{item["key"]}"')
         return files
@@ -162,7 +175,8 @@ class Volumes:
             pod_name=str(metadata["name"]),
             pod_uid=str(metadata["uid"]),
         )
-        return {_safe(settings["path"]): (token.encode(), default)}
+        mode = default if _fs_group(pod) is None else _TOKEN_MODE
+        return {safe_path(settings["path"]): (token.encode(), mode)}
 
 
 def mounts_of(pod: Object, container: Mapping[str, Any], directory: Path, env: Mapping[str, str]) -> list[Mount]:
@@ -172,65 +186,22 @@ def mounts_of(pod: Object, container: Mapping[str, Any], directory: Path, env: M
         VolumeError: a mount names no volume, or a sub-path leaves its volume.
     """
     volumes = {volume["name"]: volume for volume in (pod.get("spec") or {}).get("volumes") or []}
-    return [_mount(volumes, mount, directory, env) for mount in container.get("volumeMounts") or []]
+    pins = directory.parent / "sub-paths" / str(container["name"])
+    found = []
+    for index, mount in enumerate(container.get("volumeMounts") or []):
+        try:
+            found.append(_mount(pod, volumes, mount, directory, pins / str(index), env))
+        except OSError as exc:
+            raise VolumeError(f"volumeMount {mount.get('name')!r}: {exc}") from exc
+    return found
 
 
 def remove(directory: Path) -> None:
-    """Remove what ``prepare`` made, with its mounts."""
-    if directory.is_dir():
-        for path in directory.iterdir():
-            if path.is_mount():
-                _libc_call("umount2", os.fsencode(path), _MNT_DETACH)
-    remove_tree(directory)
-
-
-def object_data(found: Object) -> dict[str, bytes]:
-    """The keys of a ConfigMap or Secret as bytes."""
-    if found.get("kind") == "Secret" or "type" in found:
-        return {key: base64.b64decode(value) for key, value in (found.get("data") or {}).items()}
-    data = {key: str(value).encode() for key, value in (found.get("data") or {}).items()}
-    return data | {key: base64.b64decode(value) for key, value in (found.get("binaryData") or {}).items()}
-
-
-def write_files(path: Path, files: Files) -> bool:
-    """Make ``path`` hold exactly ``files``, in one step for its readers. Returns whether anything changed."""
-    path.mkdir(exist_ok=True)
-    path.chmod(0o755)
-    if (path / _DATA).is_symlink() and _read_files(path / _DATA) == files:
-        return False
-    fresh = f"..{uuid.uuid4().hex}"
-    for name, (data, mode) in files.items():
-        file = path / fresh / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-        file.chmod(mode)
-    (path / fresh).mkdir(exist_ok=True)
-    (path / "..data_tmp").unlink(missing_ok=True)
-    (path / "..data_tmp").symlink_to(fresh)
-    (path / "..data_tmp").replace(path / _DATA)
-    _link_names(path, {name.partition("/")[0] for name in files})
-    for old in path.iterdir():
-        if old.name.startswith("..") and old.name not in (fresh, _DATA):
-            remove_tree(old)
-    return True
-
-
-def _link_names(path: Path, names: set[str]) -> None:
-    for name in names:
-        if not (path / name).is_symlink():
-            (path / name).symlink_to(f"{_DATA}/{name}")
-    for old in path.iterdir():
-        if not old.name.startswith("..") and old.name not in names:
-            old.unlink()
-
-
-def _read_files(link: Path) -> Files:
-    directory = link.resolve()
-    return {
-        str(file.relative_to(directory)): (file.read_bytes(), stat.S_IMODE(file.stat().st_mode))
-        for file in directory.rglob("*")
-        if file.is_file()
-    }
+    """Remove what ``prepare`` and ``mounts_of`` made, with its mounts; never what a claim or hostPath points to."""
+    for path in (directory, directory.parent / "sub-paths"):
+        if path.is_dir():
+            unmount_below(path)
+        remove_tree(path)
 
 
 def _facts_files(pod: Object, settings: Mapping[str, Any], facts: NodeFacts, default: int) -> Files:
@@ -241,7 +212,7 @@ def _facts_files(pod: Object, settings: Mapping[str, Any], facts: NodeFacts, def
         else:
             reference = item.get("resourceFieldRef") or {}
             text = resource_value(_container(pod, reference.get("containerName", "")), reference, facts)
-        files[_safe(item["path"])] = (text.encode(), _mode(item, "mode", default))
+        files[safe_path(item["path"])] = (text.encode(), _mode(item, "mode", default))
     return files
 
 
@@ -267,61 +238,132 @@ def _mode(settings: Mapping[str, Any], name: str, default: int) -> int:
     return default if value is None else int(value)
 
 
-def _safe(path: str) -> str:
-    parts = path.split("/")
-    if path.startswith(("/", "..")) or ".." in parts or not path:
-        raise VolumeError(f"path {path!r} leaves its volume")
-    return path
+def _security(pod: Object) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (pod.get("spec") or {}).get("securityContext") or {}
+    return found
 
 
-def _empty(path: Path, settings: Mapping[str, Any]) -> None:
+def _fs_group(pod: Object) -> int | None:
+    group = _security(pod).get("fsGroup")
+    return None if group is None else int(group)
+
+
+def _empty(path: Path, settings: Mapping[str, Any], pod: Object, group: int | None) -> None:
     path.mkdir(exist_ok=True)
-    if settings.get("medium") == "Memory" and os.geteuid() == 0:
-        if not path.is_mount():
-            limit = settings.get("sizeLimit")
-            size = f",size={parse_quantity(str(limit)).value}" if limit else ""
-            _libc_call("mount", b"tmpfs", os.fsencode(path), b"tmpfs", ctypes.c_ulong(0), f"mode=0777{size}".encode())
-        return
-    path.chmod(0o777)
+    medium = str(settings.get("medium") or "")
+    if medium not in ("", "Memory"):
+        raise VolumeError(f"emptyDir of medium {medium!r} is not supported on this node")
+    if medium == "Memory" and os.geteuid() == 0:
+        limit = settings.get("sizeLimit")
+        mount_memory(path, size_bytes=parse_quantity(str(limit)).value if limit else _memory_limit(pod))
+    else:
+        path.chmod(0o777)
+    if group is not None and os.geteuid() == 0:
+        os.chown(path, -1, group)
+        path.chmod(0o2777)
 
 
-def _check_host_path(name: str, settings: Mapping[str, Any]) -> None:
-    path, kind = Path(str(settings["path"])), settings.get("type") or ""
-    if kind == "DirectoryOrCreate":
-        path.mkdir(parents=True, exist_ok=True, mode=0o755)
-    elif kind == "FileOrCreate":
+def _memory_limit(pod: Object) -> int | None:
+    """The pod's memory, where every container has a limit."""
+    containers = (pod.get("spec") or {}).get("containers") or []
+    limits = [((c.get("resources") or {}).get("limits") or {}).get("memory") for c in containers]
+    return sum(parse_quantity(str(limit)).value for limit in limits) if limits and all(limits) else None
+
+
+def _check_host_path(place: Place) -> None:
+    path = Path(place.path)
+    if not path.is_absolute() or ".." in path.parts:
+        raise VolumeError(f"hostPath {place.path!r} must be absolute and without '..'")
+    if place.kind in ("", "DirectoryOrCreate"):
+        if not path.exists():
+            path.mkdir(parents=True, mode=0o755)
+            if place.is_managed:
+                path.chmod(0o777)
+    elif place.kind == "FileOrCreate":
         path.touch(exist_ok=True, mode=0o644)
     elif not path.exists():
-        raise VolumeError(f"volume {name!r}: hostPath {path} does not exist on this node")
-    elif kind in _HOST_TYPES and not _HOST_TYPES[kind](path.stat().st_mode):
-        raise VolumeError(f"volume {name!r}: hostPath {path} is not a {kind}")
+        raise VolumeError(f"hostPath {path} does not exist on this node")
+    if place.kind:
+        if place.kind not in _HOST_TYPES:
+            raise VolumeError(f"hostPath type {place.kind!r} is not known")
+        is_right, what = _HOST_TYPES[place.kind]
+        if not is_right(path.stat().st_mode):
+            raise VolumeError(f"hostPath type check failed: {path} is not {what}")
 
 
-def _mount(volumes: Mapping[str, Any], mount: Mapping[str, Any], directory: Path, env: Mapping[str, str]) -> Mount:
+def _link(path: Path, target: Path) -> None:
+    """The place of a claim, as a link that is replaced in one step."""
+    if path.is_symlink() and path.readlink() == target:
+        return
+    fresh = path.with_name(f"..{path.name}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(path)
+
+
+def _mount(
+    pod: Object,
+    volumes: Mapping[str, Any],
+    mount: Mapping[str, Any],
+    directory: Path,
+    pinned: Path,
+    env: Mapping[str, str],
+) -> Mount:
     volume = volumes.get(mount["name"])
     if volume is None:
         raise VolumeError(f"volumeMount {mount['name']!r} names no volume of the pod")
     source, settings = _source(volume)
     host_path = Path(str(settings["path"])) if source == "hostPath" else directory / str(mount["name"])
+    is_read_only = bool(mount.get("readOnly")) or source in _WRITTEN
+    if (claim := claim_of(pod, volume)) is not None:
+        host_path = host_path.resolve()
+        is_read_only = is_read_only or claim[1]
     sub_path = str(mount.get("subPath") or "")
     if mount.get("subPathExpr"):
-        sub_path = expand(str(mount["subPathExpr"]), env)
+        sub_path = _expanded(str(mount["subPathExpr"]), env)
     if sub_path:
-        host_path = _below(host_path, _safe(sub_path), may_make=source in ("emptyDir", "hostPath"))
-    is_read_only = bool(mount.get("readOnly")) or source in ("configMap", "secret", "projected", "downwardAPI")
+        host_path = _below(host_path, safe_path(sub_path), pinned, is_written=source in _WRITTEN)
     return Mount(host_path, str(mount["mountPath"]), is_read_only, str(mount.get("mountPropagation") or "None"))
 
 
-def _below(base: Path, sub_path: str, *, may_make: bool) -> Path:
-    path = (base / sub_path).resolve()
-    if not path.is_relative_to(base.resolve()):
+def _expanded(text: str, env: Mapping[str, str]) -> str:
+    """Raises ``VolumeError`` when a variable is missing: another directory than meant would be shared."""
+    found = expand(text, env)
+    if "$(" in found.replace("$$", ""):
+        raise VolumeError(f"subPathExpr {text!r} names a variable that the container does not have")
+    return found
+
+
+def _below(base: Path, sub_path: str, pinned: Path, *, is_written: bool) -> Path:
+    real = base.resolve()
+    path = (real / sub_path).resolve()
+    if not path.is_relative_to(real):
         raise VolumeError(f"subPath {sub_path!r} leaves its volume")
-    if not path.exists():
-        if not may_make:
+    if is_written:  # no container can change these
+        if not path.exists():
             raise VolumeError(f"subPath {sub_path!r} is not in its volume")
-        path.mkdir(parents=True)
-        path.chmod(0o777)
-    return path
+        return path
+    _make_below(real, path.relative_to(real).parts)
+    return pin(real, sub_path, pinned)
+
+
+def _make_below(base: Path, parts: Sequence[str]) -> None:
+    """Missing directories, each made in its parent as it is now."""
+    fd = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts:
+            try:
+                os.mkdir(part, 0o777, dir_fd=fd)
+                os.chmod(part, 0o777, dir_fd=fd)
+            except FileExistsError:
+                pass
+            following = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            os.close(fd)
+            fd = following
+            if not stat.S_ISDIR(os.fstat(fd).st_mode):
+                return
+    finally:
+        os.close(fd)
 
 
 def expand(text: str, env: Mapping[str, str]) -> str:
@@ -339,13 +381,6 @@ def expand(text: str, env: Mapping[str, str]) -> str:
             out.append(text[at])
             at += 1
     return "".join(out)
-
-
-def _libc_call(name: str, *arguments: object) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, name)(*arguments) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{name}: {os.strerror(code)}")
 
 
 def object_names(pod: Object) -> set[tuple[str, str]]:

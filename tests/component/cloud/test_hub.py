@@ -17,6 +17,8 @@ from skerry.api.gvk import (
     NAMESPACES,
     NODES,
     OBJECTSYNCS,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
     PODS,
     SERVICEACCOUNTS,
     Object,
@@ -72,6 +74,20 @@ def pod(name: str, *, node: str = "edge-1", config: str = "") -> Object:
 
 def config(name: str, value: str) -> Object:
     return {"metadata": {"name": name, "namespace": "default"}, "data": {"key": value}}
+
+
+def claim(name: str) -> Object:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "volumeName": f"pv-{name}"}
+    return {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
+
+
+def volume(claim_name: str) -> Object:
+    bound = {"namespace": "default", "name": claim_name}
+    spec = {
+        "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/data"},
+        "claimRef": bound,
+    }  # fmt: skip
+    return {"metadata": {"name": f"pv-{claim_name}"}, "spec": spec}
 
 
 def holds(*keys: str) -> Any:
@@ -172,7 +188,16 @@ async def test_a_node_sees_and_writes_only_its_own(kit: CloudKit, api: KubeApi) 
     await api.create(PODS, pod("mine", config="ours"))
     for name in ("theirs", "ours", "nobodys"):
         await api.create(CONFIGMAPS, config(name, "1"))
+    for name in ("theirs", "ours"):
+        await api.create(PERSISTENTVOLUMECLAIMS, claim(name))
+        await api.create(PERSISTENTVOLUMES, volume(name))
+    mounting = pod("mounting", config="ours")
+    mounting["spec"]["volumes"].append({"name": "data", "persistentVolumeClaim": {"claimName": "ours"}})
+    await api.create(PODS, mounting)
     async with connect(kit.hub_url, "edge-1", kit.tls(kit.node_credential("edge-1"))) as node:
+        await node.until(holds("default/pod/mounting"))
+        for key in ("default/persistentvolumeclaim/ours", "default/persistentvolume/pv-ours"):
+            assert (await node.request("query", key)).is_ok, key
         await node.until(holds("default/pod/mine", "default/configmap/ours"))
         for operation, resource, content in [
             ("query", "default/configmap/theirs", None),
@@ -186,6 +211,8 @@ async def test_a_node_sees_and_writes_only_its_own(kit: CloudKit, api: KubeApi) 
             ("insert", "null/node/edge-1", {"metadata": {"name": "edge-2"}}),
             ("update", "kube-node-lease/lease/edge-2", {"metadata": {"name": "edge-2"}}),
             ("query", "kube-node-lease/lease/edge-2", None),
+            ("query", "default/persistentvolumeclaim/theirs", None),
+            ("query", "default/persistentvolume/pv-theirs", None),
             ("insert", "default/pod/static", pod("static", node="edge-2")),
         ]:
             outcome = await node.request(operation, resource, content)

@@ -38,6 +38,8 @@ class Sources:
             raise NotFound(f'{kind} "{name}" not found')
         return found
 
+    fresh = get
+
 
 class Tokens:
     """One token per account."""

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import pytest
 from skerry.api.gvk import Object
 from skerry.api.status import NotFound
 from skerry.runtime.downward import NodeFacts
-from skerry.runtime.volumes import VolumeError, Volumes, expand, mounts_of, object_names, remove, write_files
+from skerry.runtime.volume_files import VolumeError, write_files
+from skerry.runtime.volumes import Volumes, expand, mounts_of, object_names, remove
 
-OBJECTS = {
+OBJECTS: dict[tuple[str, str], Object] = {
     ("configmap", "c"): {"kind": "ConfigMap", "data": {"a": "1", "b": "2"}},
+    ("configmap", "evil"): {"kind": "ConfigMap", "data": {"../../escaped": "1"}},
+    ("secret", "torn"): {"kind": "Secret", "data": {"p": "!"}},
     ("secret", "s"): {"kind": "Secret", "data": {"p": base64.b64encode(b"hush").decode()}},
 }
 
@@ -24,6 +28,8 @@ class Sources:
         if (kind, name) not in OBJECTS:
             raise NotFound(f'{kind} "{name}" not found')
         return OBJECTS[kind, name]
+
+    fresh = get
 
 
 class Tokens:
@@ -64,7 +70,17 @@ def test_config_secret_token_and_facts_in_one_volume(tmp_path: Path) -> None:
         {"configMap": {"name": "c", "items": [{"key": "zz", "path": "zz"}]}},
         {"configMap": {"name": "c", "items": [{"key": "a", "path": "../a"}]}},
         {"persistentVolumeClaim": {"claimName": "x"}},
-        {"hostPath": {"path": "/nonexistent-place"}},
+        {"hostPath": {"path": "/nonexistent-place", "type": "Directory"}},
+        {"hostPath": {"path": "/tmp/../nonexistent-place"}},
+        {"hostPath": {"path": "relative"}},
+        {"hostPath": {"path": "/", "type": "Nothing"}},
+        {"hostPath": {}},
+        {"secret": {"secretName": "torn"}},
+        {"configMap": {"name": "evil"}},
+        {"configMap": {"name": "c", "items": [{}]}},
+        {"emptyDir": {"medium": "HugePages"}},
+        {"projected": {"sources": [{"clusterTrustBundle": {"path": "x"}}]}},
+        {"csi": {"driver": "d"}},
         {"hostPath": {"path": "/", "type": "File"}},
     ],
 )
@@ -102,10 +118,94 @@ def test_empty_directories_keep_what_is_in_them_and_are_removed(tmp_path: Path) 
 
 
 def test_mounts(tmp_path: Path) -> None:
+    home = tmp_path / "p/volumes"
+    home.parent.mkdir()
     found = pod({"name": "v", "emptyDir": {}}, subPathExpr="$(POD)/x", readOnly=True)
+    prepare(found, home)
+    [mount] = mounts_of(found, found["spec"]["containers"][0], home, {"POD": "web"})
+    (home / "v/web/x/seen").touch()
+    assert [path.name for path in mount.host_path.iterdir()] == ["seen"]
+    assert (mount.container_path, mount.read_only) == ("/v", True)
+    with pytest.raises(VolumeError, match="variable"):
+        mounts_of(found, found["spec"]["containers"][0], home, {})
+    remove(home)
+    assert list(home.parent.iterdir()) == []
+
+
+def test_a_sub_path_stays_what_it_was_though_a_container_swaps_it(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("a normal user has no mounts to pin")
+    home = tmp_path / "p/volumes"
+    home.parent.mkdir()
+    found = pod({"name": "v", "emptyDir": {}}, subPath="data")
+    prepare(found, home)
+    [mount] = mounts_of(found, found["spec"]["containers"][0], home, {})
+    (home / "v/data").rename(home / "v/old")
+    (home / "v/data").symlink_to("/etc")
+    assert list(mount.host_path.iterdir()) == []
+    remove(home)
+
+
+def test_files_belong_to_the_pods_group(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    token = {"serviceAccountToken": {"path": "token"}}
+    found = pod(
+        {"name": "v", "emptyDir": {}}, {"name": "s", "secret": {"secretName": "s", "defaultMode": 0o400}},
+        {"name": "t", "projected": {"sources": [token]}},
+    )  # fmt: skip
+    found["spec"]["securityContext"] = {"fsGroup": 4321}
     prepare(found, tmp_path)
-    [mount] = mounts_of(found, found["spec"]["containers"][0], tmp_path, {"POD": "web"})
-    assert (mount.host_path, mount.container_path, mount.read_only) == (tmp_path / "v/web/x", "/v", True)
+    prepare(found, tmp_path)
+    for name, mode in (("v", 0o2777), ("s/p", 0o440), ("t/token", 0o640)):
+        seen = (tmp_path / name).stat()
+        assert (seen.st_gid, stat.S_IMODE(seen.st_mode)) == (4321, mode), name
+
+
+CLAIM = {"metadata": {"name": "data"}, "spec": {"volumeName": "pv-1"}}
+
+
+@pytest.mark.parametrize("kind", ["local", "hostPath", "ours"])
+def test_a_claim_is_its_place_on_the_node(tmp_path: Path, kind: str) -> None:
+    place = tmp_path / "disk"
+    source: dict[str, Any] = {"hostPath": {"path": str(place)}}
+    annotations = {"pv.kubernetes.io/provisioned-by": "skerry.dev/node-local"} if kind == "ours" else {}
+    if kind == "local":
+        place.mkdir()
+        source = {"local": {"path": str(place)}}
+    volume = {"metadata": {"name": "pv-1", "annotations": annotations}, "spec": source | {"capacity": {}}}
+    OBJECTS["persistentvolumeclaim", "data"], OBJECTS["persistentvolume", "pv-1"] = CLAIM, volume
+    found = pod({"name": "v", "persistentVolumeClaim": {"claimName": "data", "readOnly": True}})
+    home = tmp_path / "volumes"
+    prepare(found, home)
+    (place / "kept").write_text("1")
+    [mount] = mounts_of(found, found["spec"]["containers"][0], home, {})
+    assert (mount.host_path, mount.read_only) == (place, True)
+    remove(home)
+    assert (place / "kept").read_text() == "1" and not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("claim", "volume", "text"),
+    [
+        ({"spec": {}}, {}, "not bound"),
+        ({"spec": {"volumeName": "pv-1", "volumeMode": "Block"}}, {}, "block device"),
+        (CLAIM, {"spec": {"nfs": {"server": "x"}, "capacity": {}}}, "nfs"),
+        (CLAIM, {"spec": {"local": {"path": "/nonexistent-place"}}}, "does not exist"),
+    ],
+)
+def test_claims_that_cannot_be_mounted_are_named(
+    tmp_path: Path, claim: dict[str, Any], volume: dict[str, Any], text: str
+) -> None:
+    OBJECTS["persistentvolumeclaim", "data"], OBJECTS["persistentvolume", "pv-1"] = claim, volume
+    with pytest.raises(VolumeError, match=text):
+        prepare(pod({"name": "v", "persistentVolumeClaim": {"claimName": "data"}}), tmp_path)
+
+
+def test_an_ephemeral_claim_must_be_the_pods_own(tmp_path: Path) -> None:
+    OBJECTS["persistentvolumeclaim", "web-v"] = CLAIM
+    with pytest.raises(VolumeError, match="not created for this pod"):
+        prepare(pod({"name": "v", "ephemeral": {"volumeClaimTemplate": {}}}), tmp_path)
 
 
 def test_sub_paths_cannot_leave_their_volume(tmp_path: Path) -> None:

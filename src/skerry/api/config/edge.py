@@ -23,6 +23,7 @@ class EdgeConfig:
     node_ip: str = setting("", "address that the node reports; empty asks the routing table")
     cluster_dns: tuple[str, ...] = setting((), "DNS servers of pods with ClusterFirst; empty: the node's own")
     cluster_domain: str = setting("cluster.local", "domain of Services in the names that pods look up")
+    runtime_handlers: dict[str, str] = setting({}, "the engine's handler by RuntimeClass, where their names differ")
     allow_privileged: bool = setting(False, "let pods of the process runtime use hostPath and host namespaces")
     stop_pods: bool = setting(False, "end the pods when the agent is stopped")
     registry_credentials: str = setting("", "docker config.json with registry passwords; empty: registry.json in data")

@@ -44,6 +44,18 @@ def configs_of(pod: Object) -> dict[ConfigKey, bool]:
     return found
 
 
+def claims_of(pod: Object) -> set[tuple[str, str]]:
+    """``(namespace, name)`` of every PersistentVolumeClaim that a pod mounts."""
+    namespace, name = pod["metadata"].get("namespace") or "default", pod["metadata"]["name"]
+    found: set[tuple[str, str]] = set()
+    for volume in (pod.get("spec") or {}).get("volumes") or ():
+        if claim := volume.get("persistentVolumeClaim"):
+            found.add((namespace, str(claim.get("claimName", ""))))
+        elif volume.get("ephemeral") is not None:
+            found.add((namespace, f"{name}-{volume.get('name')}"))
+    return found
+
+
 def service_accounts_of(pods: Iterable[Object]) -> set[tuple[str, str]]:
     """``(namespace, name)`` of the service accounts that these pods run as."""
     return {
@@ -63,10 +75,23 @@ def stripped(obj: Object) -> Object:
 
 
 def is_status_only(old: Object, new: Object) -> bool:
-    """Whether nothing that a node acts on differs: only status, versions, or what ``stripped`` takes away."""
+    """Whether nothing that a node acts on differs: only status, versions, or what ``stripped`` takes away.
+
+    Conditions that open a pod's readiness gates are acted on.
+    """
     if any(old.get(part) != new.get(part) for part in ("spec", "data", "binaryData", "type", "immutable")):
         return False
+    if _gates(old) != _gates(new):
+        return False
     return all(old["metadata"].get(part) == new["metadata"].get(part) for part in _META_PARTS)
+
+
+def _gates(obj: Object) -> list[tuple[str, Any]]:
+    wanted = {gate.get("conditionType") for gate in (obj.get("spec") or {}).get("readinessGates") or ()}
+    if not wanted:
+        return []
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return sorted((c["type"], c.get("status")) for c in conditions if c.get("type") in wanted)
 
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"

@@ -12,13 +12,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from skerry.api.gvk import EVENTS, LEASES, NODES, PODS, SERVICEACCOUNTS, Object, Resource
+from skerry.api.gvk import (
+    EVENTS,
+    LEASES,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    PODS,
+    SERVICEACCOUNTS,
+    Object,
+    Resource,
+)
 from skerry.api.status import AlreadyExists, ApiError, BadRequest, Conflict, Forbidden, NotFound, not_found
 from skerry.base import json
 from skerry.base.obs.log import get_log
 from skerry.cloud.hub.ports import Outbox, Request, RouteEntry
 from skerry.cloud.sync.down import Downstream
-from skerry.cloud.sync.placement import ConfigKey, configs_of, node_of, service_accounts_of, stripped
+from skerry.cloud.sync.placement import ConfigKey, claims_of, configs_of, node_of, service_accounts_of, stripped
 from skerry.kube.ports import KubeApi
 from skerry.wire.kubeedge import answer
 from skerry.wire.kubeedge import constants as c
@@ -80,6 +90,8 @@ class Upstream:
             RouteEntry(c.TYPE_EVENT, c.OP_PATCH, self.event_patch, "silent"),
             RouteEntry(c.TYPE_CONFIGMAP, c.OP_QUERY, self.config_query, "queried"),
             RouteEntry(c.TYPE_SECRET, c.OP_QUERY, self.config_query, "queried"),
+            RouteEntry(c.TYPE_PVC, c.OP_QUERY, self.claim_query, "queried"),
+            RouteEntry(c.TYPE_PV, c.OP_QUERY, self.volume_query, "queried"),
             RouteEntry(c.TYPE_TOKEN, c.OP_QUERY, self.token_query, "queried"),
             RouteEntry(c.RESOURCE_CLUSTER_CA, c.OP_QUERY, self.cluster_ca_query, "text"),
         )
@@ -262,6 +274,29 @@ class Upstream:
             return answer_to(request.envelope, self._stamp, text, operation=c.OP_ERROR)
         empty = {"apiVersion": "v1", "kind": kind, "metadata": {"name": route.name, "namespace": route.namespace}}
         return answer_to(request.envelope, self._stamp, empty)
+
+    async def claim_query(self, request: Request) -> Envelope:
+        """A PersistentVolumeClaim that one of the node's pods mounts."""
+        route = parse(request.envelope.resource)
+        self._check_claim(request, "persistentvolumeclaims", route.name, (route.namespace, str(route.name)))
+        claim = await self._api.get(PERSISTENTVOLUMECLAIMS, str(route.name), namespace=route.namespace)
+        return self._object(request, stripped(claim))
+
+    async def volume_query(self, request: Request) -> Envelope:
+        """A PersistentVolume that is bound to a claim which one of the node's pods mounts."""
+        route = parse(request.envelope.resource)
+        volume = await self._api.get(PERSISTENTVOLUMES, str(route.name))
+        bound = (volume.get("spec") or {}).get("claimRef") or {}
+        claim = (str(bound.get("namespace") or ""), str(bound.get("name") or ""))
+        self._check_claim(request, "persistentvolumes", route.name, claim)
+        return self._object(request, stripped(volume))
+
+    def _check_claim(self, request: Request, resource: str, name: str | None, claim: tuple[str, str]) -> None:
+        if not any(claim in claims_of(pod) for pod in self._placement.pods_of(request.node)):
+            raise Forbidden(
+                f'{resource} "{name}" is forbidden: no pod on node {request.node} mounts it',
+                details={"name": name, "kind": resource},
+            )
 
     async def token_query(self, request: Request) -> Envelope:
         """A token of a service account that one of the node's pods runs as, bound to that pod."""

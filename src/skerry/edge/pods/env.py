@@ -77,8 +77,14 @@ def _from(source: Mapping[str, Any], objects: Mapping[ObjectKey, Object | None])
         if reference:
             found = _object(kind, reference, objects)
             data = object_data(found) if found is not None else {}
-            return {prefix + name: value.decode(errors="replace") for name, value in data.items()}
+            named = {prefix + name: value.decode(errors="replace") for name, value in data.items()}
+            return {name: value for name, value in named.items() if _is_name(name)}
     return {}
+
+
+def _is_name(name: str) -> bool:
+    """Printable ASCII without ``=``; other keys of an object are no variables, as on any node."""
+    return bool(name) and all(" " <= c <= "~" and c != "=" for c in name)
 
 
 def _value(

@@ -28,7 +28,15 @@ from skerry.edge.pods.serviceenv import service_variables
 from skerry.edge.pods.view import BACKOFF_ANNOTATION, PodView, spec_hash
 from skerry.runtime import volumes as v
 from skerry.runtime.downward import NodeFacts
-from skerry.runtime.ports import ContainerSpec, EngineError, EngineRefused, Mount, PodRuntime, SandboxSpec
+from skerry.runtime.ports import (
+    RUNTIME_HANDLER,
+    ContainerSpec,
+    EngineError,
+    EngineRefused,
+    Mount,
+    PodRuntime,
+    SandboxSpec,
+)
 
 log = get_log(__name__)
 
@@ -62,6 +70,7 @@ class Starter:
     Args:
         home: the pod's places on the disk.
         stop: ends a container whose postStart hook failed: (id, name).
+        runtime_handlers: the engine's handler by RuntimeClass, where it has another name.
     """
 
     def __init__(
@@ -78,7 +87,9 @@ class Starter:
         home: PodHome,
         interrupt: Interrupt,
         stop: Callable[[str, str], Awaitable[None]],
+        runtime_handlers: Mapping[str, str],
     ) -> None:
+        self._handlers_by_class = runtime_handlers
         self._runtime = runtime
         self._pulls = pulls
         self._volumes = volumes
@@ -215,6 +226,11 @@ class Starter:
                 raise ConfigMissing(f'{kind} "{name}" is not on this node: {exc.message}') from exc
         return found
 
+    def _handler(self, spec: Mapping[str, Any]) -> dict[str, str]:
+        """The engine's handler of the pod's RuntimeClass; nobody but the node may name one."""
+        name = str(spec.get("runtimeClassName") or "")
+        return {RUNTIME_HANDLER: self._handlers_by_class.get(name, name)}
+
     def _sandbox(self, pod: Object, attempt: int) -> SandboxSpec:
         spec, metadata = pod.get("spec") or {}, pod["metadata"]
         name, full = self._names(pod)
@@ -234,7 +250,7 @@ class Starter:
             log_directory=self._home.logs,
             pod=pod,
             labels=metadata.get("labels") or {},
-            annotations=metadata.get("annotations") or {},
+            annotations={**(metadata.get("annotations") or {}), **self._handler(spec)},
             dns_servers=resolver.servers,
             dns_searches=resolver.searches,
             dns_options=resolver.options,

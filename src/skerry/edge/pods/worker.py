@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from skerry.edge.pods.reporter import Reporter
 from skerry.edge.pods.starter import Starter, Wanted
 from skerry.edge.pods.status import NodeView, pod_status
 from skerry.edge.pods.stopper import Stopper
+from skerry.edge.pods.usage import limits_of, over_limit
 from skerry.edge.pods.view import Failure, PodView, Stimulus, Verdict, failure_delay_s
 from skerry.runtime import volumes as v
 from skerry.runtime.downward import NodeFacts
@@ -40,6 +41,7 @@ from skerry.runtime.ports import (
 log = get_log(__name__)
 
 _REFRESH_S = 300.0
+_MEASURE_S = 50.0
 _STEPS = 100
 _RETRY_S = 5.0
 _POD_EVENTS = ("FailedMount", "FailedCreatePodSandBox")
@@ -53,6 +55,7 @@ class Tools:
         directory: ``<uid>/volumes`` of each pod go here.
         log_directory: ``<namespace>_<name>_<uid>/<container>/<attempt>.log`` go here.
         allocatable: the node's, for resourceFieldRef.
+        runtime_handlers: the engine's handler by RuntimeClass, where it has another name.
         observe: what the engine has for a uid, no older than the call.
     """
 
@@ -70,7 +73,8 @@ class Tools:
     log_directory: Path
     observe: Callable[[str], Awaitable[ObservedPod | None]]
     dns: NodeDns = field(default_factory=NodeDns)
-    allocatable: dict[str, str] = field(default_factory=dict)
+    allocatable: Mapping[str, str] = field(default_factory=dict)
+    runtime_handlers: Mapping[str, str] = field(default_factory=dict)
 
 
 class PodWorker:
@@ -91,6 +95,7 @@ class PodWorker:
         self._poked = asyncio.Event()
         self._is_stale = False
         self._refreshed_s = 0.0
+        self._measured_s = tools.clock.monotonic_s()
         self._last_words: dict[str, str] = {}
         metadata = pod["metadata"]
         self.uid = str(metadata["uid"])
@@ -112,12 +117,16 @@ class PodWorker:
             tools.runtime, pulls=Pulls(tools.images, objects=tools.volumes.objects, events=tools.events),
             volumes=tools.volumes, objects=tools.objects, handlers=handlers, events=tools.events, dns=tools.dns,
             clock=tools.clock, home=self._home, interrupt=self._interrupt, stop=self._stop_unhooked,
+            runtime_handlers=tools.runtime_handlers,
         )  # fmt: skip
 
     def desire(self, pod: Object) -> None:
         """A newer version of the pod."""
         if _is_more_urgent(pod, self._pod):
             self._interrupt.fire()
+        metadata, before = pod.get("metadata") or {}, self._pod.get("metadata") or {}
+        # Containers may have them as files.
+        self._is_stale = self._is_stale or any(metadata.get(k) != before.get(k) for k in ("labels", "annotations"))
         self._pod = pod
         self._poked.set()
 
@@ -331,6 +340,12 @@ class PodWorker:
     async def _refresh(self) -> None:
         """Bring the volumes of a running pod up to date; what cannot be had now stays as it is."""
         now_s = self._tools.clock.monotonic_s()
+        if self._verdict is None and now_s - self._measured_s >= _MEASURE_S:
+            self._measured_s = now_s
+            limits = limits_of(self._pod)
+            if limits and (text := await asyncio.to_thread(over_limit, limits, self._home.volumes)):
+                await self._give_up(Verdict("Evicted", text))
+                return
         if not (self._is_stale or now_s - self._refreshed_s >= _REFRESH_S) or not self._home.volumes.is_dir():
             return
         self._is_stale, self._refreshed_s = False, now_s

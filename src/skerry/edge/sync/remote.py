@@ -95,6 +95,16 @@ class ObjectSource:
                 # Whoever asked was cancelled, and we were not: ask ourselves.
         return known
 
+    async def fresh(self, kind: str, namespace: str, name: str) -> Object:
+        """One object as the cloud has it now, also where the store has one; it is kept for later.
+
+        Raises:
+            NotFound, Unavailable: as ``get``.
+        """
+        key = route.build(namespace, kind, name)
+        flight = self._flights.get(key)
+        return await asyncio.shield(flight) if flight is not None else await self._lead(key)
+
     async def _lead(self, key: str) -> Object:
         flight: asyncio.Future[Object] = asyncio.get_running_loop().create_future()
         self._flights[key] = flight

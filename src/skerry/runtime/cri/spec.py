@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from skerry.api.qos import qos_class
 from skerry.api.quantity import milli_cpu, whole_units
-from skerry.runtime.ports import ContainerSpec, EngineRefused, Mount, SandboxSpec
+from skerry.runtime.ports import RUNTIME_HANDLER, ContainerSpec, EngineRefused, Mount, SandboxSpec
 
 NODE_LABEL: Final = "skerry.dev/node"
 POD_NAME, POD_NAMESPACE, POD_UID = "io.kubernetes.pod.name", "io.kubernetes.pod.namespace", "io.kubernetes.pod.uid"
@@ -19,16 +19,25 @@ CONTAINER_NAME: Final = "io.kubernetes.container.name"
 SPEC_HASH: Final = "skerry.dev/spec-hash"
 IMAGE: Final = "skerry.dev/image"
 LOG_PATH: Final = "skerry.dev/log-path"
-RUNTIME_HANDLER: Final = "skerry.dev/runtime-handler"
 OWN_ANNOTATIONS: Final = frozenset({SPEC_HASH, IMAGE, LOG_PATH})
 
-_POD, _CONTAINER, _NODE = 0, 1, 2
+_POD, _CONTAINER, _NODE, _TARGET = 0, 1, 2, 3
 _PROTOCOLS: Final = {"TCP": 0, "UDP": 1, "SCTP": 2}
 _PROPAGATIONS: Final = {"None": 0, "HostToContainer": 1, "Bidirectional": 2}
 _PROFILES: Final = {"RuntimeDefault": 0, "Unconfined": 1, "Localhost": 2}
 _CPU_PERIOD_US: Final = 100_000
 _MIN_SHARES, _MAX_SHARES, _MIN_QUOTA_US = 2, 262_144, 1_000
 _GUARANTEED_OOM, _BEST_EFFORT_OOM = -997, 1000
+
+_MASKED_PATHS: Final = (
+    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)  # fmt: skip
+_READ_ONLY_PATHS: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_HUGE = "hugepages-"
+SECCOMP_DIRECTORY: Final = "/var/lib/skerry/seccomp"
+"""Where ``localhostProfile`` files of pods lie on the node."""
 
 Object = Mapping[str, Any]
 
@@ -161,7 +170,7 @@ def _sandbox_security(pod: Object) -> dict[str, Any]:
         "namespace_options": _namespaces(pod),
         "privileged": any(_is_privileged(container) for container in _all_containers(pod)),
         "supplemental_groups": _groups(security),
-        "seccomp": _profile(security.get("seccompProfile"), default="RuntimeDefault"),
+        "seccomp": _seccomp(security.get("seccompProfile"), default="RuntimeDefault"),
     }
     if (user := security.get("runAsUser")) is not None:
         context["run_as_user"] = {"value": user}
@@ -176,8 +185,11 @@ def _container_security(spec: ContainerSpec, pod: Object, image_user: int | None
     own = _security(spec.container)
     is_privileged = _is_privileged(spec.container)
     capabilities: Object = own.get("capabilities") or {}
+    namespaces = _namespaces(pod)
+    if spec.target_id and namespaces["pid"] == _CONTAINER:
+        namespaces |= {"pid": _TARGET, "target_id": spec.target_id}
     context: dict[str, Any] = {
-        "namespace_options": _namespaces(pod),
+        "namespace_options": namespaces,
         "privileged": is_privileged,
         "readonly_rootfs": bool(own.get("readOnlyRootFilesystem")),
         "no_new_privs": own.get("allowPrivilegeEscalation") is False,
@@ -189,7 +201,8 @@ def _container_security(spec: ContainerSpec, pod: Object, image_user: int | None
         **_user(spec, pod, image_user),
     }
     if not is_privileged:
-        context["seccomp"] = _profile(_either(spec.container, pod, "seccompProfile"), default="Unconfined")
+        context["masked_paths"], context["readonly_paths"] = list(_MASKED_PATHS), list(_READ_ONLY_PATHS)
+        context["seccomp"] = _seccomp(_either(spec.container, pod, "seccompProfile"), default="Unconfined")
     if (profile := _either(spec.container, pod, "appArmorProfile")) is not None:
         context["apparmor"] = _profile(profile, default="RuntimeDefault")
     if options := _either(spec.container, pod, "seLinuxOptions"):
@@ -233,7 +246,17 @@ def _profile(profile: Object | None, *, default: str) -> dict[str, Any]:
     kind = (profile or {}).get("type") or default
     found: dict[str, Any] = {"profile_type": _PROFILES[kind]}
     if kind == "Localhost":
-        found["localhost_ref"] = (profile or {}).get("localhostProfile", "")
+        found["localhost_ref"] = str((profile or {}).get("localhostProfile", ""))
+    return found
+
+
+def _seccomp(profile: Object | None, *, default: str) -> dict[str, Any]:
+    """A profile of the node is a file below ``SECCOMP_DIRECTORY``."""
+    found = _profile(profile, default=default)
+    if name := found.get("localhost_ref"):
+        if name.startswith("/") or ".." in name.split("/"):
+            raise EngineRefused(f"seccomp profile {name!r} leaves {SECCOMP_DIRECTORY}")
+        found["localhost_ref"] = f"{SECCOMP_DIRECTORY}/{name}"
     return found
 
 
@@ -274,15 +297,27 @@ def _resources(container: Object, pod: Object, machine_memory_bytes: int) -> dic
     cpu_request = milli_cpu(requests.get("cpu")) or cpu_limit
     memory_limit = whole_units(limits.get("memory"))
     memory_request = whole_units(requests.get("memory")) or memory_limit
-    resources = {
+    resources: dict[str, Any] = {
         "cpu_shares": cpu_shares(cpu_request),
         "cpu_period": _CPU_PERIOD_US,
         "memory_limit_in_bytes": memory_limit,
         "oom_score_adj": _oom_score_adj(qos_class({"spec": pod}), memory_request, machine_memory_bytes),
     }
+    if huge := _huge_pages(limits):
+        resources["hugepage_limits"] = huge
     if cpu_limit:
         resources["cpu_quota"] = max(_MIN_QUOTA_US, cpu_limit * _CPU_PERIOD_US // 1000)
     return resources
+
+
+def _huge_pages(limits: Object) -> list[dict[str, Any]]:
+    """Sizes as the kernel names them: ``hugepages-2Mi`` is 2MB."""
+    found = []
+    for name, amount in limits.items():
+        if name.startswith(_HUGE):
+            size = name.removeprefix(_HUGE).replace("i", "") + "B"
+            found.append({"page_size": size, "limit": whole_units(amount)})
+    return found
 
 
 def _oom_score_adj(qos: str, memory_request: int, machine_memory_bytes: int) -> int:

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from skerry.cloud.sync.placement import ConfigKey, configs_of, is_status_only, node_of, service_accounts_of, stripped
+from skerry.cloud.sync.placement import (
+    ConfigKey,
+    claims_of,
+    configs_of,
+    is_status_only,
+    node_of,
+    service_accounts_of,
+    stripped,
+)
 
 
 def pod(**spec: Any) -> dict[str, Any]:
@@ -94,3 +102,20 @@ def test_what_no_node_needs_is_taken_away_without_touching_the_original() -> Non
 def test_status_changes_are_told_from_others(change: dict[str, Any], is_quiet: bool) -> None:
     old = {"metadata": {"uid": "u", "resourceVersion": "1"}, "spec": {"nodeName": "e"}}
     assert is_status_only(old, old | change) is is_quiet
+
+
+def test_readiness_gates_are_acted_on() -> None:
+    def gated(status: str, *, kind: str = "x/y") -> dict[str, Any]:
+        found = pod(readinessGates=[{"conditionType": "x/y"}])
+        return found | {"status": {"conditions": [{"type": kind, "status": status}]}}
+
+    assert is_status_only(gated("True"), gated("True"))
+    assert not is_status_only(gated("False"), gated("True"))
+    assert is_status_only(gated("False", kind="Ready"), gated("True", kind="Ready"))
+
+
+def test_claims_of_a_pod() -> None:
+    found = claims_of(
+        pod(volumes=[{"persistentVolumeClaim": {"claimName": "a"}}, {"name": "s", "ephemeral": {}}, {"emptyDir": {}}])
+    )
+    assert found == {("ns", "a"), ("ns", "p-s")}

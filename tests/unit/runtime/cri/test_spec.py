@@ -147,7 +147,10 @@ def test_security_of_the_container_wins_over_that_of_the_pod() -> None:
     [
         (None, {"profile_type": 1}),
         ({"type": "RuntimeDefault"}, {"profile_type": 0}),
-        ({"type": "Localhost", "localhostProfile": "p.json"}, {"profile_type": 2, "localhost_ref": "p.json"}),
+        (
+            {"type": "Localhost", "localhostProfile": "p.json"},
+            {"profile_type": 2, "localhost_ref": "/var/lib/skerry/seccomp/p.json"},
+        ),
     ],
 )
 def test_seccomp(profile: dict[str, str] | None, expected: dict[str, Any]) -> None:
@@ -181,3 +184,21 @@ def test_a_group_alone_takes_the_users_number_from_the_image() -> None:
     assert spec.needs_image_user(container(part), sandbox())
     context = config_of(part, image_user=65)["linux"]["security_context"]
     assert (context["run_as_user"], context["run_as_group"]) == ({"value": 65}, {"value": 4})
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../b"])
+def test_a_seccomp_profile_cannot_leave_its_directory(name: str) -> None:
+    profile = {"type": "Localhost", "localhostProfile": name}
+    with pytest.raises(EngineRefused, match="leaves"):
+        config_of({"securityContext": {"seccompProfile": profile}})
+
+
+def test_huge_pages_are_named_as_the_kernel_does() -> None:
+    resources = config_of({"resources": {"limits": {"hugepages-2Mi": "4Mi"}}})["linux"]["resources"]
+    assert resources["hugepage_limits"] == [{"page_size": "2MB", "limit": 4 * 1024 * 1024}]
+
+
+def test_kernel_paths_are_masked_unless_privileged() -> None:
+    plain = config_of({})["linux"]["security_context"]
+    assert "/proc/kcore" in plain["masked_paths"] and "/proc/sys" in plain["readonly_paths"]
+    assert "masked_paths" not in config_of({"securityContext": {"privileged": True}})["linux"]["security_context"]
