@@ -15,14 +15,29 @@ NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease", "kubee
 _CRITICAL = (("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000))
 
 
-def initial_objects(service_address: str, crds: Iterable[Object]) -> list[tuple[Resource, Object]]:
+def initial_objects(
+    service_address: str, service_network: str, crds: Iterable[Object]
+) -> list[tuple[Resource, Object]]:
     """What is created at start when it is missing, in order."""
     found: list[tuple[Resource, Object]] = [(gvk.NAMESPACES, {"metadata": {"name": name}}) for name in NAMESPACES]
     found += bootstrap_policy()
     found += [(gvk.PRIORITYCLASSES, {"metadata": {"name": name}, "value": value}) for name, value in _CRITICAL]
     found += [(gvk.CRDS, crd) for crd in crds]
+    found.append((gvk.SERVICECIDRS, {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [service_network]}}))
     found.append((gvk.SERVICES, _kubernetes_service(service_address)))
     return found
+
+
+def client_authority(ca_pem: str) -> tuple[Resource, Object]:
+    """Who signs client certificates, for other servers that check them."""
+    meta = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
+    return gvk.CONFIGMAPS, {"metadata": meta, "data": {"client-ca-file": ca_pem}}
+
+
+def token_tracking(today: str) -> tuple[Resource, Object]:
+    """Since when tokens kept in Secrets are watched; kube-controller-manager asks. ``today`` is such as 2030-01-31."""
+    meta = {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"}
+    return gvk.CONFIGMAPS, {"metadata": meta, "data": {"since": today}}
 
 
 def address_objects(address: str, port: int) -> list[tuple[Resource, Object]]:

@@ -18,6 +18,7 @@ _READ = ("get", "list")
 _GET = ("get",)
 _ALL = ("all",)
 _EXTENSIONS = ("api-extensions",)
+_PROXIED = ("create", "delete", "get", "patch", "update")
 _SCALE = Subresource("scale", group="autoscaling", version="v1", kind="Scale")
 
 
@@ -55,7 +56,7 @@ def _core() -> tuple[Kind, ...]:
     return (
         _kind(gvk.NAMESPACES, status=True, subs=[Subresource("finalize", ("update",))], short="ns",
               verbs=_NAMESPACE_VERBS, returns_deleted=True),
-        _kind(gvk.NODES, status=True, short="no"),
+        _kind(gvk.NODES, status=True, short="no", subs=[Subresource("proxy", _PROXIED, kind="NodeProxyOptions")]),
         _kind(
             gvk.PODS, status=True, short="po", categories=_ALL, bumps_generation="spec", returns_deleted=True,
             subs=[
@@ -63,6 +64,7 @@ def _core() -> tuple[Kind, ...]:
                 Subresource("ephemeralcontainers"),
                 Subresource("eviction", _CREATE, "policy", "v1", "Eviction"),
                 Subresource("log", _GET),
+                Subresource("proxy", _PROXIED, kind="PodProxyOptions"),
                 Subresource("resize"),
             ],
         ),
@@ -71,7 +73,8 @@ def _core() -> tuple[Kind, ...]:
               subs=[_SCALE]),
         _kind(gvk.CONFIGMAPS, short="cm"),
         _kind(gvk.SECRETS),
-        _kind(gvk.SERVICES, status=True, short="svc", categories=_ALL, creates_on_update=True, returns_deleted=True),
+        _kind(gvk.SERVICES, status=True, short="svc", categories=_ALL, creates_on_update=True, returns_deleted=True,
+              subs=[Subresource("proxy", _PROXIED, kind="ServiceProxyOptions")]),
         _kind(gvk.ENDPOINTS, short="ep", creates_on_update=True),
         _kind(gvk.EVENTS, short="ev", creates_on_update=True, storage="events"),
         _kind(Resource("events.k8s.io", "v1", "events", "Event"), short="ev", creates_on_update=True,

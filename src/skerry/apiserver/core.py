@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -146,15 +147,22 @@ class ApiCore:
 
     async def start(self) -> None:
         """Create what every cluster has, serve the stored CRDs, start the store's upkeep."""
-        for resource, obj in bootstrap.initial_objects(self.addresses.first, self._crds):
+        for resource, obj in bootstrap.initial_objects(self.addresses.first, str(self.addresses.network), self._crds):
             await self._ensure(resource, obj)
         await self._publish_generation()
         await self.custom.start()
         self.store.start()
 
-    async def publish_address(self, address: str, port: int) -> None:
-        """Tell the cluster where this server is, behind the Service ``kubernetes``."""
-        for resource, obj in bootstrap.address_objects(address, port):
+    async def publish(self, address: str, port: int, *, client_ca_pem: str) -> None:
+        """Tell the cluster where this server is, and which authority signs its clients' certificates.
+
+        Args:
+            address: behind the Service ``kubernetes``.
+        """
+        today = datetime.datetime.fromtimestamp(self.clock.now_s(), datetime.UTC).date().isoformat()
+        found = [*bootstrap.address_objects(address, port), bootstrap.client_authority(client_ca_pem)]
+        await self._ensure(*bootstrap.token_tracking(today))
+        for resource, obj in found:
             if not await self._ensure(resource, obj):
                 meta = obj["metadata"]
                 info = parse("PUT", resource.path(meta["namespace"], meta["name"]))

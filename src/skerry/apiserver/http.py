@@ -24,6 +24,7 @@ from skerry.apiserver.handlers import bodies
 from skerry.apiserver.handlers.discovery import Discovery, Document
 from skerry.apiserver.handlers.lists import list_options
 from skerry.apiserver.handlers.pod_subresources import PodLogs
+from skerry.apiserver.handlers.proxy import Proxy
 from skerry.apiserver.handlers.render import Form, Renderer, negotiate, wants_pretty
 from skerry.apiserver.request_info import RequestInfo, parse, write_options
 from skerry.base import json
@@ -71,6 +72,7 @@ class ApiServer:
         nodes: reaches nodes for logs; None answers that there are none.
         allow_anonymous: False answers 401 to requests without credentials.
         metrics: what ``/metrics`` serves; requests are counted in it.
+        dials_itself: whether ``proxy`` may reach loopback addresses, which nodes could report for their pods.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class ApiServer:
         nodes: NodeConnector | None = None,
         allow_anonymous: bool = True,
         metrics: Registry | None = None,
+        dials_itself: bool = False,
     ) -> None:
         self._core = core
         self._metrics = metrics or Registry()
@@ -88,6 +91,7 @@ class ApiServer:
         self._discovery = Discovery(registry=core.registry, semantics=core.semantics, version=VERSION)
         self._renderer = Renderer(semantics=core.semantics, now_s=core.clock.now_s)
         self._logs = PodLogs(core, nodes=nodes)
+        self._proxy = Proxy(core, nodes=nodes, dials_itself=dials_itself)
         limits = HttpLimits(max_body_bytes=MAX_BODY_BYTES)
         self._server = HttpServer(self._handle, name="apiserver", limits=limits)
 
@@ -138,6 +142,8 @@ class ApiServer:
         call = self._core.call(user, info, options)
         if info.subresource == "log":
             return await self._logs.serve(request, call)
+        if info.subresource == "proxy":
+            return await self._proxy.serve(request, call)
         form = self._form(request, call)
         if info.verb == "watch":
             return await self._watch(request, call, form)

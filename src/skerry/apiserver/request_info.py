@@ -96,7 +96,9 @@ def _resource(
     namespace, rest = _split_namespace(rest)
     name = rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 else ""
-    tail = path.partition(f"/{subresource}")[2] if subresource == "proxy" else ""
+    tail = ""
+    if subresource == "proxy":
+        tail = "".join(f"/{part}" for part in rest[3:]) + ("/" if path.endswith("/") else "")
     verb, name = _collective(verb, name, query)
     return RequestInfo(
         verb=verb,

@@ -153,7 +153,7 @@ class Cloud:
                 config.listen, port, cert_file=files.cert, key_file=files.key, client_ca_file=files.ca_cert
             ),
         )
-        await core.publish_address(_first_address(hosts), self._ports["api"])
+        await core.publish(_first_address(hosts), self._ports["api"], client_ca_pem=files.ca_cert.read_text())
         supervisor = await stack.enter_async_context(Supervisor("cloud", clock=self._clock))
         informers = InformerSet(api, clock=self._clock)
         supervisor.keep("informers", informers.run)

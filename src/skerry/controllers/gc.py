@@ -188,11 +188,20 @@ class GarbageCollector:
             if owners.absent or owners.waiting:
                 await self._drop_owners(item, obj, {owner["uid"] for owner in owners.absent + owners.waiting})
             return None
-        if owners.waiting and self._dependents(item.uid):
+        dependents = self._dependents(item.uid) if owners.waiting else []
+        if dependents:
+            if any(is_waiting(dependent) for _, dependent in dependents):
+                await self._unblock(item, obj)
             await self._delete(item, "Foreground")
             return None
         await self._delete(item, _propagation(obj))
         return None
+
+    async def _unblock(self, item: Item, obj: Object) -> None:
+        """Objects that own each other in a circle would wait for ever; this one no longer holds its owners back."""
+        owners = [{**owner, "blockOwnerDeletion": False} for owner in obj["metadata"]["ownerReferences"]]
+        if owners != obj["metadata"]["ownerReferences"]:
+            await self._patch(item, obj, {"ownerReferences": owners})
 
     async def _classify(self, item: Item, obj: Object) -> Owners | None:
         """None when an owner's kind is not served here: then nothing is known, and nothing is deleted."""

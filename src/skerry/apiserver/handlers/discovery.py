@@ -162,7 +162,8 @@ class Discovery:
         definitions: dict[str, Any] = {}
         for group, versions in self._registry.group_versions().items():
             for version in versions:
-                made = document(group, version, self._registry.in_version(group, version), self._semantics)
+                rows = self._registry.in_version(group, version)
+                made = document(group, version, rows, self._semantics, is_v2=True)
                 definitions.update(made["components"]["schemas"])
         text = json.dumps(
             {"swagger": "2.0", "info": {"title": "Kubernetes", "version": self.version["gitVersion"]}, "paths": {}}

@@ -17,10 +17,38 @@ _CUSTOM_PATCHES = _BUILTIN_PATCHES[:2]
 _DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _STATUS = "io.k8s.apimachinery.pkg.apis.meta.v1.Status"
 _LIST_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"
+_OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+_WORDS = {
+    "apiVersion": "APIVersion defines which version of the schema this object follows.",
+    "kind": "Kind names what this object is; it is written in CamelCase and never changes.",
+    "metadata": "Standard object's metadata.",
+}
+_META_WORDS = {
+    "annotations": "Annotations are free texts by name, for tools and people; nothing selects by them.",
+    "creationTimestamp": "CreationTimestamp is a timestamp of the moment at which the server made this object.",
+    "deletionGracePeriodSeconds": "How many seconds the object gets to end by itself.",
+    "deletionTimestamp": "DeletionTimestamp is when the object will have been removed; set by the server.",
+    "finalizers": "Who must agree before the object is removed; each removes its own entry.",
+    "generateName": "The beginning of a name that the server completes when no name is given.",
+    "generation": "Counts the changes of the desired state.",
+    "labels": "Labels are short texts by name, by which selectors find objects.",
+    "managedFields": "Who owns which fields; kept by the server.",
+    "name": "The name of the object; unique among its kind in its namespace, and never changed.",
+    "namespace": "The namespace that the object lives in.",
+    "ownerReferences": "Objects that this one belongs to; when all are gone, it goes too.",
+    "resourceVersion": "Changes with every write; compare it only for equality, and send it back unchanged.",
+    "uid": "Unique over all objects and all time; set by the server.",
+}
 
 
-def document(group: str, version: str, rows: Iterable[Kind], semantics: Semantics) -> dict[str, Any]:
-    """The document, without ``info``."""
+def document(
+    group: str, version: str, rows: Iterable[Kind], semantics: Semantics, *, is_v2: bool = False
+) -> dict[str, Any]:
+    """The document, without ``info``.
+
+    Args:
+        is_v2: its schemas are for an OpenAPI v2 document.
+    """
     paths: dict[str, Any] = {}
     names: set[str] = {_DELETE_OPTIONS, _STATUS, _LIST_META}
     custom: dict[str, Any] = {}
@@ -29,24 +57,34 @@ def document(group: str, version: str, rows: Iterable[Kind], semantics: Semantic
         if row.custom is None and name:
             names.add(name)
         elif row.custom is not None:
-            custom |= custom_schemas(row, name, semantics)
+            custom |= custom_schemas(row, name, semantics, is_v2=is_v2)
         paths |= _paths(row, name)
-    schemas = semantics.table.definitions_closure(names | {"io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"})
+    schemas = described(semantics.table.definitions_closure(names | {_OBJECT_META}))
     return {"openapi": "3.0.0", "paths": paths, "components": {"schemas": {**schemas, **custom}}}
 
 
-def custom_schemas(row: Kind, name: str, semantics: Semantics) -> dict[str, Any]:
-    """Schemas of a custom resource and of its list."""
+def custom_schemas(row: Kind, name: str, semantics: Semantics, *, is_v2: bool = False) -> dict[str, Any]:
+    """Schemas of a custom resource and of its list.
+
+    Args:
+        is_v2: leave out what OpenAPI v2 cannot say, and what old kubectls read wrongly.
+
+    Source: apiextensions-apiserver pkg/controller/openapi/{builder/builder.go,v2/conversion.go} (v1.36).
+    """
     assert row.custom is not None
     resource = row.resource
     gvk = {"group": resource.group, "version": resource.version, "kind": resource.kind}
-    schema: dict[str, Any] = dict(row.custom.schema or {"type": "object", "x-kubernetes-preserve-unknown-fields": True})
-    schema["properties"] = {
-        **(schema.get("properties") or {}),
-        "apiVersion": {"type": "string"},
-        "kind": {"type": "string"},
-        "metadata": _meta_reference(),
-    }
+    raw = row.custom.schema
+    if raw is None or (is_v2 and raw.get("x-kubernetes-preserve-unknown-fields")):
+        schema: dict[str, Any] = {"type": "object"}
+    else:
+        schema = _plain_v2(raw) if is_v2 else dict(raw)
+        schema["properties"] = {
+            **(schema.get("properties") or {}),
+            "apiVersion": {"type": "string", "description": _WORDS["apiVersion"]},
+            "kind": {"type": "string", "description": _WORDS["kind"]},
+            "metadata": _meta_reference(),
+        }
     schema["x-kubernetes-group-version-kind"] = [gvk]
     if row.custom.selectable_fields:
         schema["x-kubernetes-selectable-fields"] = [{"fieldPath": path} for path in row.custom.selectable_fields]
@@ -65,7 +103,48 @@ def custom_schemas(row: Kind, name: str, semantics: Semantics) -> dict[str, Any]
 
 
 def _meta_reference() -> dict[str, Any]:
-    return {"allOf": [{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}]}
+    reference = {"$ref": f"#/components/schemas/{_OBJECT_META}"}
+    return {"description": _WORDS["metadata"], "allOf": [reference]}
+
+
+def described(schemas: dict[str, Any]) -> dict[str, Any]:
+    """The schemas, with words for the fields that every object has."""
+    found = dict(schemas)
+    meta = found.get(_OBJECT_META)
+    if meta is not None:
+        properties = {
+            name: {**schema, "description": _META_WORDS[name]} if name in _META_WORDS else schema
+            for name, schema in (meta.get("properties") or {}).items()
+        }
+        found[_OBJECT_META] = {**meta, "description": "What every object says about itself.", "properties": properties}
+    return found
+
+
+def _plain_v2(schema: dict[str, Any]) -> dict[str, Any]:
+    plain = {key: value for key, value in schema.items() if key not in ("allOf", "oneOf", "anyOf", "not")}
+    properties = plain.get("properties") or {}
+    if plain.pop("nullable", False):
+        plain.pop("type", None)
+        plain.pop("items", None)
+        plain.pop("properties", None)
+    if plain.get("x-kubernetes-preserve-unknown-fields"):
+        plain.pop("items", None)
+        plain.pop("properties", None)
+        if plain.get("type") == "object":
+            del plain["type"]
+    if plain.get("type") == "array" and "items" not in plain:
+        del plain["type"]
+    if isinstance(plain.get("items"), dict):
+        plain["items"] = _plain_v2(plain["items"])
+    if isinstance(plain.get("additionalProperties"), dict):
+        plain["additionalProperties"] = _plain_v2(plain["additionalProperties"])
+    if "properties" in plain:
+        plain["properties"] = {name: _plain_v2(child) for name, child in properties.items()}
+    if "required" in plain:
+        plain["required"] = [name for name in plain["required"] if not (properties.get(name) or {}).get("nullable")]
+        if not plain["required"]:
+            del plain["required"]
+    return plain
 
 
 def _paths(row: Kind, name: str) -> dict[str, Any]:
