@@ -44,6 +44,7 @@ from skerry.apiserver.store.log import Key
 from skerry.apiserver.store.objects import ObjectStore
 from skerry.apiserver.webhooks.checks import PolicyStatus, expression_errors
 from skerry.apiserver.webhooks.client import WebhookClient
+from skerry.apiserver.webhooks.conversion import Conversions
 from skerry.apiserver.webhooks.dispatch import Webhooks
 from skerry.apiserver.webhooks.matching import Matcher
 from skerry.apiserver.webhooks.policies import Policies
@@ -97,8 +98,9 @@ class ApiCore:
         self.access = Access(self.store)
         self.addresses = ServiceAddresses(network=service_network, rng=rng)
         matcher = Matcher(find=self.store.get, registry=self.registry)
-        shapes = Shapes(self.semantics)
         self.hooks = WebhookClient(find=self.store.get, collection=self.store.collection)
+        conversions = Conversions(self.hooks)
+        shapes = Shapes(self.semantics, conversions)
         webhooks = Webhooks(
             client=self.hooks,
             matcher=matcher,
@@ -125,7 +127,12 @@ class ApiCore:
             interceptors=(policies, webhooks),
         )
         self.objects = Objects(
-            store=self.store, semantics=self.semantics, admission=admission, clock=self.clock, rng=rng
+            store=self.store,
+            semantics=self.semantics,
+            admission=admission,
+            conversions=conversions,
+            clock=self.clock,
+            rng=rng,
         )
         self.objects.before_store["services"] = self._assign_addresses
         escalation = Escalation(self.access)
@@ -190,7 +197,10 @@ class ApiCore:
             if info.subresource and kind.subresource(info.subresource) is None:
                 raise NotFound("the server could not find the requested resource", details={})
             raise MethodNotAllowed("the server does not allow this method on the requested resource", details={})
-        return Call(user, info, kind, options or WriteOptions())
+        call = Call(user, info, kind, options or WriteOptions())
+        if kind.custom is not None and kind.custom.deprecation:
+            call.warnings.append(kind.custom.deprecation)
+        return call
 
     async def get(self, call: Call) -> Answer:
         """One object, or its scale."""

@@ -192,6 +192,7 @@ def rows_of(crd: Object) -> list[Kind]:
 def _row(crd: Object, version: dict[str, Any], resource: Resource) -> Kind:
     names = crd["spec"]["names"]
     subresources = version.get("subresources") or {}
+    conversion = crd["spec"].get("conversion") or {}
     found = []
     if "scale" in subresources:
         found.append(Subresource("scale", group="autoscaling", version="v1", kind="Scale"))
@@ -212,9 +213,17 @@ def _row(crd: Object, version: dict[str, Any], resource: Resource) -> Kind:
             printer_columns=tuple(version.get("additionalPrinterColumns") or ()),
             selectable_fields=tuple(item["jsonPath"] for item in version.get("selectableFields") or ()),
             scale=subresources.get("scale"),
-            is_deprecated=bool(version.get("deprecated")),
+            storage_version=next((v["name"] for v in crd["spec"]["versions"] if v.get("storage")), ""),
+            conversion=conversion.get("webhook") if conversion.get("strategy") == "Webhook" else None,
+            deprecation=_deprecation(version, resource),
         ),
     )
+
+
+def _deprecation(version: dict[str, Any], resource: Resource) -> str:
+    if not version.get("deprecated"):
+        return ""
+    return str(version.get("deprecationWarning") or f"{resource.api_version} {resource.kind} is deprecated")
 
 
 def _with_condition(

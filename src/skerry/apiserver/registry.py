@@ -61,6 +61,9 @@ class CustomInfo:
         printer_columns: ``additionalPrinterColumns``.
         selectable_fields: JSON paths.
         scale: the ``scale`` member of ``subresources``, or None.
+        storage_version: version in which objects are stored.
+        conversion: the ``webhook`` that turns versions into each other, None when they have one form.
+        deprecation: warning of a version that will go, empty for none.
     """
 
     crd: str
@@ -68,7 +71,9 @@ class CustomInfo:
     printer_columns: tuple[dict[str, Any], ...] = ()
     selectable_fields: tuple[str, ...] = ()
     scale: dict[str, str] | None = None
-    is_deprecated: bool = False
+    storage_version: str = ""
+    conversion: dict[str, Any] | None = None
+    deprecation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

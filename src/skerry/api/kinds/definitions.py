@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from skerry.api.field import FieldError, duplicate, invalid, not_supported, required
+from skerry.api.field import FieldError, duplicate, forbidden, invalid, not_supported, required
 from skerry.api.gvk import Object
-from skerry.api.kinds.filling import fill, part, rows
+from skerry.api.kinds.filling import fill, fill_number, part, rows
+from skerry.api.kinds.hooks import client_errors
 from skerry.api.names import dns_1035_label, dns_subdomain
 from skerry.api.structural import structural_errors
 
@@ -22,7 +23,11 @@ def default_crd(obj: Object) -> None:
     kind = names.get("kind") or ""
     fill(names, "singular", kind.lower())
     fill(names, "listKind", f"{kind}List" if kind else "")
-    fill(part(spec, "conversion"), "strategy", "None")
+    conversion = part(spec, "conversion")
+    fill(conversion, "strategy", "None")
+    service = ((conversion.get("webhook") or {}).get("clientConfig") or {}).get("service")
+    if isinstance(service, dict):
+        fill_number(service, "port", 443)
 
 
 def crd_errors(obj: Object) -> Iterator[FieldError]:
@@ -33,6 +38,7 @@ def crd_errors(obj: Object) -> Iterator[FieldError]:
     if spec.get("scope") not in ("Cluster", "Namespaced"):
         yield not_supported("spec.scope", spec.get("scope") or "", ("Cluster", "Namespaced"))
     yield from _version_errors(rows(spec, "versions"))
+    yield from _conversion_errors(spec.get("conversion") or {})
 
 
 def crd_update_errors(obj: Object, old: Object) -> Iterator[FieldError]:
@@ -96,6 +102,24 @@ def _version_errors(versions: list[dict[str, Any]]) -> Iterator[FieldError]:
         yield from structural_errors(schema, f"{place}.openAPIV3Schema")
         for at, column in enumerate(rows(version, "additionalPrinterColumns")):
             yield from _column_errors(column, f"{where}.additionalPrinterColumns[{at}]")
+
+
+def _conversion_errors(conversion: dict[str, Any]) -> Iterator[FieldError]:
+    strategy, webhook, path = conversion.get("strategy"), conversion.get("webhook"), "spec.conversion.webhook"
+    if strategy not in (None, "None", "Webhook"):
+        yield not_supported("spec.conversion.strategy", strategy, ("None", "Webhook"))
+    elif strategy != "Webhook":
+        if webhook is not None:
+            yield forbidden(path, "should not be set when strategy is not set to Webhook")
+    elif not isinstance(webhook, dict) or webhook.get("clientConfig") is None:
+        yield required(f"{path}.clientConfig", "required when strategy is set to Webhook")
+    else:
+        yield from client_errors(webhook["clientConfig"], f"{path}.clientConfig")
+        versions = webhook.get("conversionReviewVersions") or []
+        if not versions:
+            yield required(f"{path}.conversionReviewVersions")
+        elif not set(versions) & {"v1", "v1beta1"}:
+            yield invalid(f"{path}.conversionReviewVersions", versions, "must include at least one of v1, v1beta1")
 
 
 def _column_errors(column: dict[str, Any], path: str) -> Iterator[FieldError]:

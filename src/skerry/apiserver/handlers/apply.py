@@ -56,7 +56,7 @@ class Applies:
                     continue
             if pinned and str(pinned) != str(entry.rv):
                 raise conflict(kind.resource.group_resource, call.name)
-            live = self._objects.served(call, entry)
+            live = self._objects.served(call, await self._objects.shown(call, entry))
             for name in ("kind", "apiVersion"):
                 live.pop(name, None)
             live["metadata"].pop("resourceVersion", None)

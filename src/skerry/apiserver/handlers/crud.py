@@ -33,11 +33,13 @@ from skerry.apiserver.calls import Answer, Call, ListAnswer
 from skerry.apiserver.handlers.bodies import DeleteOptions
 from skerry.apiserver.handlers.lists import ListOptions, decode_continue, encode_continue
 from skerry.apiserver.ownership import FieldOwners
+from skerry.apiserver.registry import Kind
 from skerry.apiserver.semantics import Semantics
 from skerry.apiserver.store.entry import Entry, encode
 from skerry.apiserver.store.log import Exists, Key, Missing, Stale
 from skerry.apiserver.store.objects import ObjectStore
 from skerry.apiserver.store.watch import Collection, TooOld
+from skerry.apiserver.webhooks.conversion import Conversions
 from skerry.base.aio.clock import Clock
 from skerry.base.json import deep_copy
 
@@ -65,6 +67,7 @@ class Objects:
         store: where objects live.
         semantics: schemas, defaults, validation, selectors, patches.
         admission: what is put into objects, and refused.
+        conversions: between the versions of custom resources.
         clock: time of creation and deletion.
         rng: random ends of names.
     """
@@ -75,6 +78,7 @@ class Objects:
         store: ObjectStore,
         semantics: Semantics,
         admission: AdmissionChain,
+        conversions: Conversions,
         clock: Clock,
         rng: random.Random | None = None,
     ) -> None:
@@ -82,6 +86,7 @@ class Objects:
         self.semantics = semantics
         self.owners = FieldOwners(semantics=semantics, now_text=self.now_text)
         self._admission = admission
+        self.conversions = conversions
         self._clock = clock
         self._rng = rng or random.SystemRandom()
         self.before_store: dict[str, BeforeStore] = {}
@@ -123,7 +128,11 @@ class Objects:
 
     async def get(self, call: Call) -> Answer:
         """One object."""
-        return Answer(200, self.find(call))
+        return Answer(200, await self.shown(call, self.find(call)))
+
+    async def shown(self, call: Call, entry: Entry) -> Entry:
+        """An entry of the store in the version that the call wants."""
+        return (await self.conversions.shown(call.kind, [entry]))[0]
 
     async def list(self, call: Call, options: ListOptions) -> ListAnswer:
         """One page of a list."""
@@ -145,7 +154,8 @@ class Objects:
             raise self._expired(start) from exc
         token = encode_continue(page.rv, page.next_start) if page.next_start else ""
         remaining = page.remaining if token and matches is None else None
-        return ListAnswer(page.entries, page.rv, token, remaining)
+        entries = await self.conversions.shown(call.kind, page.entries)
+        return ListAnswer(entries, page.rv, token, remaining)
 
     async def create(self, call: Call, obj: Object) -> Answer:
         """Create from a body."""
@@ -205,7 +215,7 @@ class Objects:
         """Patch with a decoded document."""
         for _ in range(PATCH_TRIES):
             entry = self.find(call)
-            current = self.served(call, entry)
+            current = self.served(call, await self.shown(call, entry))
             patched = self.semantics.patch(call.kind, patch_type, current, patch)
             if not isinstance(patched, dict):
                 raise BadRequest("the patch replaces the whole object by something that is no object")
@@ -229,8 +239,8 @@ class Objects:
         """Edit the stored object by the server's own hand (binding, finalize, scale), with retries."""
         for _ in range(PATCH_TRIES):
             entry = self.find(call)
-            old = entry.content()
-            new = entry.content()
+            old = await self.conversions.content(call.kind, entry)
+            new = deep_copy(old)
             edit(new)
             if call.info.subresource == "scale":
                 if strategies.is_bumped(call.kind, new, old):
@@ -264,7 +274,9 @@ class Objects:
         found = await self.list(call, listing)
         for entry in found.entries:
             try:
-                await self._delete(call, entry, options)
+                newest = self.store.get(entry.key)
+                if newest is not None and newest.uid == entry.uid:
+                    await self._delete(call, newest, options)
             except (Missing, NotFound):
                 continue
             except Stale:
@@ -310,7 +322,8 @@ class Objects:
             if call.options.is_dry_run:
                 return Answer(201, Entry(key, meta["uid"], 0, 0, encode(obj)))
             try:
-                return Answer(201, await self.store.create(key, obj))
+                entry = await self.store.create(key, await self.conversions.to_store(kind, obj))
+                return Answer(201, _as_written(kind, entry, obj))
             except Exists:
                 raise already_exists(kind.resource.group_resource, name) from None
 
@@ -324,7 +337,7 @@ class Objects:
             Stale, Missing: the entry is not the newest state.
         """
         kind, subresource = call.kind, call.info.subresource
-        old = entry.content()
+        old = await self.conversions.content(kind, entry)
         stored, sent = old["metadata"].pop("managedFields", None), obj["metadata"].pop("managedFields", None)
         self._check_uid(call, obj, entry)
         obj.pop("kind", None)
@@ -371,26 +384,29 @@ class Objects:
 
     async def _store_update(self, call: Call, entry: Entry, obj: Object) -> Entry:
         """Store, or remove when this write took the last thing that held a deleted object back."""
-        meta = obj["metadata"]
+        meta, shown = obj["metadata"], obj
+        obj = await self.conversions.to_store(call.kind, obj)
         if (
             meta.get("deletionTimestamp")
             and not meta.get("deletionGracePeriodSeconds")
             and not strategies.holds_back(call.kind, obj)
         ):
-            return await self.store.delete(entry.key, obj, expect_rv=entry.rv)
-        return await self.store.update(entry.key, obj, expect_rv=entry.rv)
+            return _as_written(call.kind, await self.store.delete(entry.key, obj, expect_rv=entry.rv), shown)
+        return _as_written(call.kind, await self.store.update(entry.key, obj, expect_rv=entry.rv), shown)
 
     async def _delete(self, call: Call, entry: Entry, options: DeleteOptions) -> Answer:
-        obj = entry.content()
         self._check_preconditions(call, entry, options)
-        request = self._request(call, "delete", entry.key, obj)
+        request = self._request(call, "delete", entry.key, await self.conversions.content(call.kind, entry))
         request.is_dry_run = options.is_dry_run
         await self._admission.mutate(request)
         async with self._admission.admitted(request):
-            return await self._end(call, entry, obj, options)
+            answer = await self._end(call, entry, options)
+        if answer.entry is None:
+            return answer
+        return Answer(answer.status, await self.shown(call, answer.entry))
 
-    async def _end(self, call: Call, entry: Entry, obj: Object, options: DeleteOptions) -> Answer:
-        kind = call.kind
+    async def _end(self, call: Call, entry: Entry, options: DeleteOptions) -> Answer:
+        kind, obj = call.kind, entry.content()
         is_pod = kind.storage == "pods"
         grace_s = strategies.pod_grace_s(obj, options.grace_period_s) if is_pod else 0
         was_deleting = bool(obj["metadata"].get("deletionTimestamp"))
@@ -525,6 +541,13 @@ def _options(call: Call, operation: str) -> Object:
     if call.options.is_dry_run:
         found["dryRun"] = ["All"]
     return found
+
+
+def _as_written(kind: Kind, entry: Entry, obj: Object) -> Entry:
+    """The entry of a write in the version of the call, which may not be the one that is stored."""
+    if kind.custom is None or kind.custom.conversion is None:
+        return entry
+    return Entry(entry.key, entry.uid, entry.crv, entry.rv, encode(obj))
 
 
 class ExpiredPage(Gone):

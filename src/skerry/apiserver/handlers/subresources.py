@@ -42,7 +42,7 @@ class Subresources:
 
     async def get(self, call: Call) -> Answer:
         """GET of ``scale``."""
-        return Answer(200, obj=scale_of(call, self._objects.find(call)))
+        return Answer(200, obj=scale_of(call, await self._objects.shown(call, self._objects.find(call))))
 
     async def update(self, call: Call, obj: Object) -> Answer:
         """PUT of ``scale`` or ``finalize``."""
@@ -54,7 +54,7 @@ class Subresources:
         """PATCH of ``scale``."""
         if patch_type == "apply":
             return await self._apply_scale(call, patch)
-        current = scale_of(call, self._objects.find(call))
+        current = scale_of(call, await self._objects.shown(call, self._objects.find(call)))
         changed = self._objects.semantics.patch(
             call.kind, "merge" if patch_type == "strategic" else patch_type, current, patch
         )

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
 
 from skerry.api.status import Gone, ServerTimeout, TooManyRequests
 from skerry.apiserver.calls import Call
@@ -42,6 +42,9 @@ class Step:
     rv: int
     entry: Entry | None = None
     is_initial_end: bool = False
+
+
+Show = Callable[[list[Step]], Awaitable[list[Step]]]
 
 
 class Watches:
@@ -78,10 +81,22 @@ class Watches:
             marks=options.wants_bookmarks,
             current_rv=lambda: self._objects.store.rv,
             on_close=lambda: self._ended(user),
+            show=self._shower(call) if call.kind.custom is not None else None,
         )
         if on_stop is not None:
             on_stop(watch.stop)
         return watch
+
+    def _shower(self, call: Call) -> Show:
+        """Turns steps into the version that the call wants."""
+        kind, conversions = call.kind, self._objects.conversions
+
+        async def show(steps: list[Step]) -> list[Step]:
+            entries = await conversions.shown(kind, [step.entry for step in steps if step.entry is not None])
+            rest = iter(entries)
+            return [step if step.entry is None else replace(step, entry=next(rest)) for step in steps]
+
+        return show
 
     def _first(self, call: Call, options: ListOptions, matches: Matches | None) -> Iterator[list[Step]]:
         collection, namespace, current_rv = self._objects.collection(call), call.namespace, self._objects.store.rv
@@ -120,7 +135,9 @@ class Watch:
         marks: bool,
         current_rv: Callable[[], int],
         on_close: Callable[[], None],
+        show: Show | None = None,
     ) -> None:
+        self._show = show
         self._first: Iterator[list[Step]] | None = first
         self._reader = reader
         self._sees = sees
@@ -146,6 +163,10 @@ class Watch:
         return self
 
     async def __anext__(self) -> list[Step]:
+        steps = await self._batch()
+        return steps if self._show is None else await self._show(steps)
+
+    async def _batch(self) -> list[Step]:
         if self._first is not None:
             batch = next(self._first, None)
             if batch is not None:

@@ -10,6 +10,7 @@ from skerry.api.status import BadRequest
 from skerry.apiserver import views
 from skerry.apiserver.registry import Kind
 from skerry.apiserver.semantics import Semantics
+from skerry.apiserver.webhooks.conversion import Conversions
 from skerry.base.json import deep_copy
 
 
@@ -18,16 +19,18 @@ class Shapes:
 
     Args:
         semantics: schemas and defaults.
+        conversions: between the versions of custom resources.
     """
 
-    def __init__(self, semantics: Semantics) -> None:
+    def __init__(self, semantics: Semantics, conversions: Conversions) -> None:
         self._semantics = semantics
+        self._conversions = conversions
 
     async def show(self, kind: Kind, row: Kind, obj: Object) -> Object:
         """An object of ``kind``, as stored, as the row ``row`` of the same objects shows it."""
         resource = row.resource
         shown: Object = {"kind": resource.kind, "apiVersion": resource.api_version}
-        shown.update(views.to_served(row, deep_copy(obj)))
+        shown.update(views.to_served(row, deep_copy(await self._conversions.row(kind, row, obj))))
         shown["apiVersion"], shown["kind"] = resource.api_version, resource.kind
         return shown
 
@@ -45,6 +48,6 @@ class Shapes:
         self._semantics.prune(row, obj)
         obj.pop("kind", None)
         obj.pop("apiVersion", None)
-        stored = views.to_stored(row, obj)
+        stored = await self._conversions.row(row, kind, views.to_stored(row, obj))
         self._semantics.default(kind, stored)
         return stored
