@@ -10,6 +10,7 @@ from skerry.base import json
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.edge.images.keeper import ImageKeeper
 from skerry.edge.images.ledger import ImageLedger
+from skerry.edge.pods.dns import NodeDns
 from skerry.edge.pods.events import PodEvents
 from skerry.edge.pods.roster import Observer, Roster
 from skerry.edge.pods.status import NodeView
@@ -57,7 +58,16 @@ class Tokens:
 class Desk:
     """One agent's pod duty; ``open`` again on the same directory for a restart."""
 
-    def __init__(self, directory: Path, runtime: Adapter, images: ImageStore, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        runtime: Adapter,
+        images: ImageStore,
+        *,
+        clock: Clock | None = None,
+        dns: NodeDns | None = None,
+        measure_s: float = 50.0,
+    ) -> None:
         self.clock = clock or SystemClock()
         directory.mkdir(exist_ok=True)
         self.directory = directory
@@ -88,6 +98,8 @@ class Desk:
             directory=directory / "pods",
             log_directory=directory / "pod-logs",
             observe=observer.pod,
+            dns=dns or NodeDns(),
+            measure_s=measure_s,
         )
         self.roster = Roster(NODE, objects=self.objects, observer=observer, tools=tools)
 

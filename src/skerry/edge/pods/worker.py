@@ -41,7 +41,6 @@ from skerry.runtime.ports import (
 log = get_log(__name__)
 
 _REFRESH_S = 300.0
-_MEASURE_S = 50.0
 _STEPS = 100
 _RETRY_S = 5.0
 _POD_EVENTS = ("FailedMount", "FailedCreatePodSandBox")
@@ -75,6 +74,7 @@ class Tools:
     dns: NodeDns = field(default_factory=NodeDns)
     allocatable: Mapping[str, str] = field(default_factory=dict)
     runtime_handlers: Mapping[str, str] = field(default_factory=dict)
+    measure_s: float = 50.0
 
 
 class PodWorker:
@@ -232,6 +232,8 @@ class PodWorker:
 
     def _wait_s(self, decided: p.Plan) -> float | None:
         waits = [_REFRESH_S] if self.observed is not None else []
+        if limits_of(self._pod):
+            waits.append(self._tools.measure_s)
         if decided.again_at_s is not None:
             waits.append(max(0.05, decided.again_at_s - self._tools.clock.now_s()))
         return min(waits, default=None)
@@ -340,7 +342,7 @@ class PodWorker:
     async def _refresh(self) -> None:
         """Bring the volumes of a running pod up to date; what cannot be had now stays as it is."""
         now_s = self._tools.clock.monotonic_s()
-        if self._verdict is None and now_s - self._measured_s >= _MEASURE_S:
+        if self._verdict is None and now_s - self._measured_s >= self._tools.measure_s:
             self._measured_s = now_s
             limits = limits_of(self._pod)
             if limits and (text := await asyncio.to_thread(over_limit, limits, self._home.volumes)):
