@@ -20,6 +20,7 @@ from skerry.controllers.jobs.loop import JobController
 from skerry.controllers.namespaces import NamespaceController
 from skerry.controllers.node_lifecycle import NodeLifecycle, Patience
 from skerry.controllers.pod_gc import PodGarbageCollector
+from skerry.controllers.quotas import ResourceQuotaController
 from skerry.controllers.replicasets import ReplicaSetController
 from skerry.controllers.scheduler.loop import Scheduler
 from skerry.controllers.statefulsets.loop import StatefulSetController
@@ -112,6 +113,7 @@ def start_controllers(
         "namespace": lambda: NamespaceController(api, informers=informers, served=served, clock=clock),
         "clusterrole-aggregation": lambda: ClusterRoleAggregation(api, informers=informers),
         "endpoints": lambda: EndpointController(api, informers=informers),
+        "resourcequota": lambda: ResourceQuotaController(api, informers=informers, served=served),
         "namespace-basics": lambda: NamespaceBasics(api, informers=informers, root_ca_pem=root_ca_pem),
     }
     for name in chosen(config.controllers, list(makers)):

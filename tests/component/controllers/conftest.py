@@ -24,6 +24,7 @@ from skerry.api.gvk import (
     PERSISTENTVOLUMES,
     PODS,
     REPLICASETS,
+    RESOURCEQUOTAS,
     SERVICEACCOUNTS,
     SERVICES,
     STATEFULSETS,
@@ -46,6 +47,7 @@ from skerry.controllers.loop import Loop
 from skerry.controllers.namespaces import NamespaceController
 from skerry.controllers.objects import is_ready
 from skerry.controllers.pod_gc import PodGarbageCollector
+from skerry.controllers.quotas import ResourceQuotaController
 from skerry.controllers.replicasets import ReplicaSetController
 from skerry.controllers.scheduler.loop import Scheduler
 from skerry.controllers.statefulsets.loop import StatefulSetController
@@ -60,7 +62,7 @@ ADMIN = User("admin", ("system:masters", "system:authenticated"))
 WATCHED = (
     PODS, NODES, DEPLOYMENTS, REPLICASETS, DAEMONSETS, NAMESPACES, SERVICES, ENDPOINTSLICES, EVENTS, CONFIGMAPS,
     SERVICEACCOUNTS, ENDPOINTS, STATEFULSETS, JOBS, CRONJOBS, PERSISTENTVOLUMECLAIMS, CONTROLLERREVISIONS,
-    PERSISTENTVOLUMES,
+    PERSISTENTVOLUMES, RESOURCEQUOTAS,
 )  # fmt: skip
 
 
@@ -149,6 +151,7 @@ class Cluster:
             EphemeralVolumes(self.api, **shared),
             GarbageCollector(self.api, informers=self.informers, served=served),
             NamespaceController(self.api, informers=self.informers, served=served),
+            ResourceQuotaController(self.api, informers=self.informers, served=served),
             NamespaceBasics(self.api, informers=self.informers, root_ca_pem="PEM"),
             EndpointController(self.api, informers=self.informers),
             PodGarbageCollector(self.api, informers=self.informers),
