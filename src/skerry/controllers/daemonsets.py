@@ -1,8 +1,8 @@
 """DaemonSet loop: one pod on every node that is eligible.
 
 Edge nodes are special: a DaemonSet whose pods tolerate everything (as network and storage plug-ins of data centres
-do) stays off them unless it opts in, by naming an edge label in its node selector or affinity, or by the annotation
-``skerry.dev/edge: "true"`` on itself or its template. An Event says when that happens.
+do) stays off them unless it opts in, by naming an edge label in its node selector, affinity or tolerations, or by the
+annotation ``skerry.dev/edge: "true"`` on itself or its template. An Event says when that happens.
 
 Source of behaviour: kubernetes pkg/controller/daemon/{daemon_controller,update}.go (v1.36); the edge rule is ours.
 """
@@ -69,10 +69,9 @@ def keeps_off_edges(daemon_set: Object) -> bool:
     """Whether the edge rule of this module applies: tolerates everything, and did not opt in."""
     template = daemon_set["spec"]["template"]
     spec = template["spec"]
-    everything = any(
-        not t.get("key") and t.get("operator") == "Exists" and not t.get("effect")
-        for t in spec.get("tolerations") or ()
-    )
+    blanket = [t for t in spec.get("tolerations") or () if not t.get("key") and t.get("operator") == "Exists"]
+    effects = {t.get("effect") or "" for t in blanket}
+    everything = "" in effects or effects >= {"NoSchedule", "NoExecute"}  # plug-ins of data centres write it both ways
     return everything and not _has_opted_in(daemon_set, template)
 
 
@@ -82,6 +81,8 @@ def _has_opted_in(daemon_set: Object, template: Mapping[str, Any]) -> bool:
         return True
     spec = template["spec"]
     if any(_is_edge_key(key) for key in spec.get("nodeSelector") or ()):
+        return True
+    if any(_is_edge_key(str(t.get("key") or "")) for t in spec.get("tolerations") or ()):
         return True
     node_affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = node_affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
@@ -350,7 +351,10 @@ class DaemonSetController:
 
     def _tell_about_edges(self, daemon_set: Object, nodes: Sequence[Object]) -> None:
         uid = daemon_set["metadata"]["uid"]
-        count = sum(is_edge(node) for node in nodes) if keeps_off_edges(daemon_set) else 0
+        count = 0
+        if keeps_off_edges(daemon_set):
+            spec = daemon_set["spec"]["template"]["spec"]
+            count = sum(is_edge(node) and fits_affinity(spec, node) for node in nodes)
         if count and self._told.get(uid) != count:
             self._events.normal(
                 daemon_set,

@@ -163,6 +163,27 @@ async def test_an_unschedulable_pod_says_why_and_goes_when_it_can(cluster: Clust
     await cluster.until(lambda: is_rolled_out(cluster, 1))
 
 
+async def test_a_plain_deployment_runs_on_a_tainted_edge_with_nothing_typed(cluster: Cluster) -> None:
+    await cluster.add_node("edge", {"node-role.kubernetes.io/edge": ""})
+    taints = [{"key": "node-role.kubernetes.io/edge", "effect": "NoSchedule"}]
+    await cluster.api.patch(NODES, "edge", {"spec": {"taints": taints}})
+    await cluster.api.create(DEPLOYMENTS, deployment(2), namespace="default")
+    await cluster.until(lambda: is_rolled_out(cluster, 2))
+    assert {pod["spec"]["nodeName"] for pod in cluster.pods()} == {"edge"}
+
+
+async def test_a_daemon_set_that_wants_no_edges_is_not_told_about_them(cluster: Cluster) -> None:
+    await cluster.add_node("central")
+    await cluster.add_node("edge", {"node-role.kubernetes.io/edge": ""})
+    terms = [{"matchExpressions": [{"key": "node-role.kubernetes.io/edge", "operator": "DoesNotExist"}]}]
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+    more = {"tolerations": [{"operator": "Exists"}], "affinity": affinity}
+    await cluster.api.create(DAEMONSETS, daemon_set(**more), namespace="default")
+    await cluster.until(lambda: len(cluster.pods()) == 1)
+    await cluster.events.flush()
+    assert not cluster.events_of("EdgeNodesLeftOut")
+
+
 async def test_daemon_pods_follow_nodes_and_templates_and_avoid_edges(cluster: Cluster) -> None:
     await cluster.add_node("central")
     await cluster.add_node("edge", {"node-role.kubernetes.io/edge": ""})

@@ -96,8 +96,16 @@ def test_node_selector() -> None:
     assert decide(ds, [node("a", {"disk": "ssd"}), node("b")], [pod("b")]) == (["a"], ["on-b"])
 
 
-def test_tolerating_everything_keeps_off_edges() -> None:
-    ds = daemon_set(tolerations=EVERYTHING)
+@pytest.mark.parametrize(
+    "tolerations",
+    [
+        EVERYTHING,
+        [{"operator": "Exists", "effect": "NoSchedule"}, {"operator": "Exists", "effect": "NoExecute"}],
+        [{"key": "CriticalAddonsOnly", "operator": "Exists"}, {"operator": "Exists"}],
+    ],
+)
+def test_tolerating_everything_keeps_off_edges(tolerations: list[dict[str, str]]) -> None:
+    ds = daemon_set(tolerations=tolerations)
     assert keeps_off_edges(ds)
     assert decide(ds, [node("edge", EDGE), node("central")], []) == (["central"], [])
 
@@ -107,6 +115,7 @@ def test_tolerating_everything_keeps_off_edges() -> None:
     [
         daemon_set(tolerations=EVERYTHING, annotations={"skerry.dev/edge": "true"}),
         daemon_set(tolerations=EVERYTHING, nodeSelector=EDGE),
+        daemon_set(tolerations=[*EVERYTHING, {"key": "node-role.kubernetes.io/edge", "operator": "Exists"}]),
         daemon_set(
             tolerations=EVERYTHING,
             affinity={
