@@ -37,7 +37,7 @@ class HollowKubelet:
     def __init__(self, api: HttpKubeApi, name: str, *, index: int) -> None:
         self._api = api
         self._name = name
-        self._addresses = (f"127.{100 + index}.{n // 250}.{1 + n % 250}" for n in itertools.count())
+        self._addresses = (f"10.{100 + index}.{n // 250}.{1 + n % 250}" for n in itertools.count())
         self._servers: dict[str, list[asyncio.Server]] = {}
         self._ips: dict[str, str] = {}
         self._done: dict[str, str] = {}

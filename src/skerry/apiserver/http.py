@@ -16,6 +16,7 @@ from skerry.api.status import (
     TooLargeBody,
     TooManyRequests,
 )
+from skerry.apiserver.audit import AuditLog, Trace
 from skerry.apiserver.auth.authn import Authenticator, User
 from skerry.apiserver.auth.impersonation import impersonated
 from skerry.apiserver.calls import Answer, Call
@@ -72,6 +73,7 @@ class ApiServer:
         nodes: reaches nodes for logs; None answers that there are none.
         allow_anonymous: False answers 401 to requests without credentials.
         metrics: what ``/metrics`` serves; requests are counted in it.
+        audit: is told of every write; started and closed by the caller.
         dials_itself: whether ``proxy`` may reach loopback addresses, which nodes could report for their pods.
     """
 
@@ -83,8 +85,10 @@ class ApiServer:
         allow_anonymous: bool = True,
         metrics: Registry | None = None,
         dials_itself: bool = False,
+        audit: AuditLog | None = None,
     ) -> None:
         self._core = core
+        self._audit = audit
         self._metrics = metrics or Registry()
         self._requests = request_counter(self._metrics)
         self._authenticator = Authenticator(checks=core.token_checks, allow_anonymous=allow_anonymous)
@@ -110,10 +114,11 @@ class ApiServer:
 
     async def _handle(self, request: HttpRequest) -> HttpResponse | None:
         started = time.monotonic()
+        trace, reason = Trace(), ""
         try:
-            response = await self._answer(request)
+            response = await self._answer(request, trace)
         except ApiError as exc:
-            response = failure(exc)
+            response, reason = failure(exc), exc.reason
         except BodyTooLarge as exc:
             response = failure(TooLargeBody(f"Request entity too large: limit is {MAX_BODY_BYTES}", hint=str(exc)))
         except BodyTooSlow as exc:
@@ -123,15 +128,22 @@ class ApiServer:
             response = failure(InternalError(f"the server's database failed: {exc}"))
         status = response.status if response is not None else 200
         self._requests.add(1, request.method if request.method in _METHODS else "other", str(status))
+        if self._audit is not None and trace.is_audited:
+            self._audit.note(
+                trace, address=request.address, agent=request.headers.get("User-Agent", ""), status=status,
+                reason=reason, took_s=time.monotonic() - started,
+            )  # fmt: skip
         if log.is_debug:
             took_ms = round((time.monotonic() - started) * 1000, 1)
             log.debug("api.request", method=request.method, path=request.path, status=status, took_ms=took_ms)
         return response
 
-    async def _answer(self, request: HttpRequest) -> HttpResponse | None:
-        info = parse(request.method, request.path, request.query)
-        caller = await self._authenticator.identify(request.peer, request.headers.get("Authorization", ""))
-        user = impersonated(caller, request.headers, self._core.access.require)
+    async def _answer(self, request: HttpRequest, trace: Trace) -> HttpResponse | None:
+        info = trace.info = parse(request.method, request.path, request.query)
+        caller = trace.caller = await self._authenticator.identify(
+            request.peer, request.headers.get("Authorization", "")
+        )
+        user = trace.user = impersonated(caller, request.headers, self._core.access.require)
         if not info.is_resource:
             return self._other(request, info, user)
         known = self._core.registry.group_versions().get(info.group)
@@ -147,7 +159,7 @@ class ApiServer:
         form = self._form(request, call)
         if info.verb == "watch":
             return await self._watch(request, call, form)
-        return await self._verb(request, call, form)
+        return await self._verb(request, call, form, trace)
 
     def _form(self, request: HttpRequest, call: Call) -> Form:
         accept = request.headers.get("Accept", "")
@@ -155,7 +167,7 @@ class ApiServer:
             accept = ",".join(part for part in accept.split(",") if "as=" not in part) or "none"
         return negotiate(accept)
 
-    async def _verb(self, request: HttpRequest, call: Call, form: Form) -> HttpResponse:
+    async def _verb(self, request: HttpRequest, call: Call, form: Form, trace: Trace) -> HttpResponse:
         core, info = self._core, call.info
         match info.verb:
             case "get":
@@ -185,6 +197,8 @@ class ApiServer:
                 return self._respond(request, call, self._renderer.page(call, listed, form), form)
             case _:
                 raise MethodNotAllowed("the server does not allow this method on the requested resource", details={})
+        if answer.entry is not None:
+            trace.name = answer.entry.key.name
         return self._object(request, call, answer, form)
 
     def _object(self, request: HttpRequest, call: Call, answer: Answer, form: Form) -> HttpResponse:

@@ -29,6 +29,7 @@ from skerry.apiserver.http import ApiServer
 from skerry.apiserver.local import LocalKubeApi
 from skerry.app import output, pki
 from skerry.app.backup import DATABASE, ScheduledBackups
+from skerry.app.cloud_access import audit_log, token_checks
 from skerry.app.cloud_controllers import start_controllers
 from skerry.app.config_files import read_any
 from skerry.app.live_settings import LiveSettings
@@ -138,14 +139,19 @@ class Cloud:
         hosts = reachable_hosts(config.advertise, config.listen)
         files = pki.prepare(config.data / "pki", hosts=hosts)
         core = ApiCore(
-            database=config.data / DATABASE, token_key=files.token_key, clock=self._clock, crds=crds.crd_manifests()
-        )
+            database=config.data / DATABASE, token_key=files.token_key, clock=self._clock, crds=crds.crd_manifests(),
+            token_checks=token_checks(config, clock=self._clock),
+        )  # fmt: skip
         await core.start()
         stack.push_async_callback(core.aclose)
         api = LocalKubeApi(core, user=User("skerry-cloud", (MASTERS,)))
         tunnels = Tunnels(clock=self._clock)
         self.metrics = Registry()
-        server = ApiServer(core, nodes=TunnelConnector(tunnels), metrics=self.metrics)
+        audit = audit_log(config, clock=self._clock)
+        if audit is not None:
+            audit.start()
+            stack.push_async_callback(audit.aclose)
+        server = ApiServer(core, nodes=TunnelConnector(tunnels), metrics=self.metrics, audit=audit)
         stack.push_async_callback(server.aclose)
         self._ports["api"] = await _listen(
             self._ports["api"],

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from skerry.apiserver.audit import AuditLog
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.http import ApiServer
 from skerry.app import pki
@@ -90,11 +91,13 @@ async def serve(tmp_path: Path, shared_pki: pki.ApiFiles) -> AsyncIterator[Serve
     """Starts servers on this test's data; they are closed afterwards."""
     sites: list[Site] = []
 
-    async def start(*, nodes: NodeConnector | None = None, dials_itself: bool = False, **more: Any) -> Site:
+    async def start(
+        *, nodes: NodeConnector | None = None, dials_itself: bool = False, audit: AuditLog | None = None, **more: Any
+    ) -> Site:
         more.setdefault("synchronous", "NORMAL")
         core = ApiCore(database=tmp_path / "api.db", token_key=shared_pki.token_key, **more)
         await core.start()
-        server = ApiServer(core, nodes=nodes, dials_itself=dials_itself)
+        server = ApiServer(core, nodes=nodes, dials_itself=dials_itself, audit=audit)
         port = await server.listen(
             "127.0.0.1", 0, cert_file=shared_pki.cert, key_file=shared_pki.key, client_ca_file=shared_pki.ca_cert
         )
