@@ -1,7 +1,9 @@
 """Node lifecycle: notice silent nodes, say so in conditions and taints, evict where that helps.
 
 An edge node that is silent is offline, not lost: its conditions become Unknown and nothing new is scheduled to it, but
-its pods stay, with the status that they had. After a start of the cloud every node has time to return first.
+its pods stay, with the status that they had. The label ``skerry.dev/when-unreachable`` (``keep`` or ``evict``) says
+otherwise for a node. After a start of the cloud, and after most nodes were silent at once (then it is the cloud that
+was cut off), every node has time to return: nothing is evicted meanwhile.
 
 Source of behaviour: kubernetes pkg/controller/nodelifecycle/node_lifecycle_controller.go and
 pkg/controller/tainteviction (v1.36); the edge rules are ours.
@@ -28,6 +30,10 @@ from skerry.kube.ports import KubeApi
 log = get_log(__name__)
 
 EDGE_LABEL = "node-role.kubernetes.io/edge"
+POLICY_LABEL = "skerry.dev/when-unreachable"
+KEEP, EVICT = "keep", "evict"
+MASS_SHARE, MASS_COUNT = 0.55, 3
+"""So many of the nodes, and at least so many, silent at once mean that the cloud was cut off."""
 LEASE_NAMESPACE = "kube-node-lease"
 _JUDGED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 _BY_CONDITION = (
@@ -45,20 +51,43 @@ class Patience:
 
     Args:
         grace_s: of a node that was heard since the start.
-        start_s: of every node after the start of this process, and of one that was never heard.
+        start_s: of every node after the start of this process, and of one that was never heard; so long after a start
+            or after a mass loss nothing is evicted.
         first_s: of a new node that never reported.
         monitor_s: how often nodes are looked at.
+        evict_every_s: at most one more node loses its pods in this time.
     """
 
     grace_s: float = 50.0
     start_s: float = 600.0
     first_s: float = 60.0
     monitor_s: float = 5.0
+    evict_every_s: float = 10.0
 
 
 def is_edge(node: Object) -> bool:
     """Whether the node may be offline without being lost."""
     return EDGE_LABEL in labels_of(node)
+
+
+def keeps_pods(node: Object) -> bool:
+    """Whether the node's pods stay while it is unreachable: as its label says, else when it is an edge node."""
+    policy = labels_of(node).get(POLICY_LABEL)
+    return policy == KEEP if policy in (KEEP, EVICT) else is_edge(node)
+
+
+def is_mass_loss(nodes: Sequence[Object], silent: set[str]) -> bool:
+    """Whether so many nodes are silent that the cause is the cloud's side.
+
+    Args:
+        nodes: every node.
+        silent: names of those that are not heard.
+    """
+    down = [node for node in nodes if _is_down(node, silent)]
+    central = [node for node in nodes if not keeps_pods(node)]
+    if central and all(_is_down(node, silent) for node in central):
+        return True
+    return len(down) >= MASS_COUNT and len(down) >= MASS_SHARE * len(nodes)
 
 
 def heartbeat_of(node: Object, lease: Object | None) -> tuple[str, str]:
@@ -93,7 +122,7 @@ def wanted_taints(node: Object, *, may_evict: bool, now_s: float) -> list[dict[s
 
     Args:
         node: with conditions as stored.
-        may_evict: whether NoExecute taints may be set; never for edge nodes, whatever this says.
+        may_evict: whether NoExecute taints may be set; never for nodes that keep their pods, whatever this says.
         now_s: for ``timeAdded``.
     """
     spec = node.get("spec") or {}
@@ -104,7 +133,7 @@ def wanted_taints(node: Object, *, may_evict: bool, now_s: float) -> list[dict[s
     keys += [UNREACHABLE] if ready == "Unknown" else [NOT_READY] if ready == "False" else []
     keys += [UNSCHEDULABLE] if spec.get("unschedulable") else []
     ours = [{"key": key, "effect": "NoSchedule"} for key in keys]
-    if may_evict and not is_edge(node) and ready != "True":
+    if may_evict and not keeps_pods(node) and ready != "True":
         ours.append({"key": UNREACHABLE if ready == "Unknown" else NOT_READY, "effect": "NoExecute"})
     return kept + [_as_before(taint, old, now_s) for taint in ours]
 
@@ -160,6 +189,8 @@ class NodeLifecycle:
         self._leases = informers.of(LEASES, namespace=LEASE_NAMESPACE)
         self._pods = informers.of(PODS, indexes={"node": by_node})
         self._started_s = self._clock.monotonic_s()
+        self._held_until_s = 0.0
+        self._next_eviction_s = 0.0
         self._heard: dict[str, tuple[tuple[str, str], float, bool]] = {}
         self._changed = asyncio.Event()
         self._contended: set[str] = set()
@@ -170,6 +201,7 @@ class NodeLifecycle:
         for informer in (self._nodes, self._leases, self._pods):
             await informer.wait_synced()
         self._started_s = self._clock.monotonic_s()
+        self._held_until_s = self._started_s + self._patience.start_s
         while True:
             self._changed.clear()
             self._contended.clear()
@@ -201,15 +233,23 @@ class NodeLifecycle:
         nodes = self._nodes.items()
         self._listen(nodes)
         silent = {node["metadata"]["name"] for node in nodes if self._is_silent(node)}
-        central = [node for node in nodes if not is_edge(node)]
-        all_down = bool(central) and all(_is_down(node, silent) for node in central)
+        may_evict = self._may_evict(nodes, silent)
         for node in nodes:
             try:
-                await self._judge(node, is_silent=node["metadata"]["name"] in silent, may_evict=not all_down)
+                await self._judge(node, is_silent=node["metadata"]["name"] in silent, may_evict=may_evict)
             except (Conflict, NotFound):
                 self._lost_race(node)
             except ApiError as exc:
                 log.warning("node.judging_failed", node=node["metadata"]["name"], error=str(exc))
+
+    def _may_evict(self, nodes: Sequence[Object], silent: set[str]) -> bool:
+        """Not while the cloud itself may be what was cut off, nor for a while after."""
+        now_s = self._clock.monotonic_s()
+        if is_mass_loss(nodes, silent):
+            if now_s >= self._held_until_s:
+                log.warning("node.mass_loss", silent_count=len(silent), node_count=len(nodes))
+            self._held_until_s = now_s + self._patience.start_s
+        return now_s >= self._held_until_s
 
     def _lost_race(self, node: Object) -> None:
         """Somebody wrote meanwhile: look again as soon as the cache has it, or at once if it has it already."""
@@ -260,7 +300,7 @@ class NodeLifecycle:
         fresh = await self._api.update(NODES, fresh, subresource="status")
         log.info("node.silent", node=name, is_edge=is_edge(node))
         self._events.normal(node, "NodeNotReady", f"Node {name} status is now: NodeNotReady")
-        if not is_edge(node):
+        if not keeps_pods(node):
             await self._mark_pods(name)
         return fresh
 
@@ -280,8 +320,13 @@ class NodeLifecycle:
                 continue
 
     async def _taint(self, node: Object, *, may_evict: bool) -> Object:
-        taints = wanted_taints(node, may_evict=may_evict, now_s=self._clock.now_s())
         spec = node.get("spec") or {}
+        taints = wanted_taints(node, may_evict=may_evict, now_s=self._clock.now_s())
+        if _evicts(taints) and not _evicts(spec.get("taints") or ()):
+            if self._clock.monotonic_s() < self._next_eviction_s:
+                taints = wanted_taints(node, may_evict=False, now_s=self._clock.now_s())
+            else:
+                self._next_eviction_s = self._clock.monotonic_s() + self._patience.evict_every_s
         if taints == list(spec.get("taints") or ()):
             return node
         meta = node["metadata"]
@@ -302,6 +347,10 @@ class NodeLifecycle:
                 await self._api.delete(PODS, meta["name"], namespace=meta["namespace"], uid=meta["uid"])
             except NotFound:
                 continue
+
+
+def _evicts(taints: Sequence[Mapping[str, Any]]) -> bool:
+    return any(taint["key"] in (UNREACHABLE, NOT_READY) and taint.get("effect") == "NoExecute" for taint in taints)
 
 
 def _is_down(node: Object, silent: set[str]) -> bool:
