@@ -74,6 +74,8 @@ def json_equal(left: Any, right: Any) -> bool:
 
 def _operate(root: dict[str, Any], operation: dict[str, Any]) -> None:
     name, path = operation["op"], operation["path"]
+    if not isinstance(path, str) or not isinstance(operation.get("from", ""), str):
+        raise TypeError("a pointer is a text")
     if name == "add":
         _add(root, path, deep_copy(operation["value"]))
     elif name == "replace":

@@ -246,3 +246,16 @@ def test_merged_lists_hold_everything_once_in_both_orders(have: list[str], chang
     assert sorted(merged) == sorted({*have, *change})
     assert [name for name in merged if name in change] == change
     assert [name for name in merged if name not in change] == [name for name in have if name not in change]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": "add", "path": 1, "value": 2},
+        {"op": "move", "path": "/a", "from": 7},
+        {"op": "copy", "path": "/a", "from": None},
+    ],
+)
+def test_a_pointer_that_is_no_text_is_refused(operation: dict[str, object]) -> None:
+    with pytest.raises(Invalid):
+        json_patch({"a": 1}, [operation])

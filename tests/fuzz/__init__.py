@@ -1,0 +1,1 @@
+"""Fuzz targets for everything that reads bytes or texts of somebody else."""
