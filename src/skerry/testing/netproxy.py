@@ -26,6 +26,8 @@ class NetProxy:
         self._passes = asyncio.Event()
         self._passes.set()
         self._refuses = False
+        self._delay_s = 0.0
+        self._bytes_per_s = 0.0
         self.port = 0
         self.accepted = 0
 
@@ -46,6 +48,10 @@ class NetProxy:
             self._passes.clear()
         else:
             self._passes.set()
+
+    def slow(self, *, delay_s: float = 0.0, bytes_per_s: float = 0.0) -> None:
+        """Carry each piece so much later, and at most so many bytes a second in each direction; 0 takes it back."""
+        self._delay_s, self._bytes_per_s = delay_s, bytes_per_s
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
@@ -68,6 +74,8 @@ class NetProxy:
         try:
             while data := await reader.read(_READ_BYTES):
                 await self._passes.wait()
+                if wait_s := self._delay_s + (len(data) / self._bytes_per_s if self._bytes_per_s else 0.0):
+                    await asyncio.sleep(wait_s)
                 writer.write(data)
                 await writer.drain()
         except OSError:
