@@ -44,6 +44,7 @@ class Size:
     changes: int
     groups: int
     """Processes that the nodes' agents live in."""
+    most_cloud_kills: int = 1000
 
 
 @dataclass(slots=True)
@@ -167,6 +168,8 @@ class Chaos:
         kind = self._rng.choices(
             ["cut", "black hole", "slow", "agents killed", "cloud killed"], weights=[5, 3, 3, 3, 1]
         )[0]
+        if kind == "cloud killed" and self.outcome.faults[kind] >= self.size.most_cloud_kills:
+            kind = "cut"
         self.outcome.faults[kind] += 1
         if kind == "cut":
             way.cut()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.component.chaos.run import Chaos, Outcome, Size
 
-SHORT = Size(nodes=10, changes=300, groups=4)
+SHORT = Size(nodes=10, changes=300, groups=4, most_cloud_kills=2)
 LONG = Size(nodes=50, changes=2000, groups=8)
 SEEDS = int(os.environ.get("SKERRY_CHAOS_SEEDS", "40"))
 
