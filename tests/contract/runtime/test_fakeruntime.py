@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from skerry.testing.contracts.pod_runtime import PodRuntimeContract, Rig
+from skerry.testing.contracts.pod_runtime import MOUNTS, PodRuntimeContract, Rig
 from skerry.testing.fakeruntime import FakeEngine, FakeRuntime
 
 
@@ -13,6 +13,6 @@ class TestFakeRuntime(PodRuntimeContract):
     @pytest.fixture
     async def rig(self, tmp_path: Path) -> AsyncIterator[Rig]:
         engine = FakeEngine()
-        rig = Rig(lambda: FakeRuntime(engine), tmp_path, "busybox", "sha256:busybox")
+        rig = Rig(lambda: FakeRuntime(engine), tmp_path, "busybox", "sha256:busybox", frozenset({MOUNTS}))
         yield rig
         await rig.close()

@@ -9,7 +9,7 @@ import pytest
 
 from skerry.runtime.ports import EngineRefused, Mount
 from skerry.runtime.process.engine import ProcessRuntime, ProcessSettings
-from skerry.testing.contracts.pod_runtime import MOUNTS, PodRuntimeContract, Rig, log_lines, started
+from skerry.testing.contracts.pod_runtime import MOUNTS, RESOLVER, PodRuntimeContract, Rig, log_lines, started
 
 
 class TestProcessRuntime(PodRuntimeContract):
@@ -17,7 +17,7 @@ class TestProcessRuntime(PodRuntimeContract):
     async def rig(self, tmp_path: Path) -> AsyncIterator[Rig]:
         rig = Rig(lambda: ProcessRuntime(tmp_path / "runtime"), tmp_path, "label", "label")
         has_views = (await rig.adapter().info()).message.endswith("mount namespaces")
-        rig.abilities = frozenset({MOUNTS}) if has_views else frozenset()
+        rig.abilities = frozenset({MOUNTS, RESOLVER}) if has_views else frozenset()
         yield rig
         await rig.close()
 

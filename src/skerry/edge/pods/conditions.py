@@ -57,6 +57,12 @@ def conditions(
     ]
     if not any(containers_ready) and (gates := _closed_gates(view, old)):
         found[2] = _condition("Ready", False, ("ReadinessGatesNotReady", gates))
+    if view.is_resized():
+        text = "this node does not resize containers that run: they get their new resources when they are restarted"
+        resize = {"type": "PodResizePending", "status": "True", "reason": "Infeasible"}
+        found.append(resize | {"message": text})
+    elif "PodResizePending" in old:
+        found.append({"type": "PodResizePending", "status": "False"})
     verdict = stimulus.verdict
     if verdict is not None and verdict.reason in _BY_THIS_NODE:
         ended = {"type": "DisruptionTarget", "status": "True"}

@@ -25,7 +25,8 @@ from skerry.edge.pods.interrupt import Interrupt
 from skerry.edge.pods.ports import NodeObjects
 from skerry.edge.pods.pulls import Pulls
 from skerry.edge.pods.serviceenv import service_variables
-from skerry.edge.pods.view import BACKOFF_ANNOTATION, PodView, spec_hash
+from skerry.edge.pods.support import not_enforced, refusal
+from skerry.edge.pods.view import BACKOFF_ANNOTATION, RESOURCES_ANNOTATION, PodView, resources_hash, spec_hash
 from skerry.runtime import volumes as v
 from skerry.runtime.downward import NodeFacts
 from skerry.runtime.ports import (
@@ -71,6 +72,7 @@ class Starter:
         home: the pod's places on the disk.
         stop: ends a container whose postStart hook failed: (id, name).
         runtime_handlers: the engine's handler by RuntimeClass, where it has another name.
+        is_process: whether containers are processes of the node.
     """
 
     def __init__(
@@ -88,7 +90,9 @@ class Starter:
         interrupt: Interrupt,
         stop: Callable[[str, str], Awaitable[None]],
         runtime_handlers: Mapping[str, str],
+        is_process: bool,
     ) -> None:
+        self._is_process = is_process
         self._handlers_by_class = runtime_handlers
         self._runtime = runtime
         self._pulls = pulls
@@ -112,11 +116,19 @@ class Starter:
         Raises:
             EngineError: with the reason for the pod's status.
         """
+        self._check(pod)
+        for text in not_enforced(pod, is_process=self._is_process):
+            await self._events.tell(pod, "NotEnforced", text, warning=True)
         spec = self._sandbox(pod, attempt)
         for reason, message in pod_resolver(pod, self._dns)[1]:
             await self._events.tell(pod, reason, message, warning=True)
         spec.log_directory.mkdir(parents=True, exist_ok=True)
         await self._runtime.create_sandbox(spec)
+
+    def _check(self, pod: Object) -> None:
+        """Raises ``EngineRefused`` when a field of the pod would have to be ignored."""
+        if text := refusal(pod, is_process=self._is_process):
+            raise EngineRefused(text, hint="remove it, or let another node run the pod")
 
     async def start(self, wanted: Wanted) -> None:
         """Pull if needed, create, start, and run the postStart hook.
@@ -128,6 +140,8 @@ class Starter:
         found = wanted.view.definition(wanted.name)
         assert found is not None
         pod, container = wanted.view.pod, found[1]
+        if found[0] == "ephemeralContainers":  # may come when the pod runs already
+            self._check(pod)
         image_ref = await self._interrupt.guard(self._pulls.image(pod, container))
         spec = await self._container(wanted, container, image_ref)
         sandbox = self._sandbox(pod, 0)
@@ -174,7 +188,10 @@ class Starter:
             log_path=f"{wanted.name}/{wanted.attempt}.log",
             container=container,
             working_dir=str(container.get("workingDir") or ""),
-            annotations={BACKOFF_ANNOTATION: f"{wanted.backoff_s:g}"},
+            annotations={
+                BACKOFF_ANNOTATION: f"{wanted.backoff_s:g}",
+                RESOURCES_ANNOTATION: resources_hash(container),
+            },
             spec_hash=spec_hash(container),
             target_id=_target(wanted.view, container),
         )

@@ -17,6 +17,9 @@ BACKOFF_ANNOTATION = "skerry.dev/backoff-s"
 
 CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
 
+RESOURCES_ANNOTATION = "skerry.dev/resources"
+"""On a container: hash of the resources that it was started with."""
+
 _FIRST_BACKOFF_S = 10.0
 _FIRST_SANDBOX_S = 2.0
 _LAST_BACKOFF_S = 300.0
@@ -142,6 +145,15 @@ class PodView:
                     return kind, container
         return None
 
+    def is_resized(self) -> bool:
+        """Whether a container that runs was started with other resources than the pod has now."""
+        for running in self.running():
+            found = self.definition(running.name)
+            started_with = running.annotations.get(RESOURCES_ANNOTATION)
+            if found is not None and started_with and started_with != resources_hash(found[1]):
+                return True
+        return False
+
     def started_at_s(self, now_s: float) -> float:
         """When this node took the pod on: as reported, else by its oldest sandbox, else now."""
         reported = parse_rfc3339((self.pod.get("status") or {}).get("startTime"))
@@ -263,6 +275,11 @@ def failure_delay_s(previous_s: float, *, is_sandbox: bool = False) -> float:
     """The wait after a failure to start: 10 s, for a sandbox 2 s (engines fail at their start), then twice the last."""
     first_s = _FIRST_SANDBOX_S if is_sandbox else _FIRST_BACKOFF_S
     return min(_LAST_BACKOFF_S, previous_s * 2) if previous_s else first_s
+
+
+def resources_hash(container: Mapping[str, Any]) -> str:
+    """Of what a resize of the pod would change."""
+    return hashlib.blake2b(json.dumps(container.get("resources") or {}, sort_keys=True), digest_size=8).hexdigest()
 
 
 def spec_hash(container: Mapping[str, Any]) -> str:

@@ -118,6 +118,7 @@ class PodWorker:
             volumes=tools.volumes, objects=tools.objects, handlers=handlers, events=tools.events, dns=tools.dns,
             clock=tools.clock, home=self._home, interrupt=self._interrupt, stop=self._stop_unhooked,
             runtime_handlers=tools.runtime_handlers,
+            is_process=tools.node.engine == "process",
         )  # fmt: skip
 
     def desire(self, pod: Object) -> None:

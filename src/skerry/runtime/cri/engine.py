@@ -12,6 +12,7 @@ import contextlib
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from skerry.base.aio.backoff import Backoff
@@ -39,6 +40,7 @@ from skerry.runtime.ports import (
 log = get_log(__name__)
 
 _EXEC_OUTPUT_BYTES = 16 * 1024
+_APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
 _STATUS_CALLS = 8
 """How many status calls run at once after a list."""
 
@@ -161,6 +163,7 @@ class CriRuntime:
                 node_uid=self._node_uid,
                 machine_memory_bytes=self._machine_memory_bytes,
                 image_user=image_user,
+                has_apparmor=_has_apparmor(),
             ),
             "sandbox_config": spec.sandbox_config(sandbox, node_uid=self._node_uid),
         }
@@ -372,3 +375,10 @@ def _explained(condition: Mapping[str, Any]) -> str:
     text = f"{condition.get('type', '')}: {from_engine}"
     _, hint = remedy(from_engine)
     return f"{text}; {hint}" if hint else text
+
+
+def _has_apparmor() -> bool:
+    try:
+        return _APPARMOR.read_text().strip() == "Y"
+    except OSError:
+        return False

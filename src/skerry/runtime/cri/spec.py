@@ -80,12 +80,14 @@ def container_config(
     node_uid: str,
     machine_memory_bytes: int,
     image_user: int | None = None,
+    has_apparmor: bool = True,
 ) -> dict[str, Any]:
     """The ContainerConfig of a container.
 
     Args:
         machine_memory_bytes: for the share of ``oom_score_adj``.
         image_user: uid that the image names, where ``needs_image_user`` asked for it.
+        has_apparmor: whether the kernel enforces AppArmor profiles.
 
     Raises:
         EngineRefused: ``runAsNonRoot`` with a container that would run as root.
@@ -112,7 +114,7 @@ def container_config(
         "tty": bool(spec.container.get("tty")),
         "linux": {
             "resources": _resources(spec.container, pod, machine_memory_bytes),
-            "security_context": _container_security(spec, pod, image_user),
+            "security_context": _container_security(spec, pod, image_user, has_apparmor=has_apparmor),
         },
     }
 
@@ -181,7 +183,9 @@ def _sandbox_security(pod: Object) -> dict[str, Any]:
     return context
 
 
-def _container_security(spec: ContainerSpec, pod: Object, image_user: int | None) -> dict[str, Any]:
+def _container_security(
+    spec: ContainerSpec, pod: Object, image_user: int | None, *, has_apparmor: bool
+) -> dict[str, Any]:
     own = _security(spec.container)
     is_privileged = _is_privileged(spec.container)
     capabilities: Object = own.get("capabilities") or {}
@@ -204,6 +208,11 @@ def _container_security(spec: ContainerSpec, pod: Object, image_user: int | None
         context["masked_paths"], context["readonly_paths"] = list(_MASKED_PATHS), list(_READ_ONLY_PATHS)
         context["seccomp"] = _seccomp(_either(spec.container, pod, "seccompProfile"), default="Unconfined")
     if (profile := _either(spec.container, pod, "appArmorProfile")) is not None:
+        if not has_apparmor and profile.get("type") != "Unconfined":
+            raise EngineRefused(
+                f"Cannot enforce AppArmor profile of container {spec.name}: AppArmor is not enabled on the host",
+                reason="AppArmor",
+            )
         context["apparmor"] = _profile(profile, default="RuntimeDefault")
     if options := _either(spec.container, pod, "seLinuxOptions"):
         context["selinux_options"] = _selinux(options)

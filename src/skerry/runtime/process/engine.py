@@ -30,6 +30,7 @@ from skerry.runtime.ports import (
     EngineInfo,
     EngineRefused,
     ExecTimeout,
+    Mount,
     ObservedContainer,
     ObservedPod,
     ObservedSandbox,
@@ -46,6 +47,8 @@ log = get_log(__name__)
 MOUNTS_ANNOTATION = "skerry.dev/process-mounts"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KILL_WAIT_S = 10.0
+_RESOLVER, _RESOLV_CONF = "resolv.conf", "/etc/resolv.conf"
+_IDS = ("runAsUser", "runAsGroup", "supplementalGroups", "fsGroup")
 _OF_THE_SHIM = ("env", "working_dir", "uid", "gid", "groups", "rlimits", "privileged", "user_namespace", "cgroups")
 """What a command in a container shares with its program."""
 _NO_VIEWS = "mount namespaces are not allowed here: give the agent CAP_SYS_ADMIN, or run it as a normal user"
@@ -163,12 +166,12 @@ class ProcessRuntime:
         record = self._records.sandbox(sandbox_id)
         if record is None:
             raise EngineError(f"sandbox {sandbox_id} does not exist")
-        self._check_container(spec)
+        self._check_container(spec, sandbox.pod)
         has_views = await self._views()
         container_id = f"{sandbox_id}.{spec.name}.{spec.attempt}.{uuid.uuid4().hex[:6]}"
         place = self._records.directory / sandbox_id / container_id
         log_path = sandbox.log_directory / spec.log_path
-        user_id = None if self._is_root(spec.container) else record["user_id"]
+        user_id, group_id, groups = self._ids(spec.container, sandbox.pod, record["user_id"])
         self._records.put_container(
             container_id,
             {
@@ -193,18 +196,17 @@ class ProcessRuntime:
                     "root": str(place / "root") if has_views else "",
                     "user_namespace": os.geteuid() != 0,
                     "hostname": sandbox.hostname,
-                    "mounts": [
-                        {"source": str(m.host_path), "target": m.container_path, "read_only": m.read_only}
-                        for m in spec.mounts
-                    ],
+                    "mounts": [*_resolver_mount(place, sandbox, spec), *map(_mount, spec.mounts)],
                     "rlimits": _rlimits(spec.container),
                     "uid": user_id,
-                    "gid": user_id,
-                    "groups": [],
+                    "gid": group_id,
+                    "groups": groups,
                     "privileged": self._is_privileged(spec.container),
                 },
             },
         )
+        if has_views and (text := _resolver(sandbox)):
+            write_atomic(place / _RESOLVER, text.encode(), mode=0o644)
         if not has_views:
             _link_volumes(place, spec)
         return container_id
@@ -357,7 +359,7 @@ class ProcessRuntime:
             if volume.get("hostPath") is not None and not self._settings.allow_host_paths:
                 raise _refused(f"hostPath volume {volume.get('name')!r} is not allowed on this node", "allowPrivileged")
 
-    def _check_container(self, spec: ContainerSpec) -> None:
+    def _check_container(self, spec: ContainerSpec, pod: Mapping[str, object]) -> None:
         if not spec.command:
             raise EngineRefused(
                 f"container {spec.name!r} has no command: it runs as a process here, its image is only a label",
@@ -367,16 +369,34 @@ class ProcessRuntime:
         security: Any = spec.container.get("securityContext") or {}
         if security.get("privileged") and not self._settings.allow_privileged:
             raise _refused(f"privileged container {spec.name!r} is not allowed on this node", "allowPrivileged")
-        if security.get("runAsUser") == 0 and not self._settings.allow_privileged:
-            raise _refused(f"container {spec.name!r} wants to run as root", "allowPrivileged")
+        whole: Any = (_part(pod, "spec")).get("securityContext") or {}
+        for name in _IDS:
+            asked = security.get(name, whole.get(name))
+            if asked not in (None, []) and not self._settings.allow_privileged and asked != os.geteuid():
+                raise _refused(
+                    f"{name} {asked!r} of container {spec.name!r} is not allowed on this node", "allowPrivileged"
+                )
 
     def _is_privileged(self, container: Mapping[str, object]) -> bool:
         security: Any = container.get("securityContext") or {}
         return bool(security.get("privileged")) and self._settings.allow_privileged
 
-    def _is_root(self, container: Mapping[str, object]) -> bool:
+    def _ids(
+        self, container: Mapping[str, object], pod: Mapping[str, object], own: int | None
+    ) -> tuple[int | None, int | None, list[int]]:
+        """User, group and further groups of a container's program; the pod's own unless it may ask for others."""
         security: Any = container.get("securityContext") or {}
-        return self._settings.allow_privileged and (bool(security.get("privileged")) or security.get("runAsUser") == 0)
+        whole: Any = _part(pod, "spec").get("securityContext") or {}
+        if not self._settings.allow_privileged or os.geteuid() != 0:
+            return own, own, []
+        user = security.get("runAsUser", whole.get("runAsUser"))
+        group = security.get("runAsGroup", whole.get("runAsGroup"))
+        groups = [int(g) for g in whole.get("supplementalGroups") or []]
+        if whole.get("fsGroup") is not None:
+            groups.append(int(whole["fsGroup"]))
+        if user is None:
+            user = 0 if security.get("privileged") else own
+        return user, user if group is None else group, groups
 
     def _user_id(self, pod_uid: str) -> int:
         taken = {record["user_id"]: record["uid"] for _, record in self._records.sandboxes()}
@@ -437,6 +457,11 @@ class ProcessImages:
         return image
 
 
+def _part(value: Mapping[str, object], name: str) -> Mapping[str, Any]:
+    found = value.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
 def _refused(message: str, setting: str) -> EngineRefused:
     return EngineRefused(
         message, hint=f"remove it from the pod, or allow it with {setting} in the node's configuration"
@@ -451,6 +476,26 @@ def _rlimits(container: Mapping[str, object]) -> dict[str, int]:
         # Counts what can be written privately, so that large reserved address ranges stay possible.
         limits["RLIMIT_DATA"] = parse_quantity(str(memory)).value
     return limits
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    return {"source": str(mount.host_path), "target": mount.container_path, "read_only": mount.read_only}
+
+
+def _resolver_mount(place: Path, sandbox: SandboxSpec, spec: ContainerSpec) -> list[dict[str, Any]]:
+    """The pod's resolv.conf, unless a volume is there."""
+    if not _resolver(sandbox) or any(mount.container_path == _RESOLV_CONF for mount in spec.mounts):
+        return []
+    return [_mount(Mount(place / _RESOLVER, _RESOLV_CONF, read_only=True))]
+
+
+def _resolver(sandbox: SandboxSpec) -> str:
+    lines = [f"nameserver {server}" for server in sandbox.dns_servers]
+    if sandbox.dns_searches:
+        lines.append(f"search {' '.join(sandbox.dns_searches)}")
+    if sandbox.dns_options:
+        lines.append(f"options {' '.join(sandbox.dns_options)}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _link_volumes(place: Path, spec: ContainerSpec) -> None:

@@ -30,6 +30,9 @@ from skerry.runtime.ports import (
 )
 from skerry.wire.kubelet import crilog
 
+RESOLVER = "resolver"
+"""Names are looked up by the sandbox's servers; the host name is the sandbox's."""
+
 MOUNTS = "mounts"
 """Mounts appear at ``container_path`` (else: as the adapter's documents say)."""
 
@@ -46,7 +49,7 @@ class Rig:
         open: makes an adapter on the engine; called again for "the agent was restarted".
         directory: for logs and volumes; the engine can read and write below it.
         image: has ``/bin/sh``, ``sleep``, ``cat``, ``pwd``; ``image_ref`` is what the engine's store gave for it.
-        abilities: of ``MOUNTS``.
+        abilities: of ``MOUNTS`` and ``RESOLVER``.
         wait_s: how long anything may take.
     """
 
@@ -54,7 +57,7 @@ class Rig:
     directory: Path
     image: str
     image_ref: str
-    abilities: frozenset[str] = frozenset({MOUNTS})
+    abilities: frozenset[str] = frozenset({MOUNTS, RESOLVER})
     wait_s: float = 10.0
     adapters: list[Adapter] = field(default_factory=list)
 
@@ -410,3 +413,19 @@ class PodRuntimeContract:
         script = f"echo {'x' * 40_000}; exit 0"
         exit_code, output = await runtime.exec_sync(container_id, ["/bin/sh", "-c", script], timeout_s=10)
         assert exit_code == 0 and 0 < len(output) <= 16 * 1024
+
+    async def test_names_are_looked_up_as_the_pod_wants(self, rig: Rig) -> None:
+        if MOUNTS not in rig.abilities or RESOLVER not in rig.abilities:
+            return
+        runtime = rig.adapter()
+        spec = replace(
+            rig.sandbox(),
+            dns_servers=("192.0.2.53",),
+            dns_searches=("a.example", "b.example"),
+            dns_options=("ndots:5",),
+        )
+        await started(runtime, spec, rig.container("cat /etc/resolv.conf; hostname"))
+        entries = await log_lines(spec.log_directory / "app" / "0.log", 4, wait_s=rig.wait_s)
+        said = [content.decode() for _, content in entries]
+        assert sorted(said[:3]) == ["nameserver 192.0.2.53", "options ndots:5", "search a.example b.example"]
+        assert said[3] == spec.hostname

@@ -1,12 +1,13 @@
 """What the cloud is told."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.unit.edge.pods.cases import NOW_S, container, exited, now, pod, seen
 
 from skerry.edge.pods.status import NodeView, pod_status, with_removals
-from skerry.edge.pods.view import Failure, Verdict
+from skerry.edge.pods.view import RESOURCES_ANNOTATION, Failure, Verdict, resources_hash
 from skerry.runtime.ports import ContainerState, ObservedPod
 
 NODE = NodeView("192.0.2.1", "fake")
@@ -202,3 +203,16 @@ def test_ephemeral_containers_have_their_own_list() -> None:
     found = status(wanted, seen(container(), exited("debug", code=1)))
     assert found["ephemeralContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 1
     assert found["phase"] == "Running"
+
+
+def test_a_resize_is_answered() -> None:
+    wanted = pod()
+    started = container()
+    annotations = {**started.annotations, RESOURCES_ANNOTATION: resources_hash(wanted["spec"]["containers"][0])}
+    observed = seen(replace(started, annotations=annotations))
+    assert "PodResizePending" not in conditions(status(wanted, observed))
+    wanted["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "2"}}
+    found = status(wanted, observed)
+    assert conditions(found)["PodResizePending"] == "True"
+    again = status(pod() | {"status": found}, observed)
+    assert conditions(again)["PodResizePending"] == "False"

@@ -202,3 +202,11 @@ def test_kernel_paths_are_masked_unless_privileged() -> None:
     plain = config_of({})["linux"]["security_context"]
     assert "/proc/kcore" in plain["masked_paths"] and "/proc/sys" in plain["readonly_paths"]
     assert "masked_paths" not in config_of({"securityContext": {"privileged": True}})["linux"]["security_context"]
+
+
+def test_apparmor_needs_a_kernel_that_enforces_it() -> None:
+    wanted = {"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}
+    assert config_of(wanted)["linux"]["security_context"]["apparmor"] == {"profile_type": 0}
+    with pytest.raises(EngineRefused, match="AppArmor is not enabled"):
+        config_of(wanted, has_apparmor=False)
+    config_of({"securityContext": {"appArmorProfile": {"type": "Unconfined"}}}, has_apparmor=False)
