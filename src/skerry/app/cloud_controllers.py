@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from skerry.api.config.cloud import CloudConfig
-from skerry.api.gvk import Resource
+from skerry.api.gvk import REPLICATIONCONTROLLERS, Resource
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import ConfigError
@@ -14,6 +14,7 @@ from skerry.controllers.clusterroles import ClusterRoleAggregation
 from skerry.controllers.cronjobs.loop import CronJobController
 from skerry.controllers.daemonsets import DaemonSetController
 from skerry.controllers.deployments.loop import DeploymentController
+from skerry.controllers.disruption import DisruptionController
 from skerry.controllers.endpoints import EndpointController
 from skerry.controllers.gc import GarbageCollector
 from skerry.controllers.jobs.loop import JobController
@@ -92,6 +93,13 @@ def start_controllers(
         "replicaset": lambda: ReplicaSetController(
             api, informers=informers, events=events("replicaset-controller"), clock=clock
         ),
+        "replicationcontroller": lambda: ReplicaSetController(
+            api,
+            informers=informers,
+            events=events("replication-controller"),
+            clock=clock,
+            resource=REPLICATIONCONTROLLERS,
+        ),
         "daemonset": lambda: DaemonSetController(
             api, informers=informers, events=events("daemonset-controller"), clock=clock
         ),
@@ -104,6 +112,9 @@ def start_controllers(
         ),
         "node-lifecycle": lambda: NodeLifecycle(
             api, informers=informers, events=events("node-controller"), clock=clock, patience=patience
+        ),
+        "disruption": lambda: DisruptionController(
+            api, informers=informers, events=events("controllermanager"), clock=clock
         ),
         "volume-binder": lambda: VolumeBinder(api, informers=informers, events=events("volume-binder")),
         "volume-protection": lambda: VolumeProtection(api, informers=informers),

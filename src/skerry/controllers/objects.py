@@ -45,6 +45,12 @@ def matches(selector: Mapping[str, Any] | None, labels: Labels) -> bool:
     return all(matches_expression(item, labels) for item in selector.get("matchExpressions") or ())
 
 
+def pod_selector(owner: Object) -> Mapping[str, Any] | None:
+    """The selector of a workload's pods; a ReplicationController's is a plain map of labels."""
+    selector: Mapping[str, Any] | None = owner["spec"].get("selector")
+    return {"matchLabels": selector or {}} if owner.get("kind") == "ReplicationController" else selector
+
+
 def matches_expression(expression: Mapping[str, Any], labels: Labels) -> bool:
     """One requirement of a label or node selector: In, NotIn, Exists, DoesNotExist, Gt, Lt."""
     key, operator, values = expression["key"], expression["operator"], expression.get("values") or ()

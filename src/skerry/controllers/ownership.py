@@ -11,7 +11,7 @@ from typing import Any
 
 from skerry.api.gvk import PODS, Object, Resource
 from skerry.api.meta import controller_of, is_deleting, owner_reference
-from skerry.controllers.objects import labels_of, matches
+from skerry.controllers.objects import labels_of, matches, pod_selector
 from skerry.kube.informer import Informer
 from skerry.kube.ports import KubeApi
 
@@ -32,7 +32,7 @@ def claim(owner: Object, candidates: Sequence[Object]) -> Claim:
         owner: with ``spec.selector``.
         candidates: pods of the namespace that are owned by it or by nobody.
     """
-    uid, selector = owner["metadata"]["uid"], owner["spec"].get("selector")
+    uid, selector = owner["metadata"]["uid"], pod_selector(owner)
     found = Claim()
     for pod in candidates:
         controller, fits = controller_of(pod), matches(selector, labels_of(pod))

@@ -1,4 +1,4 @@
-"""ReplicaSet loop: as many pods as asked for, taken from those that match or made from the template.
+"""ReplicaSets and ReplicationControllers: as many pods as asked for, those that match or made from the template.
 
 Source of behaviour: kubernetes pkg/controller/replicaset/replica_set.go and controller_utils.go (v1.36).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from skerry.api.gvk import PODS, REPLICASETS, Object
+from skerry.api.gvk import PODS, REPLICASETS, Object, Resource
 from skerry.api.meta import controller_of, is_deleting
 from skerry.api.status import ApiError
 from skerry.base.aio.clock import Clock, SystemClock
@@ -25,6 +25,7 @@ from skerry.controllers.objects import (
     matches,
     phase_of,
     pod_from_template,
+    pod_selector,
     ready_since_s,
     set_condition,
     without_condition,
@@ -131,19 +132,27 @@ class ReplicaSetController:
         informers: shared caches.
         events: where to say what was created and deleted.
         clock: time source.
+        resource: ReplicaSets, or the older ReplicationControllers, which do the same.
     """
 
     def __init__(
-        self, api: KubeApi, *, informers: InformerSet, events: EventRecorder, clock: Clock | None = None
+        self,
+        api: KubeApi,
+        *,
+        informers: InformerSet,
+        events: EventRecorder,
+        clock: Clock | None = None,
+        resource: Resource = REPLICASETS,
     ) -> None:
         self._api = api
+        self._resource = resource
         self._clock = clock or SystemClock()
-        self._sets = informers.of(REPLICASETS, indexes={"controller": by_controller, "namespace": by_namespace})
+        self._sets = informers.of(resource, indexes={"controller": by_controller, "namespace": by_namespace})
         self._pods = informers.of(PODS, indexes={"controller": by_controller, "namespace": by_namespace})
         self._expected = Expectations(self._pods, self._clock)
         self._writes = PodWrites(api, events, self._expected)
-        self._claims = PodClaims(api, REPLICASETS, self._pods)
-        self._loop: Loop[Key] = Loop("replicasets", self._sync, informers=(self._sets, self._pods))
+        self._claims = PodClaims(api, resource, self._pods)
+        self._loop: Loop[Key] = Loop(resource.plural, self._sync, informers=(self._sets, self._pods))
         self._loop.follow(self._sets)
         self._pods.on_event(self._pod_changed)
 
@@ -160,11 +169,11 @@ class ReplicaSetController:
         namespace = pod["metadata"]["namespace"]
         controller = controller_of(pod)
         if controller is not None:
-            if controller["kind"] == "ReplicaSet":
+            if controller["kind"] == self._resource.kind:
                 self._loop.add((namespace, controller["name"]))
             return
         for rs in self._sets.by_index("namespace", namespace):
-            if matches(rs["spec"].get("selector"), labels_of(pod)):
+            if matches(pod_selector(rs), labels_of(pod)):
                 self._loop.add((namespace, rs["metadata"]["name"]))
 
     async def _sync(self, key: Key) -> float | None:
@@ -200,9 +209,8 @@ class ReplicaSetController:
             return active, str(exc)
         return active, ""
 
-    @staticmethod
-    def _pod_of(rs: Object) -> Object:
-        return pod_from_template(rs["spec"]["template"], rs, REPLICASETS)
+    def _pod_of(self, rs: Object) -> Object:
+        return pod_from_template(rs["spec"]["template"], rs, self._resource)
 
     def _related(self, rs: Object) -> list[Object]:
         controller = controller_of(rs)
@@ -215,4 +223,4 @@ class ReplicaSetController:
     async def _write_status(self, rs: Object, active: list[Object], failure: str | None) -> None:
         status = replicaset_status(rs, active, failure=failure, now_s=self._clock.now_s())
         if status != rs.get("status"):
-            await self._api.update(REPLICASETS, {**rs, "status": status}, subresource="status")
+            await self._api.update(self._resource, {**rs, "status": status}, subresource="status")

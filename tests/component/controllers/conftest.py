@@ -20,10 +20,12 @@ from skerry.api.gvk import (
     JOBS,
     NAMESPACES,
     NODES,
+    PDBS,
     PERSISTENTVOLUMECLAIMS,
     PERSISTENTVOLUMES,
     PODS,
     REPLICASETS,
+    REPLICATIONCONTROLLERS,
     RESOURCEQUOTAS,
     SERVICEACCOUNTS,
     SERVICES,
@@ -40,6 +42,7 @@ from skerry.base.aio.supervise import Supervisor, wait_for_condition
 from skerry.controllers.cronjobs.loop import CronJobController
 from skerry.controllers.daemonsets import DaemonSetController
 from skerry.controllers.deployments.loop import DeploymentController
+from skerry.controllers.disruption import DisruptionController
 from skerry.controllers.endpoints import ENDPOINTS, EndpointController
 from skerry.controllers.gc import GarbageCollector
 from skerry.controllers.jobs.loop import JobController
@@ -62,7 +65,8 @@ ADMIN = User("admin", ("system:masters", "system:authenticated"))
 WATCHED = (
     PODS, NODES, DEPLOYMENTS, REPLICASETS, DAEMONSETS, NAMESPACES, SERVICES, ENDPOINTSLICES, EVENTS, CONFIGMAPS,
     SERVICEACCOUNTS, ENDPOINTS, STATEFULSETS, JOBS, CRONJOBS, PERSISTENTVOLUMECLAIMS, CONTROLLERREVISIONS,
-    PERSISTENTVOLUMES, RESOURCEQUOTAS,
+    PERSISTENTVOLUMES, RESOURCEQUOTAS, PDBS,
+    REPLICATIONCONTROLLERS,
 )  # fmt: skip
 
 
@@ -145,6 +149,8 @@ class Cluster:
             DaemonSetController(self.api, **shared),
             StatefulSetController(self.api, **shared),
             JobController(self.api, **shared),
+            ReplicaSetController(self.api, **shared, resource=REPLICATIONCONTROLLERS),
+            DisruptionController(self.api, **shared),
             CronJobController(self.api, **shared),
             VolumeBinder(self.api, **shared),
             VolumeProtection(self.api, informers=self.informers),
@@ -158,7 +164,7 @@ class Cluster:
             self.kubelet,
         ]
         for part in parts:
-            self.tasks.keep(type(part).__name__, part.run)
+            self.tasks.keep(f"{type(part).__name__}-{id(part)}", part.run)
         self.tasks.keep("informers", self.informers.run)
 
     async def until(self, condition: Callable[[], bool], *, timeout_s: float = 10) -> None:
