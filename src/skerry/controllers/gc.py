@@ -98,8 +98,12 @@ class GarbageCollector:
             if new is None:
                 assert old is not None
                 self._gone(old)
-            elif self._is_interesting(new):
+                return
+            if self._is_interesting(new):
                 self._loop.add(_item(resource, new))
+            before = (old or new)["metadata"].get("ownerReferences") or ()
+            if before != (new["metadata"].get("ownerReferences") or ()):
+                self._look_at_owners(new, before)  # one of them may no longer have to wait
 
         return changed
 
@@ -112,7 +116,10 @@ class GarbageCollector:
         """Look at its dependents, and at owners that may have waited for it."""
         for resource, dependent in self._dependents(obj["metadata"]["uid"]):
             self._loop.add(_item(resource, dependent))
-        for owner in obj["metadata"].get("ownerReferences") or ():
+        self._look_at_owners(obj, obj["metadata"].get("ownerReferences") or ())
+
+    def _look_at_owners(self, obj: Object, owners: Sequence[dict[str, Any]]) -> None:
+        for owner in owners:
             self._look_at_owner(owner, obj["metadata"].get("namespace") or "")
 
     def _look_at_owner(self, owner: dict[str, Any], namespace: str) -> None:

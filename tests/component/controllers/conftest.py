@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from skerry.api.gvk import (
+    CLUSTERROLES,
     CONFIGMAPS,
     CONTROLLERREVISIONS,
     CRONJOBS,
@@ -39,6 +40,7 @@ from skerry.apiserver.core import ApiCore
 from skerry.apiserver.local import LocalKubeApi
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor, wait_for_condition
+from skerry.controllers.clusterroles import ClusterRoleAggregation
 from skerry.controllers.cronjobs.loop import CronJobController
 from skerry.controllers.daemonsets import DaemonSetController
 from skerry.controllers.deployments.loop import DeploymentController
@@ -66,7 +68,7 @@ WATCHED = (
     PODS, NODES, DEPLOYMENTS, REPLICASETS, DAEMONSETS, NAMESPACES, SERVICES, ENDPOINTSLICES, EVENTS, CONFIGMAPS,
     SERVICEACCOUNTS, ENDPOINTS, STATEFULSETS, JOBS, CRONJOBS, PERSISTENTVOLUMECLAIMS, CONTROLLERREVISIONS,
     PERSISTENTVOLUMES, RESOURCEQUOTAS, PDBS,
-    REPLICATIONCONTROLLERS,
+    REPLICATIONCONTROLLERS, CLUSTERROLES,
 )  # fmt: skip
 
 
@@ -146,6 +148,7 @@ class Cluster:
             Scheduler(self.api, **shared),
             DeploymentController(self.api, **shared),
             ReplicaSetController(self.api, **shared),
+            ClusterRoleAggregation(self.api, informers=self.informers),
             DaemonSetController(self.api, **shared),
             StatefulSetController(self.api, **shared),
             JobController(self.api, **shared),
