@@ -57,6 +57,7 @@ from skerry.cloud.join.rollover import AuthorityKeeper
 from skerry.cloud.join.server import JoinServer
 from skerry.cloud.join.tokens import JoinTokens
 from skerry.cloud.sync.down import Downstream
+from skerry.cloud.sync.leases import LeaseKeeper
 from skerry.cloud.sync.presence import NodePresence
 from skerry.cloud.sync.record import SyncRecord, store_id
 from skerry.cloud.sync.up import Upstream
@@ -238,6 +239,10 @@ class Cloud:
 
         hub_metrics.register(self.metrics, links=hub.connected, nodes=states, now_s=clock.now_s)
         presence.on_connected(bulletin.tell)
+        leases_of = LeaseKeeper(api, last_seen_s=hub.last_seen_s, clock=clock)
+        presence.on_connected(leases_of.connected)
+        presence.on_disconnected(leases_of.disconnected)
+        supervisor.keep("leases", leases_of.run)
         device_down = DeviceDown(devices=devices, models=models, outbox=hub, clock=clock)
         everything.devices = device_down
         for entry in _device_routes(device_up, device_down):

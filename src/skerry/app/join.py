@@ -69,7 +69,7 @@ async def _join(
     if not passed:
         failed = next(check for check in checks.checks if not check.is_ok)
         output.emit({"joined": False, "checks": report}, as_json=as_json, text="not joined; nothing was changed")
-        kind = Refused if failed.name in ("token", "authority and TLS") else ConfigError
+        kind = Refused if failed.name in ("token", "authority and TLS", "version") else ConfigError
         raise kind(f"{failed.name}: {failed.detail}", hint=failed.remedy)
     if check_only:
         output.emit(

@@ -18,10 +18,11 @@ from typing import Any
 
 import aiohttp
 
+from skerry import __version__
 from skerry.base import x509
 from skerry.base.aio.supervise import Supervisor, wait_for_condition
 from skerry.base.x509 import Credential
-from skerry.wire.kubeedge import answer, join
+from skerry.wire.kubeedge import answer, join, peers
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge.envelope import Envelope, decode
 from skerry.wire.kubeedge.session import Answered, EdgePeer, Received
@@ -91,7 +92,15 @@ class HollowNode:
         copies: message ids of all copies of deliveries, when the node does not acknowledge.
     """
 
-    def __init__(self, websocket: aiohttp.ClientWebSocketResponse, *, acks: bool = True) -> None:
+    def __init__(
+        self,
+        websocket: aiohttp.ClientWebSocketResponse,
+        *,
+        acks: bool = True,
+        features: frozenset[str] = frozenset(),
+    ) -> None:
+        self.features = features
+        self.packed_count = 0
         self.objects: dict[str, dict[str, Any]] = {}
         self.log: list[tuple[str, str, str]] = []
         self.others: list[Envelope] = []
@@ -102,8 +111,9 @@ class HollowNode:
         self.ended = asyncio.Event()
         self.close_code: int | None = None
         self._websocket = websocket
+        self._wanted = asyncio.Event()
         self._answers: dict[str, asyncio.Future[Envelope]] = {}
-        self._peer = EdgePeer(time.monotonic(), stamp)
+        self._peer = EdgePeer(time.monotonic(), stamp, features=features)
 
     async def run(self) -> None:
         """Read until the connection ends."""
@@ -113,10 +123,12 @@ class HollowNode:
                 break
             if not self.acks:
                 self._note(message.data)
+            self.packed_count += message.type is aiohttp.WSMsgType.BINARY
             self._peer.receive_message(message.data)
             for event in self._peer.events():
                 self._take(event)
             await self._flush()
+            self._wanted.set()
             self.changed.set()
         self.close_code = self._websocket.close_code
         self.ended.set()
@@ -160,6 +172,22 @@ class HollowNode:
         if not await wait_for_condition(lambda: condition(self), self.changed, timeout_s=timeout_s):
             raise TimeoutError(f"not reached in {timeout_s:g} s; the node holds {sorted(self.objects)[:20]}")
 
+    async def keep_alive(self) -> None:
+        """Keepalives, pings and delayed acknowledgements, as an agent sends them; ends with the connection."""
+        pinged_s = 0.0
+        while not self.ended.is_set():
+            now_s = time.monotonic()
+            if peers.LEASE in self.features and now_s - pinged_s >= c.KEEPALIVE_EVERY_S:
+                pinged_s = now_s
+                await self._websocket.ping()
+            self._peer.tick(now_s)
+            await self._flush()
+            delay_s = min(self._peer.next_deadline_s(), pinged_s + c.KEEPALIVE_EVERY_S) - time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.01, delay_s)):
+                    await self._wanted.wait()
+            self._wanted.clear()
+
     async def close(self) -> None:
         """Leave with a close frame."""
         await self._websocket.close()
@@ -194,7 +222,8 @@ class HollowNode:
 
     async def _flush(self) -> None:
         for frame in self._peer.messages_to_send():
-            await self._websocket.send_frame(frame, aiohttp.WSMsgType.TEXT)
+            kind = aiohttp.WSMsgType.BINARY if peers.is_packed(frame) else aiohttp.WSMsgType.TEXT
+            await self._websocket.send_frame(frame, kind)
 
 
 @asynccontextmanager
@@ -207,6 +236,7 @@ async def connect(
     is_skerry: bool = True,
     acks: bool = True,
     autoping: bool = True,
+    features: frozenset[str] = frozenset(),
 ) -> AsyncIterator[HollowNode]:
     """A hollow node with a session; gone when left.
 
@@ -215,7 +245,8 @@ async def connect(
     """
     named = {c.HEADER_NODE_ID: node, c.HEADER_PROJECT_ID: c.PROJECT_ID, c.HEADER_CONNECTION_USE: "msg"}
     if is_skerry:
-        named[c.HEADER_SKERRY] = "1"
+        named[c.HEADER_SKERRY] = __version__
+        named[c.HEADER_SKERRY_FEATURES] = peers.to_header(features)
     all_headers = {key: value for key, value in (named | dict(headers or {})).items() if value}
     async with aiohttp.ClientSession() as session, Supervisor(f"hollow-{node}") as supervisor:
         try:
@@ -224,8 +255,11 @@ async def connect(
             )
         except aiohttp.WSServerHandshakeError as exc:
             raise Refusal(exc.status, exc.message) from exc
-        hollow = HollowNode(websocket, acks=acks)
+        agreed = peers.from_header(websocket._response.headers.get(c.HEADER_SKERRY_FEATURES, ""))
+        hollow = HollowNode(websocket, acks=acks, features=agreed)
         supervisor.detach("read", hollow.run())
+        if agreed:
+            supervisor.detach("keep-alive", hollow.keep_alive())
         try:
             yield hollow
         finally:

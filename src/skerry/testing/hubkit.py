@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from skerry import __version__
 from skerry.base import x509
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.supervise import Supervisor
@@ -24,6 +25,7 @@ from skerry.cloud.join.rollover import AuthorityKeeper
 from skerry.cloud.join.server import JoinServer
 from skerry.cloud.join.tokens import JoinTokens
 from skerry.cloud.sync.down import Downstream
+from skerry.cloud.sync.leases import LeaseKeeper
 from skerry.cloud.sync.presence import NodePresence
 from skerry.cloud.sync.record import SyncRecord, store_id
 from skerry.cloud.sync.up import Upstream
@@ -102,7 +104,7 @@ async def cloud(
         authority=lambda: keeper.authority,
         tokens=tokens,
         enrolments=enrolments,
-        greeting=lambda: {"version": "test"},
+        greeting=lambda: {"version": __version__},
         clock=clock,
     )
     downstream = Downstream(informers)
@@ -127,6 +129,9 @@ async def cloud(
         hub, authority=lambda: keeper.authority, enrolments=enrolments, ports=ports, advertise=lambda: kit.advertise
     )
     presence.on_connected(bulletin.tell)
+    leases = LeaseKeeper(api, last_seen_s=hub.last_seen_s, clock=clock)
+    presence.on_connected(leases.connected)
+    presence.on_disconnected(leases.disconnected)
     join_http = HttpServer(join_server.handle, name="join", limits=http_limits)
     hub_http = HttpServer(hub.handle, name="hub", limits=http_limits)
     kit.servers = [join_http, hub_http]
@@ -146,6 +151,7 @@ async def cloud(
 
         keeper.on_change(authority_changed)
         keeper.follow(informers)
+        supervisor.keep("leases", leases.run)
         supervisor.keep("authority", keeper.run)
         supervisor.keep("removed-nodes", Removals(api, enrolments=enrolments, informers=informers).run)
         try:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from skerry import __version__
 from skerry.api.gvk import NODES, SECRETS
 from skerry.base import json, x509
 from skerry.base.errors import Refused
@@ -62,7 +63,7 @@ async def test_the_ca_and_the_greeting_need_no_proof(kit: CloudKit) -> None:
     tls = kit.tls()
     assert await fetch(kit.join_url + "/ca.crt", tls) == kit.authority.ca.cert_der
     hello = json.loads(await fetch(kit.join_url + "/skerry/v1/hello", tls))
-    assert (hello["name"], hello["version"], hello["node_address"]) == ("skerry", "test", "127.0.0.1")
+    assert (hello["name"], hello["version"], hello["node_address"]) == ("skerry", __version__, "127.0.0.1")
     assert hello["time_s"] > 1_600_000_000
 
 

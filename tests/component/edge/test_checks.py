@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from skerry import __version__
 from skerry.edge.link.checks import Check, CheckFailed, JoinChecks
 from skerry.testing.fakekube import FakeKubeApi
 from skerry.testing.hubkit import CloudKit, cloud
@@ -41,7 +42,7 @@ async def test_a_good_join_passes_every_check(kit: CloudKit, tmp_path: Path) -> 
     passed, checks, runner = await run(kit, tmp_path / "data")
     assert passed, checks
     assert (runner.node, runner.runtime) == ("edge-1", "process")
-    assert checks["join server"].detail == "Skerry test"
+    assert checks["join server"].detail == f"Skerry {__version__}"
     assert "free" in checks["node name"].detail
     assert list(tmp_path.joinpath("data").iterdir()) == []
 

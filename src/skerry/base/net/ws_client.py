@@ -118,6 +118,10 @@ class WebSocketClient:
         """
         await self._send(Opcode.TEXT, message, timeout_s)
 
+    async def send_binary(self, message: bytes, *, timeout_s: float = 15.0) -> None:
+        """As ``send_text``, as a binary message."""
+        await self._send(Opcode.BINARY, message, timeout_s)
+
     async def ping(self, payload: bytes = b"", *, timeout_s: float = 15.0) -> None:
         """Send a ping; the pong is taken in silence."""
         await self._send(Opcode.PING, payload, timeout_s)

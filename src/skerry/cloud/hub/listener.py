@@ -34,6 +34,7 @@ from skerry.cloud.hub.routes import RouteTable
 from skerry.cloud.hub.session import Caller, NodeSession, SessionParts
 from skerry.cloud.refusals import Refusals
 from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge import peers
 from skerry.wire.kubeedge.envelope import Envelope
 from skerry.wire.kubeedge.join import node_of_subject
 from skerry.wire.kubeedge.session import RETRANSMIT_FIRST_S, Stamp
@@ -58,6 +59,7 @@ class HubLimits:
         max_nodes: sessions; beyond it a new node is refused with 503.
         max_message_bytes: largest message of a node; a larger one ends its session.
         silence_limit_s: a node that says nothing for so long has left.
+        messages_per_s: of one node, on average over ten seconds; a faster one is read more slowly.
         retransmit_first_s: until a delivery without acknowledgement is sent again; doubles up to 30 s.
     """
 
@@ -65,6 +67,7 @@ class HubLimits:
     max_message_bytes: int = MAX_MESSAGE_BYTES
     silence_limit_s: float = c.KEEPALIVE_LIMIT_S
     retransmit_first_s: float = RETRANSMIT_FIRST_S
+    messages_per_s: float = 500.0
 
 
 class _No(Refused):
@@ -117,6 +120,7 @@ class Hub:
             max_message_bytes=self._limits.max_message_bytes,
             silence_limit_s=self._limits.silence_limit_s,
             retransmit_first_s=self._limits.retransmit_first_s,
+            messages_per_s=self._limits.messages_per_s,
         )
         self._greeting = {c.HEADER_SKERRY: __version__, c.HEADER_STORE: store_id or "-"}
         self._sessions: dict[NodeName, NodeSession] = {}
@@ -163,6 +167,11 @@ class Hub:
         session.send(envelope)
         return True
 
+    def last_seen_s(self, node: NodeName) -> float:
+        """See ``Outbox.last_seen_s``."""
+        session = self._sessions.get(node)
+        return session.last_seen_s if session is not None else 0.0
+
     def connected(self) -> Sequence[NodeLink]:
         """See ``Outbox.connected``."""
         return [session.link() for session in self._sessions.values()]
@@ -199,12 +208,26 @@ class Hub:
                 f"header {c.HEADER_CONNECTION_USE} is {use[:40]!r}",
                 hint=f"this hub serves {c.HEADER_CONNECTION_USE}: {c.CONNECTION_USE_MESSAGES}",
             )
+<<<<<<< HEAD
         headers = request.headers
         is_skerry = c.HEADER_SKERRY in headers
         return Caller(
             NodeName(node), request.address, peer.fingerprint, is_skerry,
             tells_holdings=is_skerry and c.HEADER_STORE in headers,
         )  # fmt: skip
+=======
+        version = request.headers.get(c.HEADER_SKERRY)
+        if version is None:
+            return Caller(NodeName(node), request.address, peer.fingerprint, is_skerry=False)
+        if problem := peers.version_problem(__version__, version):
+            raise _No(
+                426,
+                problem,
+                hint=f"install agent {__version__}; up to {peers.OLDER_ACCEPTED} minor versions apart work together",
+            )
+        features = peers.from_header(request.headers.get(c.HEADER_SKERRY_FEATURES, ""))
+        return Caller(NodeName(node), request.address, peer.fingerprint, is_skerry=True, features=features)
+>>>>>>> 87829e7 (Agree with Skerry agents on packed messages, batched acknowledgements, folded leases and versions)
 
     async def _admit(self, caller: Caller, request: HttpRequest) -> None:
         assert request.peer is not None
@@ -226,7 +249,11 @@ class Hub:
                 async with door:
                     await self._make_room(caller)
                     upgrade = request.websocket(
+<<<<<<< HEAD
                         max_message_bytes=self._limits.max_message_bytes, headers=self._greeting
+=======
+                        max_message_bytes=self._limits.max_message_bytes, headers=_answer_headers(caller)
+>>>>>>> 87829e7 (Agree with Skerry agents on packed messages, batched acknowledgements, folded leases and versions)
                     )
                     session = NodeSession(caller, await stack.enter_async_context(upgrade), self._parts)
                     self._sessions[caller.node] = session
@@ -301,3 +328,10 @@ class Hub:
         self.refusals.note("hub.refused", request.address, status=no.status, cause=str(no))
         headers = [("Retry-After", "5")] if no.status == 503 else []
         return HttpResponse(no.status, no.explained().encode() + b"\n", "text/plain; charset=utf-8", headers)
+
+
+def _answer_headers(caller: Caller) -> dict[str, str]:
+    """Only a Skerry agent is told anything beyond KubeEdge's wire."""
+    if not caller.is_skerry:
+        return {}
+    return {c.HEADER_SKERRY: __version__, c.HEADER_SKERRY_FEATURES: peers.to_header(caller.features)}

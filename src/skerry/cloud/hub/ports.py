@@ -46,6 +46,7 @@ class NodeLink:
     Args:
         oldest_unacked_age_s: of the oldest delivery under way; 0 when there is none.
         received_bytes, sent_bytes: of messages, since the link was made.
+        features: agreed on with a Skerry agent (``wire.kubeedge.peers``).
     """
 
     node: NodeName
@@ -58,6 +59,7 @@ class NodeLink:
     is_skerry: bool = False
     received_bytes: int = 0
     sent_bytes: int = 0
+    features: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,9 @@ class Outbox(Protocol):
 
     def send(self, node: NodeName, envelope: Envelope) -> bool:
         """Fire and forget; False when the node has no session."""
+
+    def last_seen_s(self, node: NodeName) -> float:
+        """When the node was last heard, wall-clock seconds; 0 without a session."""
 
     def connected(self) -> Sequence[NodeLink]:
         """Nodes with a session."""

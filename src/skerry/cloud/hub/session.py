@@ -23,6 +23,7 @@ from skerry.cloud.hub.ports import Cursor, Delivery, NodeLink, NodeName, Request
 from skerry.cloud.hub.routes import RouteTable
 from skerry.wire.errors import ProtocolError, TooLarge
 from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge import peers
 from skerry.wire.kubeedge.envelope import Envelope
 from skerry.wire.kubeedge.session import Acked, Answered, CloudPeer, Expired, Received, Refused, Stamp
 
@@ -51,6 +52,7 @@ class SessionParts:
     max_message_bytes: int
     silence_limit_s: float
     retransmit_first_s: float
+    messages_per_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,11 @@ class Caller:
     address: str
     fingerprint: str
     is_skerry: bool
+<<<<<<< HEAD
     tells_holdings: bool = False
+=======
+    features: frozenset[str] = frozenset()
+>>>>>>> 87829e7 (Agree with Skerry agents on packed messages, batched acknowledgements, folded leases and versions)
 
 
 class NodeSession:
@@ -86,7 +92,9 @@ class NodeSession:
             limit_bytes=parts.max_message_bytes,
             silence_limit_s=parts.silence_limit_s,
             retransmit_first_s=parts.retransmit_first_s,
+            features=caller.features,
         )
+        websocket.on_ping = self._pinged
         self._wake = asyncio.Event()
         self._ended = asyncio.Event()
         self._end: tuple[int, str] | None = None
@@ -98,8 +106,13 @@ class NodeSession:
         self._sent_bytes = 0
         self._is_synced = False
         self._has_changed = False
+<<<<<<< HEAD
         self._told: Envelope | None = None
         self._has_told = asyncio.Event()
+=======
+        self._rate = _Rate(parts.messages_per_s, now_s)
+        self._was_slowed = False
+>>>>>>> 87829e7 (Agree with Skerry agents on packed messages, batched acknowledgements, folded leases and versions)
 
     async def run(self) -> str:
         """Serve until the connection ends; returns why."""
@@ -166,7 +179,17 @@ class NodeSession:
             is_skerry=self.caller.is_skerry,
             received_bytes=self._received_bytes,
             sent_bytes=self._sent_bytes,
+            features=self.caller.features,
         )
+
+    @property
+    def last_seen_s(self) -> float:
+        """When the node was last heard, wall-clock seconds."""
+        return self._heard_s
+
+    def _pinged(self) -> None:
+        self._heard_s = self._parts.clock.now_s()
+        self._peer.heard(self._parts.clock.monotonic_s())
 
     def _oldest_age_s(self) -> float:
         sent_s = self.outbox.oldest_sent_s()
@@ -211,6 +234,7 @@ class NodeSession:
 
     async def _read(self) -> None:
         while (message := await self._websocket.receive()) is not None:
+            await self._wait_for_rate()
             try:
                 self._peer.receive_message(message.data)
             except ProtocolError as exc:
@@ -226,6 +250,19 @@ class NodeSession:
             self.end(f"message over the limit of {self._parts.max_message_bytes} bytes", code=CLOSE_TOO_LARGE)
         self.end(failure or f"the node left (code {self._websocket.close_code})")
 
+    async def _wait_for_rate(self) -> None:
+        """A node that sends too fast is read more slowly; its own connection then holds it up, and nobody else."""
+        wait_s = self._rate.take(self._parts.clock.monotonic_s())
+        if wait_s <= 0:
+            return
+        if not self._was_slowed:
+            self._was_slowed = True
+            self._log.warning(
+                "hub.node_slowed", limit_per_s=self._parts.messages_per_s,
+                hint="the node sends more than it may; look at what it reports",
+            )  # fmt: skip
+        await asyncio.sleep(wait_s)
+
     async def _write(self) -> None:
         clock = self._parts.clock
         while True:
@@ -237,7 +274,10 @@ class NodeSession:
             frames = self._peer.messages_to_send()
             for frame in frames:
                 try:
-                    await self._websocket.send_text(frame, timeout_s=WRITE_TIMEOUT_S)
+                    if peers.is_packed(frame):
+                        await self._websocket.send_binary(frame, timeout_s=WRITE_TIMEOUT_S)
+                    else:
+                        await self._websocket.send_text(frame, timeout_s=WRITE_TIMEOUT_S)
                 except ClientGone as exc:
                     self.end(f"the node does not read: {exc}")
                     return
@@ -303,6 +343,21 @@ class NodeSession:
     def _reply(self, answer: Envelope | None) -> None:
         if answer is not None:
             self.send(answer)
+
+
+class _Rate:
+    """A token bucket: so many messages a second, ten seconds' worth at once."""
+
+    def __init__(self, per_s: float, now_s: float) -> None:
+        self._per_s = per_s
+        self._left = self._burst = per_s * 10
+        self._at_s = now_s
+
+    def take(self, now_s: float) -> float:
+        """Take one; how long to wait before the next, in seconds."""
+        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s) - 1
+        self._at_s = now_s
+        return -self._left / self._per_s if self._left < 0 else 0.0
 
 
 class _RequestLanes:

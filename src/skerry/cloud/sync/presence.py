@@ -32,10 +32,15 @@ class NodePresence:
         self._api = api
         self._clock = clock or SystemClock()
         self._listeners: list[Callable[[NodeLink], None]] = []
+        self._leavers: list[Callable[[NodeLink], None]] = []
 
     def on_connected(self, listener: Callable[[NodeLink], None]) -> None:
         """Call ``listener`` when a node has connected; it must not block."""
         self._listeners.append(listener)
+
+    def on_disconnected(self, listener: Callable[[NodeLink], None]) -> None:
+        """Call ``listener`` when a node's session has ended; it must not block."""
+        self._leavers.append(listener)
 
     async def connected(self, link: NodeLink) -> None:
         """A node that came in alone has no clash any more."""
@@ -50,6 +55,8 @@ class NodePresence:
 
     async def disconnected(self, link: NodeLink, reason: str) -> None:
         """Nothing to write: the lease will not be renewed."""
+        for listener in self._leavers:
+            listener(link)
 
     async def cloned(self, node: NodeName, clone: Clone) -> None:
         """Two living machines with one identity."""

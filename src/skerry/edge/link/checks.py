@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skerry import __version__
 from skerry.base import json
 from skerry.base.errors import SkerryError
 from skerry.base.files import make_private_dir
@@ -21,7 +22,7 @@ from skerry.base.net import https_client
 from skerry.base.net.edge_tls import client_context
 from skerry.edge.link.enrol import fetch_authority
 from skerry.wire.errors import ProtocolError
-from skerry.wire.kubeedge import join
+from skerry.wire.kubeedge import join, peers
 
 _MAX_SKEW_S = 120.0
 _MIN_FREE_BYTES = 200 * 1024 * 1024
@@ -94,7 +95,7 @@ class JoinChecks:
         hops = [
             ("token", self._check_token), ("name resolution", self._check_dns), ("TCP", self._check_tcp),
             ("authority and TLS", self._check_authority), ("join server", self._check_hello),
-            ("clock", self._check_clock), ("node name", self._check_name),
+            ("version", self._check_version), ("clock", self._check_clock), ("node name", self._check_name),
         ]  # fmt: skip
         reachable = True
         for name, check in hops:
@@ -172,6 +173,17 @@ class JoinChecks:
         except json.JsonError as exc:
             raise CheckFailed(f"the join server's greeting is not JSON: {exc}") from exc
         return f"Skerry {self.hello.get('version', '?')}"
+
+    async def _check_version(self) -> str:
+        theirs = self.hello.get("version")
+        if not isinstance(theirs, str):
+            return "the cloud tells no version"
+        if peers.version_problem(__version__, theirs):
+            raise CheckFailed(
+                f"this machine has Skerry {__version__}, the cloud {theirs[:40]}; these do not work together",
+                hint=f"install Skerry {theirs[:40]} here (up to {peers.OLDER_ACCEPTED} minor versions apart work)",
+            )
+        return f"{__version__} here, {theirs} in the cloud"
 
     async def _check_clock(self) -> str:
         told = self.hello.get("time_s")

@@ -19,6 +19,7 @@ from skerry.edge.link.enrol import CertificateFiles
 from skerry.edge.link.ports import Greeter, Offline
 from skerry.edge.link.session import LinkSession, Liveness
 from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge import peers
 from skerry.wire.kubeedge.envelope import MAX_FRAME_BYTES, Envelope
 
 log = get_log(__name__)
@@ -40,8 +41,12 @@ class DialledLink:
         addresses: ``(host, port)`` of the hub; tried in turn.
         node: our name; also the certificate's.
         files: the node's certificate.
+<<<<<<< HEAD
         liveness: when a silent connection counts as dead.
         greeter: what is said at the beginning of a session.
+=======
+        liveness: when a silent connection counts as dead; None fits it to the cloud.
+>>>>>>> 87829e7 (Agree with Skerry agents on packed messages, batched acknowledgements, folded leases and versions)
     """
 
     def __init__(
@@ -58,9 +63,13 @@ class DialledLink:
         self._node = node
         self._files = files
         self._clock = clock
+<<<<<<< HEAD
         self._liveness = liveness or Liveness()
         self._greeter = greeter
         self._is_to_skerry = False
+=======
+        self._liveness = liveness
+>>>>>>> 87829e7 (Agree with Skerry agents on packed messages, batched acknowledgements, folded leases and versions)
         self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
         self._session: LinkSession | None = None
         self._down_since_s = clock.now_s()
@@ -85,6 +94,10 @@ class DialledLink:
     @property
     def why_down(self) -> str:
         return self._why_down
+
+    @property
+    def folds_lease(self) -> bool:
+        return self._session is not None and peers.LEASE in self._session.features
 
     def use_addresses(self, addresses: Sequence[tuple[str, int]]) -> None:
         """Dial these from the next time on."""
@@ -186,6 +199,7 @@ class DialledLink:
             c.HEADER_PROJECT_ID: c.PROJECT_ID,
             c.HEADER_CONNECTION_USE: c.CONNECTION_USE_MESSAGES,
             c.HEADER_SKERRY: __version__,
+            c.HEADER_SKERRY_FEATURES: peers.to_header(peers.FEATURES),
         }
         if self._greeter is not None:
             headers[c.HEADER_STORE] = self._greeter.bound_to
@@ -193,9 +207,14 @@ class DialledLink:
         tls = await self._context(host, port)
         now_s = self._clock.now_s()
         async with connect(target, tls=tls, limit_bytes=MAX_FRAME_BYTES, now_s=now_s) as websocket:
+<<<<<<< HEAD
             session = LinkSession(websocket, deliver=self._deliver, liveness=self._liveness)
             self._is_to_skerry = c.HEADER_SKERRY.lower() in websocket.headers
             await self._greet(session, websocket.headers.get(c.HEADER_STORE.lower(), ""))
+=======
+            features = peers.from_header(websocket.headers.get(c.HEADER_SKERRY_FEATURES.lower(), ""))
+            session = LinkSession(websocket, deliver=self._deliver, liveness=self._liveness, features=features)
+>>>>>>> 87829e7 (Agree with Skerry agents on packed messages, batched acknowledgements, folded leases and versions)
             self._began(session, host, port)
             started_s = self._clock.monotonic_s()
             try:

@@ -60,6 +60,10 @@ class Link(Protocol):
     def why_down(self) -> str:
         """The last failure, in words with the remedy; empty while up."""
 
+    @property
+    def folds_lease(self) -> bool:
+        """Whether the cloud renews the node's Lease by itself while this session stands."""
+
     async def send(self, envelope: Envelope) -> None:
         """Hand an envelope to the session.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,8 @@ from skerry.base.net.ws_client import WebSocketClient
 from skerry.base.obs.log import get_log
 from skerry.edge.link.ports import LinkBroken
 from skerry.wire.errors import ProtocolError
+from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge import peers
 from skerry.wire.kubeedge.envelope import Envelope
 from skerry.wire.kubeedge.session import Answered, EdgePeer
 
@@ -37,6 +40,10 @@ class Liveness:
     silence_s: float = 25.0
 
 
+CALM = Liveness(ping_every_s=c.KEEPALIVE_EVERY_S)
+"""Towards a cloud that takes pings for keepalives: no more of them than it needs."""
+
+
 class LinkSession:
     """One session.
 
@@ -44,6 +51,7 @@ class LinkSession:
         websocket: just opened.
         deliver: takes messages that answer no request, one at a time, in order; acknowledges through ``ack``.
         liveness: when a silent connection counts as dead.
+        features: agreed on with the cloud (``wire.kubeedge.peers``).
     """
 
     def __init__(
@@ -52,12 +60,14 @@ class LinkSession:
         *,
         deliver: Callable[[Envelope], Awaitable[None]],
         liveness: Liveness | None = None,
+        features: frozenset[str] = frozenset(),
     ) -> None:
+        self.features = features
         self._websocket = websocket
         self._deliver = deliver
-        self._liveness = liveness or Liveness()
+        self._liveness = liveness or (CALM if peers.LEASE in features else Liveness())
         self._cut_because = ""
-        self._peer = EdgePeer(time.monotonic(), stamp)
+        self._peer = EdgePeer(time.monotonic(), stamp, features=features)
         self._answers: dict[str, asyncio.Future[Envelope]] = {}
         self._inbound: asyncio.Queue[Envelope] = asyncio.Queue(maxsize=256)
         self._wanted = asyncio.Event()
@@ -155,14 +165,18 @@ class LinkSession:
             while True:
                 self._peer.tick(time.monotonic())
                 for message in self._peer.messages_to_send():
-                    await self._websocket.send_text(message)
+                    if peers.is_packed(message):
+                        await self._websocket.send_binary(message)
+                    else:
+                        await self._websocket.send_text(message)
                 await self._pause()
         except ConnectionError as exc:
             log.debug("link.write_failed", error=str(exc))
             self._websocket.abort()
 
     async def _pause(self) -> None:
-        delay_s = max(0.0, self._peer.next_deadline_s() - time.monotonic())
+        deadline_s = self._peer.next_deadline_s()
+        delay_s = None if deadline_s == math.inf else max(0.0, deadline_s - time.monotonic())
         try:
             async with asyncio.timeout(delay_s):
                 await self._wanted.wait()

@@ -24,6 +24,8 @@ log = get_log(__name__)
 
 STATUS_EVERY_S = 10.0
 FORCED_EVERY_S = 300.0
+CALM_EVERY_S = 3600.0
+"""Between two reports of an unchanged status, where the cloud renews the Lease and needs no other sign of life."""
 LEASE_EVERY_S = 10.0
 LEASE_DURATION_S = 40
 RETRY_S = 1.0
@@ -74,10 +76,11 @@ class NodeKeeper:
             await _pause(self._status_wanted, STATUS_EVERY_S if self._uid else RETRY_S)
 
     async def run_lease(self) -> None:
-        """Renew the lease; never ends."""
+        """Renew the lease, unless the cloud does it by itself; never ends."""
         while True:
             try:
-                await self._renew()
+                if not self._remote.folds_lease:
+                    await self._renew()
             except (Conflict, NotFound):
                 self._lease = None
                 await _pause(self._lease_wanted, RETRY_S)
@@ -111,7 +114,8 @@ class NodeKeeper:
         vitals = await self._read_vitals()
         wanted = status(self._machine, vitals, self._now(), self._known)
         print_ = _fingerprint(wanted)
-        due = self._clock.monotonic_s() - self._sent_at_s > FORCED_EVERY_S
+        pause_s = CALM_EVERY_S if self._remote.folds_lease else FORCED_EVERY_S
+        due = self._clock.monotonic_s() - self._sent_at_s > pause_s
         if print_ == self._sent and not due:
             return
         patch = {"metadata": {"uid": self._uid}, "status": wanted} if self._uid != "registered" else {"status": wanted}

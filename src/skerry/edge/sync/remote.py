@@ -27,6 +27,11 @@ class Remote:
     def __init__(self, link: Link) -> None:
         self._link = link
 
+    @property
+    def folds_lease(self) -> bool:
+        """See ``Link.folds_lease``."""
+        return self._link.folds_lease
+
     async def ask(self, operation: str, resource: str, content: Any = None, *, source: str = c.SOURCE_EDGED) -> Object:
         """One request.
 

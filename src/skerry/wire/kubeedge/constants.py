@@ -121,6 +121,8 @@ PORT_TUNNEL = 10004
 
 # Ours: ignored by a Go peer, named by a Skerry peer in the handshake
 HEADER_SKERRY = "Skerry-Version"
+HEADER_SKERRY_FEATURES = "Skerry-Features"
+RESOURCE_ACKS = "skerry/acks"  # several acknowledgements in one message
 RESOURCE_CLOUD = "skerry/cloud"  # the cloud's addresses and authorities, to Skerry agents only
 HEADER_STORE = "Skerry-Store"
 """``<cluster uid>/<generation of its store>``: in the request what the edge's store belongs to (or ``-``), and the

@@ -104,6 +104,7 @@ _WHOLE = frozenset(
         c.RESOURCE_CLUSTER_CA,
         c.RESOURCE_WATCH_SYNC,
         c.RESOURCE_APPLICATION,
+        c.RESOURCE_ACKS,
         c.RESOURCE_CLOUD,
         c.RESOURCE_HOLDINGS,
         "membership",

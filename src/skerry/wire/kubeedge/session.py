@@ -17,10 +17,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
-from skerry.wire.errors import OutOfOrder
+from skerry.wire.errors import Malformed, OutOfOrder
 from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge import peers
 from skerry.wire.kubeedge.envelope import MAX_FRAME_BYTES, Envelope, decode, encode
 from skerry.wire.kubeedge.route import resource_type
 
@@ -30,6 +32,8 @@ Stamp = Callable[[], tuple[str, int]]
 RETRANSMIT_FIRST_S = 5.0
 RETRANSMIT_CAP_S = 30.0
 REMEMBERED_IDS = 2048
+ACK_DELAY_S = 0.05
+ACK_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +112,10 @@ def answer_to(
 class _Peer:
     """What both ends do alike: decode within limits, swallow control operations and empty messages, collect."""
 
-    def __init__(self, stamp: Stamp, *, limit_bytes: int) -> None:
+    def __init__(self, stamp: Stamp, *, limit_bytes: int, features: frozenset[str]) -> None:
         self._stamp = stamp
         self._limit_bytes = limit_bytes
+        self._features = features
         self._out: list[bytes] = []
 
     def messages_to_send(self) -> list[bytes]:
@@ -124,6 +129,8 @@ class _Peer:
 
     def _write(self, envelope: Envelope) -> bytes:
         frame = encode(envelope)
+        if peers.DEFLATE in self._features and peers.may_pack(envelope, frame):
+            frame = peers.pack(frame)
         self._out.append(frame)
         return frame
 
@@ -134,6 +141,10 @@ class _Peer:
         return replace(envelope, msg_id=msg_id, timestamp_ms=timestamp_ms)
 
     def _read(self, frame: bytes | str) -> Envelope | None:
+        if isinstance(frame, bytes) and peers.is_packed(frame):
+            if peers.DEFLATE not in self._features:
+                raise Malformed("packed message on a link that has not agreed on it")
+            frame = peers.unpack(frame, limit_bytes=self._limit_bytes)
         envelope = decode(frame, limit_bytes=self._limit_bytes)
         if not envelope.msg_id and not envelope.operation and not envelope.resource:
             return None
@@ -160,6 +171,7 @@ class CloudPeer(_Peer):
         stamp: makes ids and times of new messages.
         limit_bytes: largest message accepted.
         silence_limit_s: how long the edge may say nothing.
+        features: agreed on in the handshake (``peers``).
     """
 
     def __init__(
@@ -170,8 +182,9 @@ class CloudPeer(_Peer):
         limit_bytes: int = MAX_FRAME_BYTES,
         silence_limit_s: float = c.KEEPALIVE_LIMIT_S,
         retransmit_first_s: float = RETRANSMIT_FIRST_S,
+        features: frozenset[str] = frozenset(),
     ) -> None:
-        super().__init__(stamp, limit_bytes=limit_bytes)
+        super().__init__(stamp, limit_bytes=limit_bytes, features=features)
         self._now_s = now_s
         self._heard_s = now_s
         self._silence_limit_s = silence_limit_s
@@ -185,6 +198,10 @@ class CloudPeer(_Peer):
     def outstanding_count(self) -> int:
         """Deliveries without an acknowledgement."""
         return len(self._outstanding)
+
+    def heard(self, now_s: float) -> None:
+        """A sign of life that is no message, such as a ping."""
+        self._heard_s = self._now_s = now_s
 
     def receive_message(self, frame: bytes | str) -> None:
         """One message from the edge.
@@ -201,8 +218,10 @@ class CloudPeer(_Peer):
             self._requests.discard(parent)
             self._events.append(Answered(parent, envelope))
         elif envelope.operation == c.OP_RESPONSE:
-            if self._outstanding.pop(parent, None):
-                self._events.append(Acked(parent))
+            is_batch = envelope.resource == c.RESOURCE_ACKS and peers.ACKS in self._features
+            for msg_id in _texts(envelope.content) if is_batch else (parent,):
+                if self._outstanding.pop(msg_id, None):
+                    self._events.append(Acked(msg_id))
         elif envelope.operation == c.OP_ERROR:
             if parent in self._outstanding:
                 self._events.append(Refused(parent, _text(envelope.content)))
@@ -267,6 +286,7 @@ class EdgePeer(_Peer):
         stamp: makes ids and times of new messages.
         limit_bytes: largest message accepted.
         keepalive_every_s: pause between keepalives.
+        features: agreed on in the handshake (``peers``).
     """
 
     def __init__(
@@ -276,10 +296,14 @@ class EdgePeer(_Peer):
         *,
         limit_bytes: int = MAX_FRAME_BYTES,
         keepalive_every_s: float = c.KEEPALIVE_EVERY_S,
+        features: frozenset[str] = frozenset(),
     ) -> None:
-        super().__init__(stamp, limit_bytes=limit_bytes)
+        super().__init__(stamp, limit_bytes=limit_bytes, features=features)
         self._every_s = keepalive_every_s
-        self._keepalive_due_s = now_s
+        self._now_s = now_s
+        self._acks: list[Envelope] = []
+        self._acks_due_s = inf
+        self._keepalive_due_s = inf if peers.LEASE in features else now_s
         self._requests: set[str] = set()
         self._seen: OrderedDict[str, bool] = OrderedDict()
         self._events: list[EdgeEvent] = []
@@ -307,7 +331,17 @@ class EdgePeer(_Peer):
         """Acknowledge a delivery (or an answer that needs it), after it has been stored."""
         self._seen_once(envelope.msg_id)
         self._seen[envelope.msg_id] = True
-        self._write(ack_of(envelope, self._stamp))
+        if peers.ACKS not in self._features:
+            self._write(ack_of(envelope, self._stamp))
+            return
+        self._acks.append(envelope)
+        self._acks_due_s = min(self._acks_due_s, self._now_s + ACK_DELAY_S)
+
+    def messages_to_send(self) -> list[bytes]:
+        """Frames to write, in order. Acknowledgements wait a moment for others, unless something goes out anyway."""
+        if self._acks and (self._out or self._now_s >= self._acks_due_s or len(self._acks) >= ACK_BATCH):
+            self._write_acks()
+        return super().messages_to_send()
 
     def send_refusal(self, envelope: Envelope, why: str) -> None:
         """Tell that a delivery could not be stored; the cloud sends it again, and it then counts as new."""
@@ -339,6 +373,7 @@ class EdgePeer(_Peer):
 
     def tick(self, now_s: float) -> None:
         """Tell the time (monotonic): writes the keepalive when it is due."""
+        self._now_s = now_s
         if now_s < self._keepalive_due_s:
             return
         self._keepalive_due_s = now_s + self._every_s
@@ -354,13 +389,21 @@ class EdgePeer(_Peer):
         )
 
     def next_deadline_s(self) -> float:
-        """When ``tick`` has something to do next."""
-        return self._keepalive_due_s
+        """When ``tick`` has something to do next; infinity when there is nothing."""
+        return min(self._keepalive_due_s, self._acks_due_s)
 
     def events(self) -> list[EdgeEvent]:
         """What happened since the last call."""
         events, self._events = self._events, []
         return events
+
+    def _write_acks(self) -> None:
+        acks, self._acks, self._acks_due_s = self._acks, [], inf
+        if len(acks) == 1:
+            self._write(ack_of(acks[0], self._stamp))
+            return
+        batch = ack_of(acks[0], self._stamp)
+        self._write(replace(batch, resource=c.RESOURCE_ACKS, content=[envelope.msg_id for envelope in acks]))
 
     def _late_answer(self, envelope: Envelope) -> None:
         """Nobody waits any more. A Go cloud would repeat it for the rest of the session, so it is acknowledged."""
@@ -398,6 +441,10 @@ def _reply(envelope: Envelope, stamp: Stamp, *, operation: str, content: Any) ->
         resource=envelope.resource,
         content=content,
     )
+
+
+def _texts(content: Any) -> list[str]:
+    return [item for item in content if isinstance(item, str)] if isinstance(content, list) else []
 
 
 def _text(content: Any) -> str:

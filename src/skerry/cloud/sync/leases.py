@@ -1,0 +1,102 @@
+"""Renews the Leases of connected Skerry nodes, whose pings stand for heartbeats (feature ``lease``).
+
+A node that is not heard any more is not renewed, also while its connection has not been given up yet.
+Bound: one entry per connected node; writes of at most ``WORKERS`` nodes at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from skerry.api.gvk import LEASES, Object
+from skerry.api.status import AlreadyExists, ApiError, NotFound
+from skerry.base.aio.clock import Clock
+from skerry.base.aio.keyed import KeyedQueue
+from skerry.base.obs.log import get_log
+from skerry.cloud.hub.ports import NodeLink, NodeName
+from skerry.kube.ports import KubeApi
+from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge.peers import LEASE
+
+log = get_log(__name__)
+
+NAMESPACE = "kube-node-lease"
+DURATION_S = 40
+RENEW_EVERY_S = 20.0
+LOOK_EVERY_S = 0.5
+HEARD_S = c.KEEPALIVE_EVERY_S + 5.0
+WORKERS = 8
+
+
+class LeaseKeeper:
+    """One per cloud process.
+
+    Args:
+        api: the cluster.
+        last_seen_s: when a node was last heard, wall-clock seconds; 0 without a session.
+        clock: time source.
+    """
+
+    def __init__(self, api: KubeApi, *, last_seen_s: Callable[[NodeName], float], clock: Clock) -> None:
+        self._api = api
+        self._last_seen_s = last_seen_s
+        self._clock = clock
+        self._sessions: dict[NodeName, int] = {}
+        self._due: list[tuple[float, int, NodeName]] = []
+        self._count = 0
+        self._queue: KeyedQueue[NodeName, None] | None = None
+
+    def connected(self, link: NodeLink) -> None:
+        """A node has come; its Lease is renewed at once, and from now on."""
+        if LEASE in link.features:
+            self._count += 1
+            self._sessions[link.node] = self._count
+            heapq.heappush(self._due, (self._clock.monotonic_s(), self._count, link.node))
+
+    def disconnected(self, link: NodeLink) -> None:
+        """A node has left."""
+        if not self._last_seen_s(link.node):
+            self._sessions.pop(link.node, None)
+
+    async def run(self) -> None:
+        """Renew what is due; never ends."""
+        queue = self._queue = KeyedQueue("leases", self._renew, workers=WORKERS, on_error=self._failed)
+        try:
+            while True:
+                self._put_due(queue)
+                await self._clock.sleep(LOOK_EVERY_S)
+        finally:
+            self._queue = None
+            await queue.aclose()
+
+    def _put_due(self, queue: KeyedQueue[NodeName, None]) -> None:
+        now_s = self._clock.monotonic_s()
+        while self._due and self._due[0][0] <= now_s:
+            _, session, node = heapq.heappop(self._due)
+            if self._sessions.get(node) != session:
+                continue
+            heapq.heappush(self._due, (now_s + RENEW_EVERY_S, session, node))
+            if self._clock.now_s() - self._last_seen_s(node) < HEARD_S:
+                queue.put(node, None)
+
+    async def _renew(self, node: NodeName, _: None) -> None:
+        now = datetime.fromtimestamp(self._clock.now_s(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = {"holderIdentity": node, "leaseDurationSeconds": DURATION_S, "renewTime": now}
+        try:
+            await self._api.patch(LEASES, node, {"spec": spec}, namespace=NAMESPACE)
+        except NotFound:
+            lease: Object = {"metadata": {"name": node, "namespace": NAMESPACE}, "spec": spec}
+            try:
+                await self._api.create(LEASES, lease, namespace=NAMESPACE)
+            except AlreadyExists:
+                return
+
+    def _failed(self, node: NodeName, exc: Exception) -> bool:
+        """Not tried again: the next turn comes soon enough, and by then everything about this one is outdated."""
+        if not isinstance(exc, ApiError):
+            log.exception("lease.failed", exc, node=node)
+        else:
+            log.warning("lease.not_renewed", node=node, error=exc.message)
+        return False
