@@ -88,8 +88,13 @@ async def cloud(
     hub_limits: HubLimits | None = None,
     http_limits: HttpLimits | None = None,
     extra_routes: Sequence[RouteEntry] = (),
+    folds_leases: bool = True,
 ) -> AsyncIterator[CloudKit]:
-    """Everything running on free ports of 127.0.0.1; stopped when left."""
+    """Everything running on free ports of 127.0.0.1; stopped when left.
+
+    Args:
+        folds_leases: renew the Leases of Skerry nodes; without it days of virtual time pass quickly.
+    """
     clock = clock or SystemClock()
     store = AuthorityStore(api, ["127.0.0.1", "localhost"], clock=clock)
     authority = await store.load()
@@ -151,7 +156,8 @@ async def cloud(
 
         keeper.on_change(authority_changed)
         keeper.follow(informers)
-        supervisor.keep("leases", leases.run)
+        if folds_leases:
+            supervisor.keep("leases", leases.run)
         supervisor.keep("authority", keeper.run)
         supervisor.keep("removed-nodes", Removals(api, enrolments=enrolments, informers=informers).run)
         try:

@@ -100,7 +100,7 @@ async def test_a_certificate_past_its_end_is_refused_with_dates_and_renewed_in_i
     api: FakeKubeApi, tmp_path: Path
 ) -> None:
     clock = VirtualClock(start_s=time.time() - 500 * DAY_S)
-    async with cloud(api, tmp_path, clock=clock) as kit:
+    async with cloud(api, tmp_path, clock=clock, folds_leases=False) as kit:
         credential = await kit.join("edge-1")
         late = await kit.join("edge-2")
         gone = await kit.join("edge-3")
@@ -136,7 +136,7 @@ async def test_a_certificate_past_its_end_is_refused_with_dates_and_renewed_in_i
 
 async def test_a_certificate_that_is_not_yet_valid_names_the_clocks(api: FakeKubeApi, tmp_path: Path) -> None:
     clock = VirtualClock(start_s=0.0)
-    async with cloud(api, tmp_path, clock=clock) as kit:
+    async with cloud(api, tmp_path, clock=clock, folds_leases=False) as kit:
         credential = x509.issue_client(kit.authority.ca, "system:node:edge-1", organizations=("system:nodes",))
         with pytest.raises(Refusal) as caught:
             async with connect(kit.hub_url, "edge-1", kit.tls(credential)):
@@ -165,7 +165,7 @@ async def test_400_days_with_renewals_a_rollover_and_a_node_that_slept_past_expi
     api: FakeKubeApi, tmp_path: Path
 ) -> None:
     clock = VirtualClock(start_s=time.time() - 401 * DAY_S)
-    async with cloud(api, tmp_path, clock=clock) as kit:
+    async with cloud(api, tmp_path, clock=clock, folds_leases=False) as kit:
         steady, sleeper = Machine("steady", tmp_path, clock), Machine("sleeper", tmp_path, clock)
         for machine in (steady, sleeper):
             await machine.join(kit)

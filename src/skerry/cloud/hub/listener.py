@@ -208,14 +208,6 @@ class Hub:
                 f"header {c.HEADER_CONNECTION_USE} is {use[:40]!r}",
                 hint=f"this hub serves {c.HEADER_CONNECTION_USE}: {c.CONNECTION_USE_MESSAGES}",
             )
-<<<<<<< HEAD
-        headers = request.headers
-        is_skerry = c.HEADER_SKERRY in headers
-        return Caller(
-            NodeName(node), request.address, peer.fingerprint, is_skerry,
-            tells_holdings=is_skerry and c.HEADER_STORE in headers,
-        )  # fmt: skip
-=======
         version = request.headers.get(c.HEADER_SKERRY)
         if version is None:
             return Caller(NodeName(node), request.address, peer.fingerprint, is_skerry=False)
@@ -226,8 +218,10 @@ class Hub:
                 hint=f"install agent {__version__}; up to {peers.OLDER_ACCEPTED} minor versions apart work together",
             )
         features = peers.from_header(request.headers.get(c.HEADER_SKERRY_FEATURES, ""))
-        return Caller(NodeName(node), request.address, peer.fingerprint, is_skerry=True, features=features)
->>>>>>> 87829e7 (Agree with Skerry agents on packed messages, batched acknowledgements, folded leases and versions)
+        return Caller(
+            NodeName(node), request.address, peer.fingerprint, is_skerry=True, features=features,
+            tells_holdings=c.HEADER_STORE in request.headers,
+        )  # fmt: skip
 
     async def _admit(self, caller: Caller, request: HttpRequest) -> None:
         assert request.peer is not None
@@ -249,11 +243,7 @@ class Hub:
                 async with door:
                     await self._make_room(caller)
                     upgrade = request.websocket(
-<<<<<<< HEAD
-                        max_message_bytes=self._limits.max_message_bytes, headers=self._greeting
-=======
-                        max_message_bytes=self._limits.max_message_bytes, headers=_answer_headers(caller)
->>>>>>> 87829e7 (Agree with Skerry agents on packed messages, batched acknowledgements, folded leases and versions)
+                        max_message_bytes=self._limits.max_message_bytes, headers=self._answer_headers(caller)
                     )
                     session = NodeSession(caller, await stack.enter_async_context(upgrade), self._parts)
                     self._sessions[caller.node] = session
@@ -329,9 +319,8 @@ class Hub:
         headers = [("Retry-After", "5")] if no.status == 503 else []
         return HttpResponse(no.status, no.explained().encode() + b"\n", "text/plain; charset=utf-8", headers)
 
-
-def _answer_headers(caller: Caller) -> dict[str, str]:
-    """Only a Skerry agent is told anything beyond KubeEdge's wire."""
-    if not caller.is_skerry:
-        return {}
-    return {c.HEADER_SKERRY: __version__, c.HEADER_SKERRY_FEATURES: peers.to_header(caller.features)}
+    def _answer_headers(self, caller: Caller) -> dict[str, str]:
+        """Only a Skerry agent is told anything beyond KubeEdge's wire."""
+        if not caller.is_skerry:
+            return {}
+        return self._greeting | {c.HEADER_SKERRY_FEATURES: peers.to_header(caller.features)}

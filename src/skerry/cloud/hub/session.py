@@ -63,11 +63,8 @@ class Caller:
     address: str
     fingerprint: str
     is_skerry: bool
-<<<<<<< HEAD
     tells_holdings: bool = False
-=======
     features: frozenset[str] = frozenset()
->>>>>>> 87829e7 (Agree with Skerry agents on packed messages, batched acknowledgements, folded leases and versions)
 
 
 class NodeSession:
@@ -106,13 +103,10 @@ class NodeSession:
         self._sent_bytes = 0
         self._is_synced = False
         self._has_changed = False
-<<<<<<< HEAD
         self._told: Envelope | None = None
         self._has_told = asyncio.Event()
-=======
         self._rate = _Rate(parts.messages_per_s, now_s)
         self._was_slowed = False
->>>>>>> 87829e7 (Agree with Skerry agents on packed messages, batched acknowledgements, folded leases and versions)
 
     async def run(self) -> str:
         """Serve until the connection ends; returns why."""

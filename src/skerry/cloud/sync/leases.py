@@ -6,6 +6,7 @@ Bound: one entry per connected node; writes of at most ``WORKERS`` nodes at once
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,7 +26,6 @@ log = get_log(__name__)
 NAMESPACE = "kube-node-lease"
 DURATION_S = 40
 RENEW_EVERY_S = 20.0
-LOOK_EVERY_S = 0.5
 HEARD_S = c.KEEPALIVE_EVERY_S + 5.0
 WORKERS = 8
 
@@ -47,13 +47,17 @@ class LeaseKeeper:
         self._due: list[tuple[float, int, NodeName]] = []
         self._count = 0
         self._queue: KeyedQueue[NodeName, None] | None = None
+        self._has_some = asyncio.Event()
 
     def connected(self, link: NodeLink) -> None:
         """A node has come; its Lease is renewed at once, and from now on."""
         if LEASE in link.features:
             self._count += 1
             self._sessions[link.node] = self._count
-            heapq.heappush(self._due, (self._clock.monotonic_s(), self._count, link.node))
+            heapq.heappush(self._due, (self._clock.monotonic_s() + RENEW_EVERY_S, self._count, link.node))
+            if self._queue is not None:
+                self._queue.put(link.node, None)
+            self._has_some.set()
 
     def disconnected(self, link: NodeLink) -> None:
         """A node has left."""
@@ -66,7 +70,11 @@ class LeaseKeeper:
         try:
             while True:
                 self._put_due(queue)
-                await self._clock.sleep(LOOK_EVERY_S)
+                if not self._due:
+                    self._has_some.clear()
+                    await self._has_some.wait()
+                # All wait equally long, so whoever comes meanwhile is due later than the first one.
+                await self._clock.sleep(max(0.0, self._due[0][0] - self._clock.monotonic_s()))
         finally:
             self._queue = None
             await queue.aclose()

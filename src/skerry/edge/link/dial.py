@@ -41,12 +41,8 @@ class DialledLink:
         addresses: ``(host, port)`` of the hub; tried in turn.
         node: our name; also the certificate's.
         files: the node's certificate.
-<<<<<<< HEAD
-        liveness: when a silent connection counts as dead.
-        greeter: what is said at the beginning of a session.
-=======
         liveness: when a silent connection counts as dead; None fits it to the cloud.
->>>>>>> 87829e7 (Agree with Skerry agents on packed messages, batched acknowledgements, folded leases and versions)
+        greeter: what is said at the beginning of a session.
     """
 
     def __init__(
@@ -63,13 +59,9 @@ class DialledLink:
         self._node = node
         self._files = files
         self._clock = clock
-<<<<<<< HEAD
-        self._liveness = liveness or Liveness()
+        self._liveness = liveness
         self._greeter = greeter
         self._is_to_skerry = False
-=======
-        self._liveness = liveness
->>>>>>> 87829e7 (Agree with Skerry agents on packed messages, batched acknowledgements, folded leases and versions)
         self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
         self._session: LinkSession | None = None
         self._down_since_s = clock.now_s()
@@ -207,14 +199,10 @@ class DialledLink:
         tls = await self._context(host, port)
         now_s = self._clock.now_s()
         async with connect(target, tls=tls, limit_bytes=MAX_FRAME_BYTES, now_s=now_s) as websocket:
-<<<<<<< HEAD
-            session = LinkSession(websocket, deliver=self._deliver, liveness=self._liveness)
-            self._is_to_skerry = c.HEADER_SKERRY.lower() in websocket.headers
-            await self._greet(session, websocket.headers.get(c.HEADER_STORE.lower(), ""))
-=======
             features = peers.from_header(websocket.headers.get(c.HEADER_SKERRY_FEATURES.lower(), ""))
             session = LinkSession(websocket, deliver=self._deliver, liveness=self._liveness, features=features)
->>>>>>> 87829e7 (Agree with Skerry agents on packed messages, batched acknowledgements, folded leases and versions)
+            self._is_to_skerry = c.HEADER_SKERRY.lower() in websocket.headers
+            await self._greet(session, websocket.headers.get(c.HEADER_STORE.lower(), ""))
             self._began(session, host, port)
             started_s = self._clock.monotonic_s()
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,7 @@ class WsMessage:
 class WebSocket:
     """An accepted WebSocket. One reader; any number of writers (messages never mix).
 
-    Pings are answered and pongs noted while somebody is in ``receive``.
+    Pings are answered (and told to ``on_ping``) and pongs noted while somebody is in ``receive``.
     """
 
     def __init__(self, inner: web.WebSocketResponse[Literal[False]], gone: asyncio.Event) -> None:
@@ -31,6 +32,7 @@ class WebSocket:
         self._pong = asyncio.Event()
         self._refused: int | None = None
         self.failure = ""
+        self.on_ping: Callable[[], None] = lambda: None
 
     @property
     def close_code(self) -> int | None:
@@ -55,6 +57,7 @@ class WebSocket:
             if message.type is WSMsgType.BINARY:
                 return WsMessage("binary", message.data)
             if message.type is WSMsgType.PING:
+                self.on_ping()
                 await self._answer_ping(message.data)
             elif message.type is WSMsgType.PONG:
                 self._pong.set()
