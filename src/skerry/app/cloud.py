@@ -34,7 +34,7 @@ from skerry.app.cloud_controllers import start_controllers
 from skerry.app.config_files import read_any
 from skerry.app.live_settings import LiveSettings
 from skerry.app.places import cloud_data
-from skerry.base import conf, json
+from skerry.base import conf, json, x509
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import ConfigError, Refused
@@ -174,7 +174,7 @@ class Cloud:
         root_ca = files.ca_cert.read_text()
         recorders = start_controllers(
             supervisor, api, config, informers=informers, served=lambda: _served(core), root_ca_pem=root_ca,
-            clock=self._clock,
+            authority=lambda: x509.load(files.ca_cert, files.ca_key), clock=self._clock,
         )  # fmt: skip
         for recorder in recorders:
             stack.push_async_callback(recorder.aclose)

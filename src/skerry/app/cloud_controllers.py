@@ -10,6 +10,8 @@ from skerry.api.gvk import REPLICATIONCONTROLLERS, Resource
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import ConfigError
+from skerry.base.x509 import Credential
+from skerry.controllers.certificates.loop import CertificateController
 from skerry.controllers.clusterroles import ClusterRoleAggregation
 from skerry.controllers.cronjobs.loop import CronJobController
 from skerry.controllers.daemonsets import DaemonSetController
@@ -68,6 +70,7 @@ def start_controllers(
     informers: InformerSet,
     served: Callable[[], Sequence[Resource]],
     root_ca_pem: str,
+    authority: Callable[[], Credential],
     clock: Clock,
 ) -> list[EventRecorder]:
     """Start every control loop that the configuration does not switch off.
@@ -116,6 +119,7 @@ def start_controllers(
         "disruption": lambda: DisruptionController(
             api, informers=informers, events=events("controllermanager"), clock=clock
         ),
+        "certificates": lambda: CertificateController(api, informers=informers, authority=authority, clock=clock),
         "volume-binder": lambda: VolumeBinder(api, informers=informers, events=events("volume-binder")),
         "volume-protection": lambda: VolumeProtection(api, informers=informers),
         "ephemeral-volume": lambda: EphemeralVolumes(api, informers=informers, events=events("ephemeral-volume")),

@@ -18,7 +18,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,6 +44,19 @@ CA_DAYS = 36_400
 SERVER_DAYS = 36_400
 CLIENT_DAYS = 365
 _MIN_RSA_BITS = 2048
+_KEY_USAGES = {
+    "signing": "digital_signature", "digital signature": "digital_signature",
+    "content commitment": "content_commitment", "key encipherment": "key_encipherment",
+    "key agreement": "key_agreement", "data encipherment": "data_encipherment",
+    "encipher only": "encipher_only", "decipher only": "decipher_only",
+}  # fmt: skip
+_EXTENDED_USAGES = {
+    "any": "2.5.29.37.0", "server auth": "1.3.6.1.5.5.7.3.1", "client auth": "1.3.6.1.5.5.7.3.2",
+    "code signing": "1.3.6.1.5.5.7.3.3", "email protection": "1.3.6.1.5.5.7.3.4", "s/mime": "1.3.6.1.5.5.7.3.4",
+    "ipsec end system": "1.3.6.1.5.5.7.3.5", "ipsec tunnel": "1.3.6.1.5.5.7.3.6", "ipsec user": "1.3.6.1.5.5.7.3.7",
+    "timestamping": "1.3.6.1.5.5.7.3.8", "ocsp signing": "1.3.6.1.5.5.7.3.9",
+}  # fmt: skip
+"""By the names of Kubernetes; those that make a certificate an authority are not among them."""
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s*(.+?)\s*-----END \1-----", re.DOTALL)
 
 
@@ -85,11 +98,19 @@ class CertificateInfo:
 
 @dataclass(frozen=True, slots=True)
 class RequestInfo:
-    """What a certificate request asks for; ``names`` are the alternative names of any kind."""
+    """What a certificate request asks for.
+
+    Args:
+        common_name: CN.
+        organizations: each O.
+        names: alternative names of any kind.
+        hosts: those of them that are DNS names or IP addresses.
+    """
 
     common_name: str
     organizations: tuple[str, ...]
     names: tuple[str, ...]
+    hosts: tuple[str, ...] = ()
 
 
 def new_key() -> bytes:
@@ -198,15 +219,66 @@ def read_csr(csr_der: bytes) -> RequestInfo:
         X509Error: as ``sign_csr``.
     """
     csr = _load_csr(csr_der)
+    found = _alternative_names(csr)
+    return RequestInfo(
+        _first(_subject(csr), NameOID.COMMON_NAME),
+        _organizations(_subject(csr)),
+        tuple(str(name.value) for name in found),
+        tuple(str(name.value) for name in found if isinstance(name, x509.DNSName | x509.IPAddress)),
+    )
+
+
+def sign_request(
+    ca: Credential, csr_der: bytes, *, usages: Collection[str], valid_s: float, now_s: float | None = None
+) -> bytes:
+    """A certificate (DER) as a request asks for it: its subject, names and key, with the usages given.
+
+    Only for requests that somebody approved.
+
+    Args:
+        usages: as ``CertificateSigningRequest.spec.usages`` has them, such as ``client auth``.
+        valid_s: until then from now on.
+
+    Raises:
+        X509Error: as ``sign_csr``, or a usage that does not exist.
+    """
+    csr = _load_csr(csr_der)
+    names = _alternative_names(csr)
+    issuer, key = _load_cert(ca.cert_der), _load_key(ca.key_der)
+    now = datetime.fromtimestamp(int(time.time() if now_s is None else now_s), UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_subject(csr))
+        .issuer_name(issuer.subject)
+        .public_key(csr.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(seconds=300))
+        .not_valid_after(min(now + timedelta(seconds=valid_s), issuer.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    )
+    unknown = set(usages) - set(_KEY_USAGES) - set(_EXTENDED_USAGES)
+    if unknown:
+        raise X509Error(f"there is no key usage called {', '.join(sorted(unknown))}")
+    flags = {_KEY_USAGES[usage] for usage in usages if usage in _KEY_USAGES}
+    if flags:
+        all_flags = (*_KEY_USAGES.values(), "crl_sign", "key_cert_sign")
+        builder = builder.add_extension(x509.KeyUsage(**{flag: flag in flags for flag in all_flags}), critical=True)
+    extended = [x509.ObjectIdentifier(_EXTENDED_USAGES[usage]) for usage in usages if usage in _EXTENDED_USAGES]
+    if extended:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+    return _der(builder.add_extension(identifier, critical=False).sign(key, hashes.SHA256()))
+
+
+def _alternative_names(csr: x509.CertificateSigningRequest) -> list[x509.GeneralName]:
     try:
-        names = tuple(
-            str(name.value) for name in csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        )
+        return list(csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:
-        names = ()
+        return []
     except ValueError as exc:
         raise X509Error(f"the certificate request's extensions cannot be read: {exc}") from exc
-    return RequestInfo(_first(_subject(csr), NameOID.COMMON_NAME), _organizations(_subject(csr)), names)
 
 
 def read_certificate(cert: bytes) -> CertificateInfo:

@@ -65,7 +65,7 @@ def test_a_client_certificate_names_user_and_groups(ca: x509.Credential) -> None
 def test_of_a_request_only_the_key_is_taken(ca: x509.Credential) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     csr = _csr(key, names=[lib.DNSName("cloud.example")])
-    assert x509.read_csr(csr) == x509.RequestInfo("cn", ("o",), ("cloud.example",))
+    assert x509.read_csr(csr) == x509.RequestInfo("cn", ("o",), ("cloud.example",), ("cloud.example",))
     cert = x509.sign_csr(ca, csr, common_name="system:node:e", organizations=("system:nodes",), now_s=NOW_S)
     info = x509.read_certificate(cert)
     assert (info.common_name, info.organizations, info.hosts) == ("system:node:e", ("system:nodes",), ())
