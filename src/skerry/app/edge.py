@@ -19,6 +19,7 @@ from skerry.api.config.edge import EdgeConfig
 from skerry.app import output
 from skerry.app.config_files import read_any
 from skerry.app.edge_devices import DeviceParts
+from skerry.app.edge_node import NodeParts, node_labels
 from skerry.app.edge_pods import SETTLED, PodParts
 from skerry.app.places import edge_data, socket_directory
 from skerry.app.runtimes import open_runtime
@@ -38,9 +39,7 @@ from skerry.edge.link import metrics as link_metrics
 from skerry.edge.link.dial import DialledLink
 from skerry.edge.link.enrol import CertificateFiles
 from skerry.edge.link.places import Places
-from skerry.edge.node import machine
 from skerry.edge.node.keeper import NodeKeeper
-from skerry.edge.node.status import Vitals
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
@@ -161,6 +160,7 @@ class EdgeAgent:
             objects=self.objects, outbox=self.outbox, sources=ObjectSource(self.objects, self.remote),
             tokens=TokenSource(self.objects, self.remote, clock=self._clock),
             is_offline=lambda: not self.link.is_up, clock=self._clock,
+            labels=lambda: node_labels(self.node, self.config, self.objects),
         )  # fmt: skip
         self.devices = DeviceParts(
             self.config, node=self.node, sockets=self._sockets, database=self.database, objects=self.objects,
@@ -237,27 +237,19 @@ class EdgeAgent:
         log.info("store.settled", objects=self.objects.count())
 
     def _start_node(self, supervisor: Supervisor) -> NodeKeeper:
-        facts = machine.read_machine(self.node, labels=self.config.labels, taints=())
-        keeper = NodeKeeper(facts, remote=self.remote, read_vitals=self._vitals, clock=self._clock)
+        parts = NodeParts(
+            self.config, node=self.node, address=self._address, runtime=self.runtime, resources=self.pods.resources,
+            remote=self.remote, clock=self._clock,
+        )  # fmt: skip
 
         def changed(is_up: bool) -> None:
             if is_up:
-                keeper.reconnected()
+                parts.keeper.reconnected()
                 self.pods.reconnected()
 
         self.link.on_state(changed)
-        supervisor.keep("node-status", keeper.run_status)
-        supervisor.keep("node-lease", keeper.run_lease)
-        return keeper
-
-    async def _vitals(self) -> Vitals:
-        total, free = machine.disk(self.config.data)
-        name, why = await self.runtime.describe()
-        return Vitals(
-            address=self._address, disk_total_bytes=total, disk_free_bytes=free,
-            memory_free_bytes=machine.memory()["MemAvailable"], runtime=name, runtime_message=why,
-            notes=self.runtime.notes,
-        )  # fmt: skip
+        parts.start(supervisor)
+        return parts.keeper
 
     def _start_tunnel(self, supervisor: Supervisor, kubelet_socket: Path) -> None:
         client = TunnelClient(self._dial_tunnel, kubelet_socket=kubelet_socket, clock=self._clock)

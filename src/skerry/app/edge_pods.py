@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from skerry.api.config.edge import EdgeConfig
+from skerry.app.edge_resources import ResourceParts
 from skerry.app.runtimes import OpenRuntime
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
@@ -16,12 +16,12 @@ from skerry.base.files import make_private_dir
 from skerry.edge.images.collector import ImageCollector
 from skerry.edge.images.keeper import ImageKeeper
 from skerry.edge.images.ledger import ImageLedger
-from skerry.edge.node import machine
 from skerry.edge.pods.dns import NodeDns, Resolver, read_resolver
 from skerry.edge.pods.events import PodEvents
 from skerry.edge.pods.roster import Observer, Roster
 from skerry.edge.pods.status import NodeView
 from skerry.edge.pods.worker import Tools
+from skerry.edge.resources.amounts import written
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
 from skerry.edge.sync.remote import ObjectSource, TokenSource
@@ -48,6 +48,7 @@ class PodParts:
         sources: ObjectSource,
         tokens: TokenSource,
         is_offline: Callable[[], bool],
+        labels: Callable[[], Mapping[str, str]],
         clock: Clock,
     ) -> None:
         ledger = ImageLedger(objects, directory=config.data, clock=clock)
@@ -57,6 +58,7 @@ class PodParts:
             runtime.images, ledger=ledger, known=lambda: _images_of(objects), is_offline=is_offline, clock=clock,
             high_percent=config.image_gc_high_percent, low_percent=config.image_gc_low_percent,
         )  # fmt: skip
+        self.resources = ResourceParts(config, runtime=runtime, collector=self._collector, labels=labels, clock=clock)
         observer = Observer(runtime.pods)
         tools = Tools(
             runtime=runtime.pods, io=runtime.io, images=images, volumes=Volumes(sources, tokens),
@@ -64,12 +66,15 @@ class PodParts:
             outbox=outbox, events=PodEvents(outbox, node=node, clock=clock), clock=clock,
             node=NodeView(node_ip, engine), directory=make_private_dir(config.data / "pods"),
             log_directory=config.data / "pod-logs", observe=observer.pod,
+            allocatable=written(self.resources.allocatable),
             dns=NodeDns(_resolver(), config.cluster_dns, config.cluster_domain),
-            allocatable=_allocatable(config.data), runtime_handlers=config.runtime_handlers,
+            runtime_handlers=config.runtime_handlers,
         )  # fmt: skip
         self._roster = Roster(
-            node, objects=objects, observer=observer, tools=tools, knows_all=lambda: bool(objects.fact(SETTLED))
-        )
+            node, objects=objects, observer=observer, tools=tools, knows_all=lambda: bool(objects.fact(SETTLED)),
+            admit=self.resources.admit,
+        )  # fmt: skip
+        self._warden = self.resources.watch(self._roster)
 
     @property
     def node_pods(self) -> Roster:
@@ -80,6 +85,7 @@ class PodParts:
         """Adopt what runs, run what is wanted."""
         await self._roster.start()
         supervisor.keep("images", self._collector.run)
+        supervisor.keep("warden", self._warden.run)
         stack.push_async_callback(self._roster.aclose)
 
     def reconnected(self) -> None:
@@ -107,12 +113,3 @@ def _resolver() -> Resolver:
         return read_resolver(_RESOLV_CONF.read_text(errors="replace"))
     except OSError:
         return Resolver()
-
-
-def _allocatable(data: Path) -> dict[str, str]:
-    """What stands for a limit that a container does not have."""
-    return {
-        "cpu": str(os.cpu_count() or 1),
-        "memory": str(machine.memory()["MemTotal"]),
-        "ephemeral-storage": str(machine.disk(data)[0]),
-    }

@@ -181,6 +181,17 @@ class EngineInfo:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class ContainerUsage:
+    """What a container used: CPU since its start; memory, disk and processes now. 0 where the engine does not tell."""
+
+    container_id: str
+    cpu_ns: int
+    memory_bytes: int
+    disk_bytes: int = 0
+    process_count: int = 0
+
+
 class PodRuntime(Protocol):
     """Runs pods. Every call is idempotent by id and raises ``EngineError``."""
 
@@ -213,6 +224,9 @@ class PodRuntime(Protocol):
 
     async def remove_container(self, container_id: str) -> None:
         """Remove an ended container; its log file stays for ``logs --previous``."""
+
+    async def stats(self) -> Mapping[str, ContainerUsage]:
+        """Usage of our running containers, by id."""
 
     async def aclose(self) -> None:
         """Let go of the engine; containers keep running."""

@@ -18,6 +18,7 @@ from skerry.base.aio.fanout import Fanout
 from skerry.runtime.ports import (
     ContainerSpec,
     ContainerState,
+    ContainerUsage,
     EngineError,
     EngineInfo,
     EngineUnavailable,
@@ -57,6 +58,7 @@ class FakeEngine:
         images: what ``FakeImages`` finds without a pull; None means every image.
         fail: called with the name of each call and its object's name; may raise an ``EngineError``.
 
+    ``memory`` is what containers use, by pod name.
     ``answer_exec`` answers commands in containers, by container name and command, instead of the few words.
     """
 
@@ -70,6 +72,7 @@ class FakeEngine:
         self.clock = clock or SystemClock()
         self.images = images
         self.is_ready = True
+        self.memory: dict[str, int] = {}
         self.calls: list[tuple[str, str]] = []
         self.answer_exec: Callable[[str, Sequence[str]], tuple[int, bytes]] | None = None
         self.fail = fail or (lambda call, name: None)
@@ -250,6 +253,15 @@ class FakeRuntime:
         if exit_code is None:
             raise ExecTimeout(f"command {command[0]!r} timed out after {timeout_s:g}s")
         return exit_code, b"".join(text.encode() + b"\n" for _, text in program.said)[:_EXEC_OUTPUT_BYTES]
+
+    async def stats(self) -> dict[str, ContainerUsage]:
+        """As the test has set ``engine.memory`` by pod name; 1 MiB otherwise."""
+        return {
+            container.seen.id: ContainerUsage(container.seen.id, 0, self._engine.memory.get(sandbox.spec.name, 1 << 20))
+            for sandbox in self._engine.sandboxes.values()
+            for container in sandbox.containers.values()
+            if container.seen.state is ContainerState.RUNNING
+        }
 
     async def aclose(self) -> None:
         """Nothing is held; containers keep running in the engine."""

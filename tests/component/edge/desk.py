@@ -12,7 +12,7 @@ from skerry.edge.images.keeper import ImageKeeper
 from skerry.edge.images.ledger import ImageLedger
 from skerry.edge.pods.dns import NodeDns
 from skerry.edge.pods.events import PodEvents
-from skerry.edge.pods.roster import Observer, Roster
+from skerry.edge.pods.roster import Admit, Observer, Roster
 from skerry.edge.pods.status import NodeView
 from skerry.edge.pods.worker import Tools
 from skerry.edge.store.db import open_database
@@ -67,6 +67,7 @@ class Desk:
         clock: Clock | None = None,
         dns: NodeDns | None = None,
         measure_s: float = 50.0,
+        admit: Admit | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         directory.mkdir(exist_ok=True)
@@ -101,7 +102,7 @@ class Desk:
             dns=dns or NodeDns(),
             measure_s=measure_s,
         )
-        self.roster = Roster(NODE, objects=self.objects, observer=observer, tools=tools)
+        self.roster = Roster(NODE, objects=self.objects, observer=observer, tools=tools, admit=admit)
 
     async def close(self) -> None:
         await self.roster.aclose()

@@ -203,10 +203,10 @@ async def test_a_node_registers_and_reports_at_once_after_a_reconnect(
     api: FakeKubeApi, files: CertificateFiles, proxy: NetProxy, tmp_path: Path
 ) -> None:
     async def vitals() -> Vitals:
-        return Vitals("127.0.0.1", 100, 90, 2**30, "fake://1")
+        return Vitals("127.0.0.1", "fake://1")
 
     agent = Agent(tmp_path / "data", files, proxy.port)
-    facts = machine.read_machine(NODE, labels={"site": "a"}, taints=())
+    facts = machine.read_machine(NODE, labels={"site": "a"}, taints=(), capacity={}, allocatable={})
     keeper = NodeKeeper(facts, remote=agent.remote, read_vitals=vitals, clock=SystemClock())
     agent.link.on_state(lambda is_up: keeper.reconnected() if is_up else None)
     async with running(agent), Supervisor("node") as supervisor:

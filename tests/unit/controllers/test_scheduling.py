@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from skerry.api.gvk import Object
+from skerry.api.podrequests import amount, ports_clash, requests_of
 from skerry.controllers.scheduler.plan import choose
-from skerry.controllers.scheduler.views import NodeView, amount, ports_clash, requests_of, view
+from skerry.controllers.scheduler.views import NodeView, view
 from skerry.controllers.tolerance import tolerates
 
 

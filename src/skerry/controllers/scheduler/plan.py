@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from skerry.api.gvk import Object
 from skerry.api.meta import controller_of
+from skerry.api.podrequests import ports_clash
 from skerry.controllers.scheduler import spread, volumes
 from skerry.controllers.scheduler.neighbours import (
     AFFINITY,
@@ -21,7 +22,7 @@ from skerry.controllers.scheduler.neighbours import (
     neighbourhood,
     preferences,
 )
-from skerry.controllers.scheduler.views import Needs, NodeView, needs_of, ports_clash
+from skerry.controllers.scheduler.views import Needs, NodeView, needs_of
 from skerry.controllers.tolerance import (
     HARD_EFFECTS,
     UNSCHEDULABLE,

@@ -13,23 +13,41 @@ from skerry.edge.node.status import Machine
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
-def read_machine(name: str, *, labels: Mapping[str, str], taints: Sequence[Mapping[str, str]]) -> Machine:
+def read_machine(
+    name: str, *, labels: Mapping[str, str], taints: Sequence[Mapping[str, str]], capacity: Mapping[str, str],
+    allocatable: Mapping[str, str],
+) -> Machine:  # fmt: skip
     """What the Node says about the machine."""
     system = os.uname()
     return Machine(
         name=name,
-        hostname=system.nodename.lower(),
-        architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
+        hostname=hostname(),
+        architecture=architecture(),
         kernel=system.release,
         os_image=_os_image(),
         machine_id=_first_line("/etc/machine-id"),
         boot_id=_first_line("/proc/sys/kernel/random/boot_id"),
-        cpus=os.cpu_count() or 1,
-        memory_bytes=memory()["MemTotal"],
+        capacity=capacity,
+        allocatable=allocatable,
         kubelet_version=f"v1.33.0-skerry-{__version__}",
         labels=labels,
         taints=taints,
     )
+
+
+def hostname() -> str:
+    """This machine's name."""
+    return os.uname().nodename.lower()
+
+
+def architecture() -> str:
+    """As Kubernetes calls it, such as ``amd64``."""
+    return _ARCHITECTURES.get(platform.machine(), platform.machine())
+
+
+def cpu_count() -> int:
+    """Processors that this machine has online."""
+    return os.cpu_count() or 1
 
 
 def memory() -> dict[str, int]:

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.api.gvk import Object
+from skerry.base.errors import ConfigError
+from skerry.runtime.ports import StoredImage
 
 EDGE_LABELS = {"node-role.kubernetes.io/edge": "", "node-role.kubernetes.io/agent": ""}
 KUBELET_PORT = 10350
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_MAX_IMAGES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +21,7 @@ class Machine:
     """What does not change while the agent runs.
 
     Args:
-        cpus: logical processors.
-        memory_bytes: of the machine.
+        capacity, allocatable: amounts of the machine, and those that pods may have.
         kubelet_version: such as ``v1.33.0-skerry-0.1.0``.
     """
 
@@ -29,12 +32,11 @@ class Machine:
     os_image: str
     machine_id: str
     boot_id: str
-    cpus: int
-    memory_bytes: int
+    capacity: Mapping[str, str]
+    allocatable: Mapping[str, str]
     kubelet_version: str
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: Sequence[Mapping[str, str]] = ()
-    max_pods: int = 110
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,33 +45,25 @@ class Vitals:
 
     Args:
         address: InternalIP.
-        disk_total_bytes, disk_free_bytes: where the agent's data lies.
-        memory_free_bytes: available.
+        pressures: those that hold, such as ``DiskPressure``, each with its evidence.
+        extended: amounts of devices, in capacity and allocatable alike.
         runtime: name and version as ``containerd://1.6.20``; empty when the engine does not answer.
         runtime_message: why it is not ready; empty when it is.
         images: of the engine, newest first, at most 50.
     """
 
     address: str
-    disk_total_bytes: int
-    disk_free_bytes: int
-    memory_free_bytes: int
     runtime: str
     runtime_message: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
+    pressures: Mapping[str, str] = field(default_factory=dict)
+    extended: Mapping[str, str] = field(default_factory=dict)
+    images: Sequence[Mapping[str, Any]] = ()
 
 
 def new_node(machine: Machine, vitals: Vitals, now: str) -> Object:
     """The Node to register."""
-    labels = {
-        "kubernetes.io/hostname": machine.hostname,
-        "kubernetes.io/os": "linux",
-        "kubernetes.io/arch": machine.architecture,
-        "beta.kubernetes.io/os": "linux",
-        "beta.kubernetes.io/arch": machine.architecture,
-        **EDGE_LABELS,
-        **machine.labels,
-    }
+    labels = base_labels(machine.hostname, machine.architecture) | dict(machine.labels)
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -83,6 +77,38 @@ def new_node(machine: Machine, vitals: Vitals, now: str) -> Object:
     }
 
 
+def base_labels(hostname: str, architecture: str) -> dict[str, str]:
+    """Labels that every edge node has."""
+    return {
+        "kubernetes.io/hostname": hostname,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": architecture,
+        "beta.kubernetes.io/os": "linux",
+        "beta.kubernetes.io/arch": architecture,
+        **EDGE_LABELS,
+    }
+
+
+def taint(text: str) -> dict[str, str]:
+    """``key=value:Effect`` or ``key:Effect`` as a taint.
+
+    Raises:
+        ConfigError: of another form.
+    """
+    head, _, effect = text.rpartition(":")
+    key, _, value = head.partition("=")
+    if not key or effect not in _EFFECTS:
+        raise ConfigError(f"taints: {text!r} is no taint", hint=f"write key=value:Effect, one of {', '.join(_EFFECTS)}")
+    return {"key": key, **({"value": value} if value else {}), "effect": effect}
+
+
+def node_images(images: Sequence[StoredImage]) -> list[dict[str, Any]]:
+    """The largest images that have a name, as a Node's status lists them."""
+    named = [image for image in images if image.tags or image.digests]
+    largest = sorted(named, key=lambda image: -image.size_bytes)[:_MAX_IMAGES]
+    return [{"names": [*image.digests, *image.tags][:5], "sizeBytes": image.size_bytes} for image in largest]
+
+
 def status(machine: Machine, vitals: Vitals, now: str, known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The Node's status.
 
@@ -90,42 +116,35 @@ def status(machine: Machine, vitals: Vitals, now: str, known: Mapping[str, Mappi
         now: RFC 3339.
         known: conditions sent before, by type, so that transition times stay.
     """
-    capacity = _capacity(machine, vitals)
     return {
         "addresses": [
             {"type": "InternalIP", "address": vitals.address},
             {"type": "Hostname", "address": machine.hostname},
         ],
-        "capacity": capacity,
-        "allocatable": capacity,
+        "capacity": {**machine.capacity, **vitals.extended},
+        "allocatable": {**machine.allocatable, **vitals.extended},
         "conditions": conditions(vitals, now, known),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
         "nodeInfo": _info(machine, vitals),
+        "images": [dict(image) for image in vitals.images],
     }
 
 
 def conditions(vitals: Vitals, now: str, known: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Ready and the pressures, each with the time of its last change."""
-    free = vitals.disk_free_bytes / max(1, vitals.disk_total_bytes)
-    low_disk = free < 0.05
-    low_memory = vitals.memory_free_bytes < 50 * 2**20
     ready = not vitals.runtime_message
     text = vitals.runtime_message or "edge is posting ready status"
     found = [
-        (
-            "MemoryPressure",
-            low_memory,
-            *_pressure(low_memory, "Memory", f"{vitals.memory_free_bytes // 2**20} MiB free"),
-        ),
-        ("DiskPressure", low_disk, *_pressure(low_disk, "Disk", f"{free:.0%} free")),
-        ("PIDPressure", False, *_pressure(False, "PID", "")),
-        ("Ready", ready, "EdgeReady" if ready else "ContainerRuntimeNotReady", text),
+        (f"{what}Pressure", f"{what}Pressure" in vitals.pressures, *_pressure(what, vitals.pressures))
+        for what in ("Memory", "Disk", "PID")
     ]
+    found.append(("Ready", ready, "EdgeReady" if ready else "ContainerRuntimeNotReady", text))
     return [_condition(kind, holds, reason, message, now, known) for kind, holds, reason, message in found]
 
 
-def _pressure(holds: bool, what: str, evidence: str) -> tuple[str, str]:
-    if holds:
+def _pressure(what: str, held: Mapping[str, str]) -> tuple[str, str]:
+    evidence = held.get(f"{what}Pressure")
+    if evidence is not None:
         return f"EdgeHas{what}Pressure", f"edge has {what.lower()} pressure: {evidence}"
     return f"EdgeHasNo{what}Pressure", f"edge has sufficient {what.lower()} available"
 
@@ -140,15 +159,6 @@ def _condition(
         "type": kind, "status": value, "reason": reason, "message": message,
         "lastHeartbeatTime": now, "lastTransitionTime": since,
     }  # fmt: skip
-
-
-def _capacity(machine: Machine, vitals: Vitals) -> dict[str, str]:
-    return {
-        "cpu": str(machine.cpus),
-        "memory": f"{machine.memory_bytes // 1024}Ki",
-        "ephemeral-storage": f"{vitals.disk_total_bytes // 1024}Ki",
-        "pods": str(machine.max_pods),
-    }
 
 
 def _info(machine: Machine, vitals: Vitals) -> dict[str, str]:

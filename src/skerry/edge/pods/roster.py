@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from skerry.api.gvk import Object
 from skerry.api.status import BadRequest, NotFound
@@ -29,6 +29,21 @@ log = get_log(__name__)
 _POD, _CONFIGMAP, _SECRET = "pod", "configmap", "secret"
 _LOOK_S = 60.0
 _RETRY_S = 2.0
+
+
+class Refused(Protocol):
+    """Why a pod is not taken."""
+
+    @property
+    def reason(self) -> str:
+        """Of the pod's status, such as ``OutOfcpu``."""
+
+    @property
+    def message(self) -> str:
+        """In words."""
+
+
+Admit = Callable[[Object, Sequence[Object]], Refused | None]
 
 
 class Observer:
@@ -71,6 +86,7 @@ class Roster:
             told it; until then no pod that it does not have is ended.
         objects: the node's store.
         tools: what the workers work with; its ``observe`` is this roster's observer.
+        admit: says of a pod that has just been bound to this node, beside those that are here, why it is not taken.
     """
 
     def __init__(
@@ -81,9 +97,11 @@ class Roster:
         observer: Observer,
         tools: Tools,
         knows_all: Callable[[], bool] = lambda: True,
+        admit: Admit | None = None,
     ) -> None:
         self._node = node
         self._knows_all = knows_all
+        self._admit = admit
         self._objects = objects
         self._observer = observer
         self._tools = tools
@@ -133,8 +151,12 @@ class Roster:
         """End a pod for good, by decision of this node (eviction, no room); False when there is none such."""
         worker = self._workers.get(uid)
         if worker is not None:
-            worker.fail(verdict)
+            self._fail(worker, verdict)
         return worker is not None
+
+    def evict(self, uid: str, message: str) -> None:
+        """End a pod for good because the node runs short."""
+        self.fail(uid, Verdict("Evicted", message))
 
     async def container_log(self, namespace: str, pod: str, container: str, *, previous: bool) -> LogPlace:
         """The log of a container, or of the one before its last restart.
@@ -197,9 +219,9 @@ class Roster:
             if (worker.namespace, worker.name) == (namespace, name) and worker.uid != uid:
                 worker.gone()
         if change.new is not None:
-            self._want(change.new)
+            self._want(change.new, is_new=True)
 
-    def _want(self, pod: Object) -> None:
+    def _want(self, pod: Object, *, is_new: bool = False) -> None:
         metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
         uid = str(metadata.get("uid") or "")
         if not uid or spec.get("nodeName") != self._node:
@@ -208,7 +230,17 @@ class Roster:
         if worker is not None:
             worker.desire(pod)
             return
-        self._employ(self._worker(pod))
+        others = self.pods()
+        worker = self._worker(pod)
+        if is_new and self._admit is not None and _is_fresh(pod) and (why := self._admit(pod, others)) is not None:
+            log.warning("pod.not_admitted", ns=worker.namespace, name=worker.name, reason=why.reason, why=why.message)
+            self._fail(worker, Verdict(why.reason, why.message))
+        self._employ(worker)
+
+    def _fail(self, worker: PodWorker, verdict: Verdict) -> None:
+        worker.fail(verdict)
+        told = self._tools.events.tell(worker.pod(), verdict.reason, verdict.message, warning=True)
+        self._supervisor.detach(f"{worker.namespace}/{worker.name} failed", told)
 
     def _worker(self, pod: Object) -> PodWorker:
         return PodWorker(pod, self._tools, spawn=self._probes.detach)
@@ -276,6 +308,12 @@ class Roster:
         metadata = {"uid": uid, "namespace": pod.namespace, "name": pod.name}
         worker = self._workers.get(uid) or self._worker({"metadata": metadata})
         await worker.stop()
+
+
+def _is_fresh(pod: Object) -> bool:
+    """Whether a pod has not run here before: one that has is adopted, room or not."""
+    is_deleting = bool(pod["metadata"].get("deletionTimestamp"))
+    return not is_deleting and (pod.get("status") or {}).get("phase") in (None, "", "Pending")
 
 
 def _summary(pod: Object) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from skerry.runtime.cri.spec import NODE_LABEL, POD_UID
 from skerry.runtime.ports import (
     ContainerSpec,
     ContainerState,
+    ContainerUsage,
     EngineError,
     EngineInfo,
     EngineRefused,
@@ -43,15 +44,6 @@ _EXEC_OUTPUT_BYTES = 16 * 1024
 _APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
 _STATUS_CALLS = 8
 """How many status calls run at once after a list."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerUsage:
-    """What a container used: CPU since its start and memory now."""
-
-    container_id: str
-    cpu_ns: int
-    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +212,7 @@ class CriRuntime:
                 container_id,
                 cpu_ns=item.get("cpu", {}).get("usage_core_nano_seconds", {}).get("value", 0),
                 memory_bytes=item.get("memory", {}).get("working_set_bytes", {}).get("value", 0),
+                disk_bytes=item.get("writable_layer", {}).get("used_bytes", {}).get("value", 0),
             )
         return found
 

@@ -26,6 +26,7 @@ from skerry.base.obs.log import get_log
 from skerry.runtime.ports import (
     ContainerSpec,
     ContainerState,
+    ContainerUsage,
     EngineError,
     EngineInfo,
     EngineRefused,
@@ -40,6 +41,7 @@ from skerry.runtime.ports import (
 from skerry.runtime.process.records import Records
 from skerry.runtime.process.shim import REQUEST, boot_id, start_time
 from skerry.runtime.process.starter import Starter, Watch, end_session, send_signal
+from skerry.runtime.process.usage import use_below
 from skerry.runtime.trees import remove_tree
 
 log = get_log(__name__)
@@ -274,6 +276,24 @@ class ProcessRuntime:
         await self._supervisor.aclose()
 
     # What is observed
+
+    async def stats(self) -> Mapping[str, ContainerUsage]:
+        """Usage of running containers, by id."""
+        shims = {}
+        for pod in (await self.observe()).values():
+            for container in pod.containers:
+                if container.state is ContainerState.RUNNING:
+                    shims[container.id] = int(self._records.state(container.id).get("shim_pid", 0))
+        used = use_below(shims.values())
+        return {
+            container_id: ContainerUsage(
+                container_id,
+                cpu_ns=used[pid].cpu_ns,
+                memory_bytes=used[pid].memory_bytes,
+                process_count=used[pid].count,
+            )
+            for container_id, pid in shims.items()
+        }
 
     def _container(self, container_id: str) -> ObservedContainer | None:
         record = self._records.container(container_id)

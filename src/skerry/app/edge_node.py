@@ -1,0 +1,88 @@
+"""The node parts of the agent: what the machine is, how it is, and who tells the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from skerry.api.config.edge import EdgeConfig
+from skerry.app.edge_resources import ResourceParts
+from skerry.app.runtimes import OpenRuntime
+from skerry.base.aio.clock import Clock
+from skerry.base.aio.supervise import Supervisor
+from skerry.base.obs.log import get_log
+from skerry.edge.node import machine
+from skerry.edge.node.keeper import NodeKeeper
+from skerry.edge.node.status import Vitals, base_labels, node_images, taint
+from skerry.edge.resources.amounts import written
+from skerry.edge.store.objects import EdgeObjects
+from skerry.edge.sync.remote import Remote
+from skerry.runtime.ports import EngineError
+from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge import route
+
+log = get_log(__name__)
+
+_IMAGES_EVERY_S = 60.0
+
+
+def node_labels(node: str, config: EdgeConfig, objects: EdgeObjects) -> Mapping[str, str]:
+    """The node's labels: as the cloud has them, else as it registers."""
+    known = objects.get(route.build("", c.TYPE_NODE, node)) or {}
+    found: dict[str, str] = (known.get("metadata") or {}).get("labels") or {}
+    return found or base_labels(machine.hostname(), machine.architecture()) | config.labels
+
+
+class NodeParts:
+    """Builds and runs the node duty.
+
+    Raises:
+        ConfigError: a taint in the configuration is none.
+    """
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        *,
+        node: str,
+        address: str,
+        runtime: OpenRuntime,
+        resources: ResourceParts,
+        remote: Remote,
+        clock: Clock,
+    ) -> None:
+        self._address = address
+        self._runtime = runtime
+        self._resources = resources
+        self._clock = clock
+        self._images: Sequence[Mapping[str, Any]] = ()
+        self._images_at_s = -_IMAGES_EVERY_S
+        facts = machine.read_machine(
+            node, labels=config.labels, taints=[taint(text) for text in config.taints],
+            capacity=written(resources.capacity), allocatable=written(resources.allocatable),
+        )  # fmt: skip
+        self.keeper = NodeKeeper(facts, remote=remote, read_vitals=self._vitals, clock=clock)
+
+    def start(self, supervisor: Supervisor) -> None:
+        """Register, report, renew the lease."""
+        supervisor.keep("node-status", self.keeper.run_status)
+        supervisor.keep("node-lease", self.keeper.run_lease)
+
+    async def _vitals(self) -> Vitals:
+        name, why = await self._runtime.describe()
+        return Vitals(
+            address=self._address, runtime=name, runtime_message=why, notes=self._runtime.notes,
+            pressures=await self._resources.pressures(), extended=written(self._resources.extended()),
+            images=await self._node_images() if name else (),
+        )  # fmt: skip
+
+    async def _node_images(self) -> Sequence[Mapping[str, Any]]:
+        """The largest images, asked for once a minute."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._images_at_s >= _IMAGES_EVERY_S:
+            self._images_at_s = now_s
+            try:
+                self._images = node_images(await self._runtime.images.list())
+            except EngineError as exc:
+                log.debug("node.images_unknown", why=str(exc))
+        return self._images

@@ -1,0 +1,68 @@
+"""Whether this node takes a pod that was bound to it. Pure; the kubelet's reasons and words.
+
+The scheduler has decided before, but it may have been another one, or none (static pods, a name typed by hand), and the
+node may have changed since. Source: kubernetes pkg/kubelet/lifecycle/predicate.go (v1.36).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from skerry.api.gvk import Object
+from skerry.api.podrequests import host_ports, ports_clash, requests_of
+
+_NAMES = {"cpu": "cpu", "memory": "memory", "ephemeral-storage": "ephemeral-storage", "pods": "pods"}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a pod is not taken: ``reason`` and ``message`` of its status."""
+
+    reason: str
+    message: str
+
+
+def admit(
+    pod: Object, others: Iterable[Object], *, amounts: Mapping[str, int], labels: Mapping[str, str]
+) -> Refusal | None:
+    """Decide about one pod; None when it may run.
+
+    Args:
+        others: the pods that are here already; ended ones do not count.
+        amounts: allocatable.
+        labels: of the node.
+    """
+    spec: dict[str, Any] = pod.get("spec") or {}
+    if refused := _selector(spec, labels):
+        return refused
+    uid = (pod.get("metadata") or {}).get("uid")
+    running = [other for other in others if not has_ended(other) and (other.get("metadata") or {}).get("uid") != uid]
+    if ports_clash(host_ports(spec), (port for other in running for port in host_ports(other.get("spec") or {}))):
+        return Refusal("NodePorts", "Predicate NodePorts failed: a host port of the pod is taken on this node")
+    used: Counter[str] = Counter({"pods": len(running)})
+    for other in running:
+        used.update(requests_of(other.get("spec") or {}))
+    for resource, asked in {**requests_of(spec), "pods": 1}.items():
+        capacity = amounts.get(resource, 0)
+        if used[resource] + asked > capacity:
+            return Refusal(
+                f"OutOf{_NAMES.get(resource, resource)}",
+                f"Node didn't have enough resource: {resource}, requested: {asked}, used: {used[resource]}, "
+                f"capacity: {capacity}",
+            )
+    return None
+
+
+def has_ended(pod: Object) -> bool:
+    """Whether nothing of a pod runs any more."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _selector(spec: Mapping[str, Any], labels: Mapping[str, str]) -> Refusal | None:
+    for key, value in (spec.get("nodeSelector") or {}).items():
+        if labels.get(key) != value:
+            return Refusal("NodeAffinity", f"Predicate NodeAffinity failed: this node is not {key}={value}")
+    return None

@@ -1,0 +1,76 @@
+"""Which pod goes first when the node runs short. Pure.
+
+Memory: pods that use more than they asked for, then the lower priority, then the larger excess; so BestEffort goes
+before Burstable before Guaranteed. Disk: by priority and use. Process ids: by priority and count.
+Never: static pods, and pods with a system priority. Source: kubernetes pkg/kubelet/eviction/helpers.go (v1.36).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skerry.api.gvk import Object
+from skerry.api.podrequests import requests_of
+from skerry.edge.resources.admission import has_ended
+from skerry.edge.resources.pressure import DISK, MEMORY, Shortage
+
+SYSTEM_PRIORITY = 2_000_000_000
+STATIC_ANNOTATION = "kubernetes.io/config.source"
+_RESOURCES = {MEMORY: "memory", DISK: "ephemeral-storage"}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a pod uses now."""
+
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    process_count: int = 0
+
+
+def ranked(pods: Sequence[Object], usage: Mapping[str, Usage], kind: str) -> list[Object]:
+    """Pods that may be evicted for a pressure, first to go first.
+
+    Args:
+        usage: by pod uid; a pod without one uses nothing.
+        kind: MemoryPressure, DiskPressure or PIDPressure.
+    """
+    candidates = [pod for pod in pods if not is_critical(pod) and not has_ended(pod)]
+    return sorted(candidates, key=lambda pod: _order(pod, usage.get(_uid(pod), Usage()), kind))
+
+
+def is_critical(pod: Object) -> bool:
+    """Whether a pod is never evicted."""
+    annotations = (pod.get("metadata") or {}).get("annotations") or {}
+    is_static = annotations.get(STATIC_ANNOTATION, "api") != "api"
+    return is_static or _priority(pod) >= SYSTEM_PRIORITY
+
+
+def message(pod: Object, usage: Usage, shortage: Shortage) -> str:
+    """What the pod's status and Event say."""
+    resource = _RESOURCES.get(shortage.kind, "pids")
+    text = f"The node was low on resource: {resource}. "
+    text += f"Threshold quantity: {shortage.threshold}, available: {shortage.available}. "
+    asked = requests_of(pod.get("spec") or {}).get(resource, 0)
+    used = {MEMORY: usage.memory_bytes, DISK: usage.disk_bytes}.get(shortage.kind, usage.process_count)
+    if used > asked:
+        text += f"The pod was using {used}, request is {asked}, has larger consumption of {resource}. "
+    return text
+
+
+def _order(pod: Object, usage: Usage, kind: str) -> tuple[Any, ...]:
+    if kind not in _RESOURCES:
+        return _priority(pod), -usage.process_count
+    used = usage.memory_bytes if kind == MEMORY else usage.disk_bytes
+    asked = requests_of(pod.get("spec") or {}).get(_RESOURCES[kind], 0)
+    return used <= asked, _priority(pod), asked - used
+
+
+def _priority(pod: Object) -> int:
+    return int((pod.get("spec") or {}).get("priority") or 0)
+
+
+def _uid(pod: Object) -> str:
+    return str((pod.get("metadata") or {}).get("uid") or "")

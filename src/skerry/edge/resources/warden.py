@@ -1,0 +1,107 @@
+"""Watches what is left of the machine: makes room, and evicts pods one by one when that is not enough."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+from skerry.api.gvk import Object
+from skerry.base.aio.clock import Clock
+from skerry.base.errors import SkerryError
+from skerry.base.obs.log import get_log
+from skerry.edge.resources.pressure import DISK, Amount, Pressures, Shortage, judge
+from skerry.edge.resources.ranking import Usage, message, ranked
+
+log = get_log(__name__)
+
+LOOK_S = 10.0
+
+
+class Pods(Protocol):
+    """The pods of this node: ``edge.pods.roster.Roster`` behind two functions."""
+
+    def pods(self) -> Sequence[Object]:
+        """Every pod with its newest status."""
+
+    def evict(self, uid: str, message: str) -> None:
+        """End a pod for good; its reason is ``Evicted``."""
+
+
+class Warden:
+    """Looks every ``LOOK_S``.
+
+    Args:
+        read: what is left, by signal.
+        usage: what the pods use, by uid.
+        make_room: frees disk space without ending a pod; bytes that it freed.
+        thresholds: by signal.
+    """
+
+    def __init__(
+        self,
+        pods: Pods,
+        *,
+        read: Callable[[], Awaitable[Mapping[str, Amount]]],
+        usage: Callable[[], Awaitable[Mapping[str, Usage]]],
+        make_room: Callable[[int], Awaitable[int]],
+        thresholds: Mapping[str, str],
+        clock: Clock,
+    ) -> None:
+        self._pods = pods
+        self._read = read
+        self._usage = usage
+        self._make_room = make_room
+        self._thresholds = thresholds
+        self._clock = clock
+        self._evicting = ""
+        self.pressures = Pressures()
+
+    async def run(self) -> None:
+        """Never ends."""
+        while True:
+            await self._clock.sleep(LOOK_S)
+            try:
+                await self.look()
+            except (SkerryError, OSError) as exc:
+                log.warning("pressure.not_read", why=str(exc))
+
+    async def look(self) -> None:
+        """One look: at most one pod is evicted, and none while the one before is still ending.
+
+        Raises:
+            SkerryError, OSError: something could not be read; nothing is evicted then.
+        """
+        before = self.pressures
+        self.pressures = judge(await self._read(), self._thresholds, before, now_s=self._clock.monotonic_s())
+        for kind in self.pressures.last_s.keys() - before.last_s.keys():
+            log.warning("pressure.began", kind=kind, shortages=[s.signal for s in self.pressures.shortages])
+        for kind in before.last_s.keys() - self.pressures.last_s.keys():
+            log.info("pressure.ended", kind=kind)
+        for shortage in self.pressures.shortages:
+            if await self._relieved(shortage):
+                continue
+            if not self._is_ending():
+                await self._evict(shortage)
+            return
+
+    async def _relieved(self, shortage: Shortage) -> bool:
+        """Whether room was made without ending a pod."""
+        if shortage.kind != DISK or not shortage.signal.endswith(".available"):
+            return False
+        return await self._make_room(shortage.threshold - shortage.available) >= shortage.threshold - shortage.available
+
+    def _is_ending(self) -> bool:
+        pod = next((p for p in self._pods.pods() if p["metadata"].get("uid") == self._evicting), None)
+        return pod is not None and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+
+    async def _evict(self, shortage: Shortage) -> None:
+        usage = await self._usage()
+        candidates = ranked(self._pods.pods(), usage, shortage.kind)
+        if not candidates:
+            log.error("pressure.nobody_to_evict", hint="free some by hand", signal=shortage.signal)
+            return
+        pod = candidates[0]
+        self._evicting = str(pod["metadata"]["uid"])
+        text = message(pod, usage.get(self._evicting, Usage()), shortage)
+        log.warning("pod.evicted", ns=pod["metadata"]["namespace"], name=pod["metadata"]["name"], why=text)
+        self._pods.evict(self._evicting, text)

@@ -1,0 +1,124 @@
+"""How much pods may have, who is taken, when the node is short, and who goes first."""
+
+from typing import Any
+
+import pytest
+
+from skerry.edge.resources.admission import admit
+from skerry.edge.resources.amounts import allocatable, threshold, written
+from skerry.edge.resources.pressure import DISK, MEMORY, PID, SETTLE_S, Amount, Pressures, Shortage, judge
+from skerry.edge.resources.ranking import Usage, message, ranked
+
+MIB = 1 << 20
+AMOUNTS = {"cpu": 2000, "memory": 1024 * MIB, "pods": 3, "ephemeral-storage": 100 * MIB}
+
+
+def pod(name: str = "web", *, requests: dict[str, str] | None = None, port: int = 0, **spec: Any) -> dict[str, Any]:
+    container = {"name": "c", "resources": {"requests": requests or {}}}
+    if port:
+        container["ports"] = [{"hostPort": port}]
+    return {
+        "metadata": {"name": name, "namespace": "default", "uid": f"u-{name}"},
+        "spec": {"containers": [container], **spec},
+        "status": {"phase": spec.pop("phase", "Running")},
+    }
+
+
+def reason(wanted: dict[str, Any], *others: dict[str, Any], labels: dict[str, str] | None = None) -> str:
+    refused = admit(wanted, others, amounts=AMOUNTS, labels=labels or {})
+    return refused.reason if refused else ""
+
+
+def test_allocatable_is_what_system_and_eviction_leave() -> None:
+    capacity = {"cpu": 2000, "memory": 1000, "ephemeral-storage": 1000, "pods": 110}
+    found = allocatable(
+        capacity, {"cpu": "250m", "memory": "100"}, {"memory.available": "5%", "nodefs.available": "10%"}
+    )
+    assert found == {"cpu": 1750, "memory": 850, "ephemeral-storage": 900, "pods": 110}
+    assert allocatable({"memory": 10}, {"memory": "1Gi"}, {}) == {"memory": 0}
+    assert written({"cpu": 1750, "memory": 2048, "pods": 110}) == {"cpu": "1750m", "memory": "2Ki", "pods": "110"}
+    assert written({"cpu": 2000}) == {"cpu": "2"}
+
+
+@pytest.mark.parametrize("text", ["much", "120%", "x%"])
+def test_a_threshold_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        threshold(text, 100)
+
+
+def test_a_pod_that_fits_is_taken() -> None:
+    assert reason(pod(requests={"cpu": "1", "memory": "512Mi"}), pod("b", requests={"cpu": "1"})) == ""
+
+
+@pytest.mark.parametrize(
+    ("requests", "expected"),
+    [
+        ({"cpu": "1500m"}, "OutOfcpu"),
+        ({"memory": "900Mi"}, "OutOfmemory"),
+        ({"ephemeral-storage": "1Gi"}, "OutOfephemeral-storage"),
+        ({"vendor.com/gpu": "1"}, "OutOfvendor.com/gpu"),
+    ],
+)
+def test_a_pod_that_does_not_fit_is_refused_by_the_amount(requests: dict[str, str], expected: str) -> None:
+    other = pod("b", requests={"cpu": "600m", "memory": "200Mi"})
+    assert reason(pod(requests=requests), other) == expected
+    ended = other | {"status": {"phase": "Succeeded"}}
+    assert (reason(pod(requests=requests), ended) == "") == (expected in ("OutOfcpu", "OutOfmemory"))
+
+
+def test_too_many_pods_a_taken_port_and_a_foreign_selector() -> None:
+    assert reason(pod(), pod("a"), pod("b"), pod("c")) == "OutOfpods"
+    assert reason(pod(port=80), pod("a", port=80)) == "NodePorts"
+    assert reason(pod(port=80), pod("a", port=81)) == ""
+    assert reason(pod(nodeSelector={"disk": "ssd"}), labels={"disk": "hdd"}) == "NodeAffinity"
+    assert reason(pod(nodeSelector={"disk": "ssd"}), labels={"disk": "ssd"}) == ""
+
+
+def test_a_newer_version_of_a_pod_does_not_compete_with_itself() -> None:
+    assert reason(pod(requests={"cpu": "2"}, port=80), pod(requests={"cpu": "2"}, port=80)) == ""
+
+
+def test_a_pressure_begins_at_once_and_ends_when_it_has_settled() -> None:
+    thresholds = {"memory.available": "100", "nodefs.available": "10%", "pid.available": "5%"}
+    fine = {"memory.available": Amount(500, 1000), "nodefs.available": Amount(50, 100)}
+    found = judge(fine, thresholds, Pressures(), now_s=0)
+    assert not found.shortages and not found.last_s, "a signal that cannot be read holds nothing"
+    found = judge(fine | {"memory.available": Amount(99, 1000)}, thresholds, found, now_s=10)
+    assert found.shortages == (Shortage("memory.available", 99, 100),) and found.holds(MEMORY)
+    found = judge(fine, thresholds, found, now_s=10 + SETTLE_S - 1)
+    assert not found.shortages and found.holds(MEMORY) and not found.holds(DISK)
+    assert not judge(fine, thresholds, found, now_s=10 + SETTLE_S).holds(MEMORY)
+    assert judge({"nodefs.available": Amount(9, 100)}, thresholds, Pressures(), now_s=0).holds(DISK)
+    assert judge({"pid.available": Amount(4, 100)}, thresholds, Pressures(), now_s=0).holds(PID)
+
+
+def test_best_effort_goes_before_burstable_before_guaranteed() -> None:
+    used = {
+        f"u-{name}": Usage(memory_bytes=100 * MIB)
+        for name in ("best", "burst", "guaranteed", "over", "static", "system")
+    }
+    pods = [
+        pod("guaranteed", requests={"memory": "200Mi"}),
+        pod("system", priority=2_000_001_000),
+        pod("burst", requests={"memory": "120Mi"}),
+        pod("best"),
+        pod("over", requests={"memory": "50Mi"}),
+        pod("static"),
+    ]
+    pods[-1]["metadata"]["annotations"] = {"kubernetes.io/config.source": "file"}
+    assert [p["metadata"]["name"] for p in ranked(pods, used, MEMORY)] == ["best", "over", "burst", "guaranteed"]
+
+
+def test_a_lower_priority_goes_first_whatever_it_uses() -> None:
+    pods = [pod("low", priority=1), pod("high", priority=100)]
+    used = {"u-low": Usage(1, 1, 1), "u-high": Usage(MIB, MIB, 99)}
+    for kind in (MEMORY, DISK, PID):
+        assert [p["metadata"]["name"] for p in ranked(pods, used, kind)] == ["low", "high"]
+
+
+def test_the_message_names_amounts() -> None:
+    text = message(pod(requests={"memory": "1Mi"}), Usage(memory_bytes=2 * MIB), Shortage("memory.available", 10, 20))
+    assert text == (
+        "The node was low on resource: memory. Threshold quantity: 20, available: 10. "
+        "The pod was using 2097152, request is 1048576, has larger consumption of memory. "
+    )
