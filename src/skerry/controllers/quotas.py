@@ -84,12 +84,17 @@ class ResourceQuotaController:
 
     def _changed(self, storage: str, old: Object | None, new: Object | None) -> None:
         obj = new or old
-        if obj is None or (old and new and rules.usage(storage, old) == rules.usage(storage, new)):
+        if obj is None:
             return
         namespace = obj["metadata"].get("namespace", "")
         for quota in self._quotas.by_index("namespace", namespace):
-            if storage in rules.storages((quota.get("spec") or {}).get("hard") or ()):
+            if _part_of(quota, storage, old) != _part_of(quota, storage, new):
                 self._loop.add_after((namespace, quota["metadata"]["name"]), SETTLE_S)
+
+
+def _part_of(quota: Object, storage: str, obj: Object | None) -> rules.Usage | None:
+    """What an object adds to a quota, None for nothing."""
+    return rules.usage(storage, obj) if obj is not None and rules.covers(quota, storage, obj) else None
 
 
 def _add(used: rules.Usage, more: Mapping[str, int]) -> None:

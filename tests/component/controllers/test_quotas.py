@@ -126,3 +126,28 @@ async def test_a_deployment_stops_at_its_quota(cluster: Cluster) -> None:
     await cluster.api.create(DEPLOYMENTS, {"metadata": {"name": "web", "namespace": "default"}, "spec": spec})
     await cluster.until(lambda: len(cluster.pods()) == 2 and bool(cluster.events_of("FailedCreate")))
     assert "exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2" in cluster.events_of("FailedCreate")[0]
+
+
+async def test_scopes_by_selector_follow_pods(cluster: Cluster) -> None:
+    def scoped(name: str, scope: str) -> Object:
+        selector = {"matchExpressions": [{"scopeName": scope, "operator": "Exists"}]}
+        hard = {"pods": "5", "requests.cpu": "1", "limits.cpu": "2"}
+        return quota(name, hard=hard, scopeSelector=selector)
+
+    def both() -> tuple[str | None, str | None]:
+        return used(cluster, "ends").get("pods"), used(cluster, "stays").get("pods")
+
+    await cluster.api.create(RESOURCEQUOTAS, scoped("ends", "Terminating"))
+    await cluster.api.create(RESOURCEQUOTAS, scoped("stays", "NotTerminating"))
+    await cluster.until(lambda: both() == ("0", "0"))
+    for deadline in (None, 3600, None, 3600):
+        more = {} if deadline is None else {"activeDeadlineSeconds": deadline}
+        body = pod("p", **more)
+        body["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "500m"}, "limits": {"cpu": "1"}}
+        await cluster.api.create(PODS, body)
+        await cluster.until(lambda: both() == (("0", "1") if deadline is None else ("1", "0")))  # noqa: B023
+        if deadline is None:
+            await cluster.api.patch(PODS, "p", {"spec": {"activeDeadlineSeconds": 60}}, namespace="default")
+            await cluster.until(lambda: both() == ("1", "0"))
+        await cluster.api.delete(PODS, "p", namespace="default", grace_period_s=0)
+        await cluster.until(lambda: both() == ("0", "0"))

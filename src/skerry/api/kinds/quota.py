@@ -19,6 +19,7 @@ ONE = 10**9
 Usage = dict[str, int]
 
 _COUNTED = ("pods", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps", "persistentvolumeclaims")  # noqa: E501  # fmt: skip
+_DEVICE_CLAIMS, _DEVICES = "resourceclaims.resource.k8s.io", ".deviceclass.resource.k8s.io/devices"
 _CLASS = ".storageclass.storage.k8s.io/"
 _MUST_STATE = ("cpu", "limits.cpu", "limits.memory", "memory", "requests.cpu", "requests.memory")
 _PLAIN = ("cpu", "memory", "ephemeral-storage")
@@ -41,6 +42,8 @@ def usage(storage: str, obj: Object) -> Usage:
         found |= _service(obj)
     elif storage == "persistentvolumeclaims":
         found |= _claim(obj)
+    elif storage == _DEVICE_CLAIMS:
+        found |= _devices(obj)
     return found
 
 
@@ -57,6 +60,8 @@ def storage_of(name: str) -> str:
         return "services"
     if name in ("persistentvolumeclaims", "requests.storage") or _CLASS in name:
         return "persistentvolumeclaims"
+    if name.endswith(_DEVICES):
+        return _DEVICE_CLAIMS
     return name if name in _COUNTED else "pods"
 
 
@@ -141,6 +146,19 @@ def _claim(claim: Object) -> Usage:
     if name:
         found[f"{name}{_CLASS}persistentvolumeclaims"] = ONE
         found[f"{name}{_CLASS}requests.storage"] = size
+    return found
+
+
+def _devices(claim: Object) -> Usage:
+    """Devices by their class; of alternatives the greatest of each class counts."""
+    found: Usage = {}
+    for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
+        most: Usage = {}
+        for part in [request["exactly"]] if request.get("exactly") else request.get("firstAvailable") or ():
+            name = f"{part.get('deviceClassName', '')}{_DEVICES}"
+            most[name] = max(most.get(name, 0), int(part.get("count") or 1) * ONE)
+        for name, amount in most.items():
+            found[name] = found.get(name, 0) + amount
     return found
 
 

@@ -73,6 +73,15 @@ def test_claims_count_by_their_class() -> None:
     assert found["gold.storageclass.storage.k8s.io/persistentvolumeclaims"] == ONE
 
 
+def test_claims_of_devices_count_by_class() -> None:
+    parts = [{"deviceClassName": "gold", "count": 2}, {"deviceClassName": "tin"}]
+    requests = [{"name": "a", "exactly": {"deviceClassName": "gold"}}, {"name": "b", "firstAvailable": parts}]
+    found = usage("resourceclaims.resource.k8s.io", {"metadata": {}, "spec": {"devices": {"requests": requests}}})
+    assert found["gold.deviceclass.resource.k8s.io/devices"] == 3 * ONE
+    assert found["tin.deviceclass.resource.k8s.io/devices"] == ONE
+    assert storage_of("gold.deviceclass.resource.k8s.io/devices") == "resourceclaims.resource.k8s.io"
+
+
 @pytest.mark.parametrize(
     ("name", "storage"),
     [
