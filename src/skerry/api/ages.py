@@ -5,6 +5,8 @@ Source: apimachinery pkg/util/duration/duration.go (v1.36).
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from skerry.api.meta import parse_rfc3339
 
 UNKNOWN = "<unknown>"
@@ -39,6 +41,7 @@ def human_duration(seconds: float) -> str:
     return _two(years, "y", days % 365, "d") if days < 8 * 365 else f"{years}y"
 
 
+@lru_cache(maxsize=512)  # objects of one list are often made in the same second
 def age(stamp: str | None, now_s: float) -> str:
     """Age of a time stamp; ``<unknown>`` when there is none."""
     then_s = parse_rfc3339(stamp)

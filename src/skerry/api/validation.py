@@ -307,6 +307,45 @@ _TIME = "io.k8s.apimachinery.pkg.apis.meta.v1.Time"
 _MICRO_TIME = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime"
 
 
+def is_plain(obj: Any, schema: Schema) -> bool:
+    """Whether an object of a built-in kind surely is as it will be stored: every field known and of its type, no null.
+
+    One cheap walk that saves three; a "no" decides nothing.
+    """
+    if type(obj) is dict:
+        if schema.type != "object":
+            return False
+        properties, additional = schema.properties, schema.additional
+        if not properties and additional is None:
+            return True
+        for name, value in obj.items():
+            below = properties.get(name) or additional
+            if below is None or not _is_plain_value(value, below):
+                return False
+        return True
+    if type(obj) is not list or schema.items is None or schema.type != "array":
+        return False
+    items = schema.items
+    return all(_is_plain_value(value, items) for value in obj)
+
+
+def _is_plain_value(value: Any, schema: Schema) -> bool:
+    kind = type(value)
+    if kind is str:
+        if schema.type == "string" and not schema.format and not schema.quantity:
+            return schema.definition not in (_TIME, _MICRO_TIME)
+        if schema.quantity:
+            return is_quantity(value)
+        if schema.definition in (_TIME, _MICRO_TIME):
+            return is_rfc3339(value)
+        return schema.int_or_string or (schema.format == "byte" and _is_base64(value))
+    if kind is int:
+        return schema.int_or_string or (schema.type == "integer" and -(1 << 31) <= value < 1 << 31)
+    if kind is bool:
+        return schema.type == "boolean"
+    return is_plain(value, schema) if kind is dict or kind is list else False
+
+
 def _mismatches(value: Any, schema: Schema, struct: str, path: str) -> Iterator[str]:
     """Go's texts for values that do not fit; ``struct`` is the Go type that holds the field."""
     have = json_type(value)

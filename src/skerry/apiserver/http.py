@@ -175,7 +175,7 @@ class ApiServer:
             case "list":
                 listed = await core.list(call, list_options(info))
                 return self._respond(
-                    request, call, self._renderer.page(call, listed, form, is_pretty=_pretty(request, info)), form
+                    request, call, await self._renderer.page(call, listed, form, is_pretty=_pretty(request, info)), form
                 )
             case "create":
                 answer = await core.create(call, await self._body(request, call))
@@ -194,7 +194,7 @@ class ApiServer:
             case "deletecollection":
                 options = await self._delete_options(request, info)
                 listed = await core.delete_collection(call, list_options(info), options)
-                return self._respond(request, call, self._renderer.page(call, listed, form), form)
+                return self._respond(request, call, await self._renderer.page(call, listed, form), form)
             case _:
                 raise MethodNotAllowed("the server does not allow this method on the requested resource", details={})
         if answer.entry is not None:

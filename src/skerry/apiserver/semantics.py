@@ -14,7 +14,7 @@ from skerry.api.schema import Schema, SchemaTable, apply_defaults, find_unknown,
 from skerry.api.selectors import FieldTerm, LabelSelector, parse_fields, parse_labels
 from skerry.api.structural import compile_structural
 from skerry.api.table import columns, table_rows
-from skerry.api.validation import ABSENT, check_types, validate
+from skerry.api.validation import ABSENT, check_types, is_plain, validate
 from skerry.apiserver.patch_growth import bounded_json_patch
 from skerry.apiserver.registry import Kind
 from skerry.apiserver.schema_checks import schema_errors
@@ -78,6 +78,8 @@ class Semantics:
         """Take out of ``obj``, in place, what the schema does not name; returns the paths of what was unknown."""
         schema = self.schema(kind)
         if kind.custom is None:
+            if is_plain(obj, schema):
+                return []
             check_types(obj, schema, kind=kind.resource.kind, version=kind.resource.api_version)
         unknown = find_unknown(obj, schema)
         is_custom = kind.custom is not None
@@ -191,17 +193,18 @@ class Semantics:
 
         return matches
 
-    def table_of(
-        self, kind: Kind, subresource: str, objects: list[Object], *, now_s: float
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Column definitions and rows (without their objects)."""
-        printed = kind.custom.printer_columns if kind.custom is not None else None
+    def columns(self, kind: Kind, subresource: str) -> list[dict[str, Any]]:
+        """Column definitions of tables."""
         if subresource == "scale":
-            return _scale_columns(), [_scale_row(obj, now_s) for obj in objects]
-        return (
-            columns(kind.resource, crd_columns=printed),
-            table_rows(kind.resource, objects, now_s=now_s, crd_columns=printed),
-        )
+            return _scale_columns()
+        return columns(kind.resource, crd_columns=kind.custom.printer_columns if kind.custom is not None else None)
+
+    def row(self, kind: Kind, subresource: str, obj: Object, *, now_s: float) -> dict[str, Any]:
+        """A table's row, without its object."""
+        if subresource == "scale":
+            return _scale_row(obj, now_s)
+        printed = kind.custom.printer_columns if kind.custom is not None else None
+        return table_rows(kind.resource, [obj], now_s=now_s, crd_columns=printed)[0]
 
 
 def _term_matches(term: FieldTerm, entry: Entry) -> bool:
@@ -209,8 +212,7 @@ def _term_matches(term: FieldTerm, entry: Entry) -> bool:
         return (entry.key.name == term.value) is term.is_equal
     if term.label == "metadata.namespace":
         return (entry.key.ns == term.value) is term.is_equal
-    sign = "=" if term.is_equal else "!="
-    return entry.field(f"{term.label}{sign}{term.value}", lambda obj: "yes" if term.matches(obj) else "no") == "yes"
+    return (entry.field(term.label, term.read) == term.value) is term.is_equal
 
 
 def _scale_columns() -> list[dict[str, Any]]:

@@ -8,12 +8,14 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skerry.api.field import invalid_object
-from skerry.api.schema import SchemaTable
+from skerry.api.schema import SchemaTable, find_unknown, prune
 from skerry.api.status import BadRequest
 from skerry.api.structural import compile_structural
-from skerry.api.validation import check_types, validate
+from skerry.api.validation import check_types, is_plain, validate
 
 SCHEMA = compile_structural(
     {
@@ -163,3 +165,39 @@ def test_a_broken_schema_inside_a_schema_does_not_decode(table: SchemaTable, inn
     crd = {"spec": {"versions": [{"schema": {"openAPIV3Schema": inner}}]}}
     with pytest.raises(BadRequest, match="cannot unmarshal"):
         check_types(crd, schema, kind=kind, version="apiextensions.k8s.io/v1")
+
+
+POD = SchemaTable().kind("", "v1", "Pod")
+ODD = st.sampled_from(
+    [None, 1, -(2**40), 1.5, True, "x", "10m", "2026-01-01T00:00:00Z", {}, [], {"a": None}, ["x", None]]
+)
+
+
+@given(st.sampled_from(["metadata", "spec", "status", "kind"]), st.text("abcn", max_size=3), ODD)
+def test_what_the_short_check_calls_plain_is_what_the_long_ones_leave_alone(part: str, name: str, odd: Any) -> None:
+    pod = POD
+    assert pod is not None
+    container: dict[str, Any] = {"name": "c", "resources": {"limits": {"cpu": odd}}, "ports": [{"containerPort": odd}]}
+    objects: list[dict[str, Any]] = [
+        {"metadata": {"creationTimestamp": odd, "labels": {"a": odd}}},
+        {"metadata": {"managedFields": [{"fieldsV1": {"f:x": odd}}]}, "spec": {"containers": [container]}},
+        {"metadata": {}, part: {name: odd}},
+        {"metadata": {}, "spec": {"containers": odd, "hostNetwork": odd, "nodeName": odd}},
+    ]
+    for obj in objects:
+        if is_plain(obj, pod):
+            check_types(obj, pod, kind="Pod", version="v1")
+            assert find_unknown(obj, pod) == []
+            assert prune(obj, pod, drop_null=True) == obj
+
+
+def test_ordinary_objects_are_plain() -> None:
+    pod = POD
+    assert pod is not None
+    spec = {
+        "containers": [
+            {"name": "c", "resources": {"limits": {"cpu": "1", "memory": 5}}, "ports": [{"containerPort": 1}]}
+        ]
+    }
+    assert is_plain({"kind": "Pod", "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": spec}, pod)
+    assert not is_plain({"metadata": {}, "spec": {"bogus": 1}}, pod)

@@ -20,7 +20,7 @@ from skerry.api.apply.fieldsets import (
     union,
     with_containers,
 )
-from skerry.api.apply.typed import Comparison, NotTyped, check_keys, compare, field_set, merge, without
+from skerry.api.apply.typed import Comparison, NotTyped, all_fields, check_keys, compare, field_set, merge, without
 from skerry.api.gvk import Object
 from skerry.api.schema import Schema
 from skerry.api.status import Conflict
@@ -169,8 +169,7 @@ def track_create(obj: Object, schema: Schema, writer: Writer, *, now: str, hidde
     Args:
         hidden: members that this kind of write does not set (``status``).
     """
-    change = _visible(compare({}, obj, schema), hidden)
-    fields = _stripped(change.changed)
+    fields = _stripped(_without_top(all_fields(obj, schema), hidden))
     return write_entries({writer.identity: Ownership(writer, fields, now)}) if fields else []
 
 
@@ -222,7 +221,7 @@ def apply_config(
     owners = read_entries(entries)
     if not owners and live:
         first = replace(writer, manager=BEFORE_FIRST_APPLY, operation="Update")
-        fields = _stripped(_visible(compare({}, live, schema), hidden).changed)
+        fields = _stripped(_without_top(all_fields(live, schema), hidden))
         owners = {first.identity: Ownership(first, fields, now)} if fields else {}
     try:
         applied = _apply(live, config, schema, writer, owners, now, force, hidden)

@@ -74,6 +74,12 @@ def compare(old: Any, new: Any, schema: Schema | None) -> Comparison:
     return Comparison(changed or {}, removed or {})
 
 
+def all_fields(obj: Any, schema: Schema | None) -> FieldSet:
+    """Every field of a new object: what ``compare({}, obj, schema)`` calls changed, in one cheaper walk."""
+    node = _added(obj, schema, "")
+    return {part: child for part, child in node.items() if part != SELF}
+
+
 def merge(live: Any, config: Any, schema: Schema | None) -> Any:
     """The live object with all that a checked configuration says; nothing is taken out. Parts may be shared."""
     if isinstance(live, dict) and isinstance(config, dict) and not _is_atomic_map(schema):
@@ -194,6 +200,30 @@ def _fields(value: Any, schema: Schema | None) -> FieldSet:
 
 
 _Node = FieldSet | None
+_LEAF: FieldSet = {}
+
+
+def _added(value: Any, schema: Schema | None, name: str) -> FieldSet:
+    """Node of a value that was not there before; never None, for such a value is always a change."""
+    if not value or not _is_walked(value, schema):
+        return _LEAF
+    node: FieldSet = {}
+    if isinstance(value, dict):
+        properties = schema.properties if schema is not None else {}
+        additional = schema.additional if schema is not None else None
+        for key, child in value.items():
+            kind = type(child)
+            is_leaf = kind is not dict and kind is not list
+            node[f"f:{key}"] = _LEAF if is_leaf else _added(child, properties.get(key) or additional, key)
+    else:
+        assert schema is not None
+        for part, items in _indexed(value, schema).items():
+            node[part] = _added(items[0], schema.items, "") if len(items) == 1 else _LEAF
+    if not node:
+        return _LEAF
+    if not (schema is not None and bool(schema.definition) and name in _EMBEDDED):
+        node[SELF] = {}
+    return node
 
 
 def _compare(old: Any, new: Any, schema: Schema | None, name: str) -> tuple[_Node, _Node]:

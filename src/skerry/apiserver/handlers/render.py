@@ -5,6 +5,7 @@ Plain JSON is made of stored bytes without decoding them.
 
 from __future__ import annotations
 
+import asyncio
 import json as stdlib_json
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from skerry.apiserver.semantics import Semantics
 from skerry.apiserver.store.entry import Entry
 from skerry.base import json, yaml
 
+TOGETHER = 200
 MOST_LINES = 1024
 MOST_LINE_BYTES = 8 * 1024 * 1024
 
@@ -112,38 +114,76 @@ class Renderer:
             obj = self._shaped(call, [obj], {"resourceVersion": str(answer.entry.rv)}, form)
         return self._encode(obj, form, is_pretty=is_pretty)
 
-    def page(self, call: Call, answer: ListAnswer, form: Form, *, is_pretty: bool = False) -> bytes:
-        """A page."""
+    async def page(self, call: Call, answer: ListAnswer, form: Form, *, is_pretty: bool = False) -> bytes:
+        """A page. Objects are decoded one by one and never kept: ten thousand at once are slow, and 200 MB."""
         kind, metadata = call.kind, answer.metadata()
         resource = kind.resource
-        if form == Form() and not is_pretty and self._is_raw(kind):
-            head = json.dumps(
-                {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": metadata}
-            )
-            start = prefix(kind) if kind.custom is not None else b"{"
-            items = b",".join([entry.wire(start) for entry in answer.entries])
-            return head[:-1] + b',"items":[' + items + b"]}"
-        objects = [self.served(kind, entry) for entry in answer.entries]
+        shape, items_name = form.shape, b',"items":['
+        if shape == "Table":
+            head = self._table(call, metadata, form)
+            items_name = b',"rows":['
+        else:
+            list_kind = f"{shape or resource.kind}List"
+            version = f"{_META_GROUP}/{form.version}" if shape else resource.api_version
+            head = {"kind": list_kind, "apiVersion": version, "metadata": metadata}
+        item = self._item_maker(call, form)
+        texts: list[bytes] = []
+        for start in range(0, len(answer.entries), TOGETHER):
+            texts += [item(entry) for entry in answer.entries[start : start + TOGETHER]]
+            await asyncio.sleep(0)
+        text = json.dumps(head)[:-1] + items_name + b",".join(texts) + b"]}"
+        if form.encoding == "json" and not is_pretty:
+            return text
+        return self._encode(json.loads(text), form, is_pretty=is_pretty)
+
+    def _item_maker(self, call: Call, form: Form) -> Callable[[Entry], bytes]:
+        """What makes the text of one entry of a page."""
+        kind = call.kind
+        is_raw = self._is_raw(kind)
         if form.shape == "Table":
-            return self._encode(self._shaped(call, objects, metadata, form), form, is_pretty=is_pretty)
+            now_s = self._now_s()
+            return lambda entry: self._row(call, entry, form, now_s, is_raw=is_raw)
         if form.shape == "PartialObjectMetadata":
-            listing = {
-                "kind": "PartialObjectMetadataList",
-                "apiVersion": f"{_META_GROUP}/{form.version}",
-                "metadata": metadata,
-                "items": [partial(obj, form.version) for obj in objects],
-            }
-            return self._encode(listing, form, is_pretty=is_pretty)
+            start = partial_start(form.version)
+            return lambda entry: start + self._metadata(kind, entry, is_raw=is_raw) + b"}"
+        if is_raw:
+            prefixed = prefix(kind) if kind.custom is not None else b"{"
+            return lambda entry: entry.wire(prefixed)
+        return lambda entry: json.dumps(self._listed(kind, entry))
+
+    def _listed(self, kind: Kind, entry: Entry) -> Object:
+        obj = self.served(kind, entry)
         if kind.custom is None:
-            for obj in objects:
-                del obj["kind"], obj["apiVersion"]
-        listing = {
-            "kind": f"{resource.kind}List",
-            "apiVersion": resource.api_version,
+            del obj["kind"], obj["apiVersion"]
+        return obj
+
+    def _metadata(self, kind: Kind, entry: Entry, *, is_raw: bool) -> bytes:
+        return entry.metadata_wire() if is_raw else json.dumps(self.served(kind, entry)["metadata"])
+
+    def _row(self, call: Call, entry: Entry, form: Form, now_s: float, *, is_raw: bool) -> bytes:
+        kind, include = call.kind, call.info.query.get("includeObject", "Metadata")
+        resource = kind.resource
+        if is_raw and include != "Object":
+            obj = entry.brief(kind=resource.kind, api_version=resource.api_version)
+        else:
+            obj = self.served(kind, entry)
+        row = self._semantics.row(kind, call.info.subresource, obj, now_s=now_s)
+        if include == "Object":
+            row["object"] = obj
+        text = json.dumps(row)
+        if include != "Metadata":
+            return text
+        metadata = entry.metadata_wire() if is_raw else json.dumps(obj["metadata"])
+        return text[:-1] + b',"object":' + partial_start(form.version) + metadata + b"}}"
+
+    def _table(self, call: Call, metadata: dict[str, Any], form: Form) -> dict[str, Any]:
+        """A table without rows."""
+        return {
+            "kind": "Table",
+            "apiVersion": f"{_META_GROUP}/{form.version}",
             "metadata": metadata,
-            "items": objects,
+            "columnDefinitions": self._semantics.columns(call.kind, call.info.subresource),
         }
-        return self._encode(listing, form, is_pretty=is_pretty)
 
     def events(self, call: Call, steps: list[Step], form: Form, *, is_first: bool) -> bytes:
         """Lines of a watch. All watchers of one form share one text of each change."""
@@ -203,20 +243,14 @@ class Renderer:
         return self._event_object(call, obj, form, is_first=is_first)
 
     def _shaped(self, call: Call, objects: list[Object], metadata: dict[str, Any], form: Form) -> Object:
-        include = call.info.query.get("includeObject", "Metadata")
-        columns, rows = self._semantics.table_of(call.kind, call.info.subresource, objects, now_s=self._now_s())
+        include, now_s = call.info.query.get("includeObject", "Metadata"), self._now_s()
+        rows = [self._semantics.row(call.kind, call.info.subresource, obj, now_s=now_s) for obj in objects]
         for row, obj in zip(rows, objects, strict=True):
             if include == "Object":
                 row["object"] = obj
             elif include == "Metadata":
                 row["object"] = partial(obj, form.version)
-        return {
-            "kind": "Table",
-            "apiVersion": f"{_META_GROUP}/{form.version}",
-            "metadata": metadata,
-            "columnDefinitions": columns,
-            "rows": rows,
-        }
+        return {**self._table(call, metadata, form), "rows": rows}
 
     @staticmethod
     def _encode(obj: Any, form: Form, *, is_pretty: bool) -> bytes:
@@ -250,6 +284,14 @@ def prefix(kind: Kind) -> bytes:
     """How an object of this row begins on the wire."""
     resource = kind.resource
     return b'{"kind":"%b","apiVersion":"%b",' % (resource.kind.encode(), resource.api_version.encode())
+
+
+def partial_start(version: str) -> bytes:
+    """How a PartialObjectMetadata begins, up to its metadata."""
+    return b'{"kind":"PartialObjectMetadata","apiVersion":"%b/%b","metadata":' % (
+        _META_GROUP.encode(),
+        version.encode(),
+    )
 
 
 def partial(obj: Object, version: str) -> Object:

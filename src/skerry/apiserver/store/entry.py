@@ -46,14 +46,30 @@ class Entry:
             return prefix + self.body[1:]
         return b'%b"metadata":{"resourceVersion":"%d",%b' % (prefix, self.rv, self.body[len(HEAD) :])
 
+    def metadata_wire(self) -> bytes:
+        """The served metadata alone, as JSON."""
+        text = json.split(self.body)["metadata"]
+        return b'{"resourceVersion":"%d",%b' % (self.rv, text[1:]) if self.rv else text
+
+    def brief(self, *, kind: str, api_version: str) -> Object:
+        """As ``object``, without ``managedFields``, which is much of a small object and what nobody is shown."""
+        content: Object = {"kind": kind, "apiVersion": api_version}
+        members = json.split(self.body)
+        meta = json.split(members.pop("metadata"))
+        content["metadata"] = {name: json.loads(text) for name, text in meta.items() if name != "managedFields"}
+        content["metadata"]["resourceVersion"] = str(self.rv)
+        content.update((name, json.loads(text)) for name, text in members.items())
+        return content
+
     def labels(self) -> dict[str, str]:
         """The object's labels; never change them."""
         if self._labels is None:
-            self._labels = self.content()["metadata"].get("labels") or {}
+            text = json.split(json.split(self.body)["metadata"]).get("labels")
+            self._labels = (json.loads(text) if text is not None else None) or {}
         return self._labels
 
     def field(self, label: str, read: Callable[[Object], str]) -> str:
-        """What field selectors see under a label, read once from the content."""
+        """The value that field selectors see under a label, read once from the content."""
         if self._fields is None:
             self._fields = {}
         found = self._fields.get(label)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skerry.api.apply.managed import (
     LAST_APPLIED,
@@ -15,7 +17,7 @@ from skerry.api.apply.managed import (
     track_create,
     track_update,
 )
-from skerry.api.apply.typed import NotTyped, compare, merge
+from skerry.api.apply.typed import NotTyped, all_fields, compare, merge
 from skerry.api.schema import SchemaTable
 from skerry.api.structural import compile_structural
 from skerry.base import json
@@ -290,3 +292,17 @@ def test_a_change_of_type_or_to_empty_is_seen() -> None:
     assert compare(old, {"spec": {"a": 3}}, None).removed == {"f:spec": {"f:a": {"f:b": {}}}}
     assert compare(old, {"spec": {}}, None).changed == {}
     assert compare({"spec": {}}, old, None).changed == {"f:spec": {"f:a": {".": {}, "f:b": {}}}}
+
+
+VALUES = st.recursive(
+    st.sampled_from([1, "x", True, {}, []]),
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.sampled_from(["a", "spec", "name"]), below),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["metadata", "spec", "data", "x"]), VALUES))
+def test_the_short_walk_over_new_objects_finds_what_comparing_finds(obj: dict[str, Any]) -> None:
+    for schema in (None, MAP, DEPLOYMENT):
+        assert all_fields(obj, schema) == compare({}, obj, schema).changed
+    assert all_fields(web(), DEPLOYMENT) == compare({}, web(), DEPLOYMENT).changed
