@@ -131,7 +131,7 @@ def replicationcontroller_errors(obj: Object) -> Iterator[FieldError]:
 
 def statefulset_errors(obj: Object) -> Iterator[FieldError]:
     """Everything wrong with a StatefulSet's spec."""
-    spec = obj.get("spec") or {}
+    spec = _with_claims(obj.get("spec") or {})
     yield from _workload_errors(spec, "statefulset")
     policies = ("OrderedReady", "Parallel")
     if spec.get("podManagementPolicy") not in policies:
@@ -142,6 +142,17 @@ def statefulset_errors(obj: Object) -> Iterator[FieldError]:
     partition = (strategy.get("rollingUpdate") or {}).get("partition") or 0
     if partition < 0:
         yield invalid("spec.updateStrategy.rollingUpdate.partition", partition, _NOT_NEGATIVE)
+
+
+def _with_claims(spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec as its pods will have it: each claim template is a volume of its name, too."""
+    template = spec.get("template") or {}
+    pod = template.get("spec") or {}
+    volumes = list(pod.get("volumes") or ())
+    there = {volume.get("name") for volume in volumes}
+    names = [str((claim.get("metadata") or {}).get("name") or "") for claim in spec.get("volumeClaimTemplates") or ()]
+    volumes += [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in names if name not in there]
+    return {**spec, "template": {**template, "spec": {**pod, "volumes": volumes}}}
 
 
 def statefulset_update_errors(obj: Object, old: Object) -> Iterator[FieldError]:

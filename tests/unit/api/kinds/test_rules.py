@@ -216,3 +216,27 @@ def test_custom_resource_definitions(rules: Rules) -> None:
     assert texts(rules.validate_update(group, kind, cluster, crd())) == [
         'spec.scope: Invalid value: "Cluster": field is immutable'
     ]
+
+
+def stateful(**spec: Any) -> dict[str, Any]:
+    mounts = [{"name": "data", "mountPath": "/data"}]
+    template = {
+        "metadata": {"labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "c", "image": "i", "volumeMounts": mounts}]},
+    }
+    obj = {
+        "metadata": {"name": "s"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "serviceName": "s", "template": template, **spec},
+    }
+    Rules().default("apps", "StatefulSet", obj)
+    return obj
+
+
+def test_a_claim_template_is_a_volume_of_the_pods(rules: Rules) -> None:
+    claim = {
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    assert texts(rules.validate_create("apps", "StatefulSet", stateful(volumeClaimTemplates=[claim]))) == []
+    missing = texts(rules.validate_create("apps", "StatefulSet", stateful()))
+    assert missing == ['spec.template.spec.containers[0].volumeMounts[0].name: Not found: "data"']
