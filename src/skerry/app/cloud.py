@@ -27,7 +27,7 @@ from skerry.apiserver.auth.authn import MASTERS, User
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.http import ApiServer
 from skerry.apiserver.local import LocalKubeApi
-from skerry.app import output, pki
+from skerry.app import cluster_backend, output, pki
 from skerry.app.backup import DATABASE, ScheduledBackups
 from skerry.app.cloud_access import audit_log, token_checks
 from skerry.app.cloud_controllers import start_controllers
@@ -65,6 +65,7 @@ from skerry.cloud.tunnel.connector import TunnelConnector
 from skerry.cloud.tunnel.edge_server import TunnelServer
 from skerry.cloud.tunnel.sessions import Tunnels
 from skerry.kube.informer import InformerSet
+from skerry.kube.kubeconfig import Credentials
 from skerry.kube.ports import KubeApi
 
 log = get_log(__name__)
@@ -136,6 +137,46 @@ class Cloud:
 
     async def start(self, stack: AsyncExitStack) -> dict[str, Any]:
         """Bring everything up; ``stack`` takes it down again. Returns the facts that say so."""
+        self.metrics = Registry()
+        credentials = cluster_backend.find(self.config)
+        facts = await (self._start_beside(stack, credentials) if credentials else self._start_embedded(stack))
+        if self._settings is not None:
+            settings, config = self._settings, self.config
+            settings.on_change(self._reconfigure)
+            supervisor = await stack.enter_async_context(Supervisor("settings", clock=self._clock))
+            supervisor.keep("watch", lambda: settings.run(config, self._clock))
+        write_atomic(self.config.data / PORTS_FILE, json.dumps(self._ports))
+        return facts
+
+    async def _start_beside(self, stack: AsyncExitStack, credentials: Credentials) -> dict[str, Any]:
+        """Over a cluster that somebody else runs: its API server, its controllers."""
+        config = self.config
+        del self._ports["api"]
+        cluster = await cluster_backend.open_cluster(credentials, config)
+        stack.push_async_callback(cluster.transport.aclose)
+        supervisor = await stack.enter_async_context(Supervisor("cloud", clock=self._clock))
+        informers = InformerSet(cluster.api, clock=self._clock)
+        supervisor.keep("informers", informers.run)
+        hosts = reachable_hosts(config.advertise, config.listen)
+        tunnels = Tunnels(clock=self._clock)
+        await self._start_edge_side(stack, supervisor, cluster.api, informers, tunnels, hosts, credentials.ca_pem)
+        return self._facts(hosts, kubeconfig=cluster.kubeconfig) | {"cluster": credentials.server}
+
+    def _facts(self, hosts: Sequence[str], *, kubeconfig: Path | None) -> dict[str, Any]:
+        host = self._own_host()
+        schemes = {"api": "https", "hub": "wss", "join": "https", "tunnel": "wss"}
+        return {
+            "ready": True, "kubeconfig": str(kubeconfig or ""), "pids": {"cloud": os.getpid()},
+            "data": str(self.config.data), "advertise": list(self._advertise) or [_first_address(hosts)],
+            "endpoints": {name: f"{schemes[name]}://{host}:{port}" for name, port in self._ports.items()},
+        }  # fmt: skip
+
+    def _own_host(self) -> str:
+        listen = self.config.listen
+        return "127.0.0.1" if listen in ("0.0.0.0", "127.0.0.1", "localhost") else listen
+
+    async def _start_embedded(self, stack: AsyncExitStack) -> dict[str, Any]:
+        """With our own API server and control loops."""
         config = self.config
         hosts = reachable_hosts(config.advertise, config.listen)
         files = pki.prepare(config.data / "pki", hosts=hosts)
@@ -147,7 +188,6 @@ class Cloud:
         stack.push_async_callback(core.aclose)
         api = LocalKubeApi(core, user=User("skerry-cloud", (MASTERS,)))
         tunnels = Tunnels(clock=self._clock)
-        self.metrics = Registry()
         audit = audit_log(config, clock=self._clock)
         if audit is not None:
             audit.start()
@@ -179,20 +219,9 @@ class Cloud:
         for recorder in recorders:
             stack.push_async_callback(recorder.aclose)
         await self._start_edge_side(stack, supervisor, api, informers, tunnels, hosts, root_ca)
-        if self._settings is not None:
-            settings = self._settings
-            settings.on_change(self._reconfigure)
-            supervisor.keep("settings", lambda: settings.run(config, self._clock))
-        write_atomic(config.data / PORTS_FILE, json.dumps(self._ports))
         kubeconfig = config.data / KUBECONFIG
-        host = "127.0.0.1" if config.listen in ("0.0.0.0", "127.0.0.1", "localhost") else config.listen
-        pki.write_kubeconfig(kubeconfig, files, server=f"https://{host}:{self._ports['api']}")
-        schemes = {"api": "https", "hub": "wss", "join": "https", "tunnel": "wss"}
-        return {
-            "ready": True, "kubeconfig": str(kubeconfig), "pids": {"cloud": os.getpid()}, "data": str(config.data),
-            "advertise": list(config.advertise) or [_first_address(hosts)],
-            "endpoints": {name: f"{schemes[name]}://{host}:{port}" for name, port in self._ports.items()},
-        }  # fmt: skip
+        pki.write_kubeconfig(kubeconfig, files, server=f"https://{self._own_host()}:{self._ports['api']}")
+        return self._facts(hosts, kubeconfig=kubeconfig)
 
     async def _start_edge_side(
         self, stack: AsyncExitStack, supervisor: Supervisor, api: KubeApi, informers: InformerSet, tunnels: Tunnels,

@@ -98,6 +98,10 @@ def _cloud(commands: Any) -> None:
     )
     _serving(run)
     run.add_argument(
+        "--kubeconfig", type=Path, default=None, metavar="FILE",
+        help="use this Kubernetes cluster instead of the embedded API server",
+    )  # fmt: skip
+    run.add_argument(
         "--advertise", default=None, metavar="HOST[:PORT],…", help="addresses under which nodes reach the cloud"
     )
     run.add_argument(
@@ -405,6 +409,7 @@ def _cloud_run(args: argparse.Namespace) -> int:
 
     flags = {
         "data": args.data, "listen": args.listen, "ports": args.ports, "advertise": args.advertise,
+        "kubeconfig": args.kubeconfig,
         "controllers": args.controllers,
     }  # fmt: skip
     return cloud.main(config_file=args.config, flags=flags, as_json=args.output == "json")
