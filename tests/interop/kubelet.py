@@ -23,6 +23,8 @@ from skerry.kube.http import HttpKubeApi, HttpTransport
 from skerry.kube.kubeconfig import load
 
 LEASE_EVERY_S = 10.0
+ENDS_NOTE = "hollow.skerry.dev/ends"
+"""A pod with this annotation ends at once, in the phase that it says."""
 NO_IMAGES = ("webserver:404",)
 """Images that tests name because nobody has them."""
 
@@ -122,6 +124,8 @@ class HollowKubelet:
                 self._ips[uid] = next(self._addresses)
                 await self._serve(pod, self._ips[uid])
                 await self._report(pod, self._running(pod))
+                if end := (meta.get("annotations") or {}).get(ENDS_NOTE):
+                    await self._report(pod, self._ended(pod, phase=end))
         except ApiError:
             return
 
@@ -153,11 +157,16 @@ class HollowKubelet:
             ],
         }  # fmt: skip
 
-    def _ended(self, pod: Object) -> dict[str, Any]:
-        moment = now()
-        ended = {"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": moment, "finishedAt": moment}}
+    def _ended(self, pod: Object, *, phase: str = "Succeeded") -> dict[str, Any]:
+        moment, code = now(), 0 if phase == "Succeeded" else 1
+        reason = "Error" if code else "Completed"
+        ended = {"terminated": {"exitCode": code, "reason": reason, "startedAt": moment, "finishedAt": moment}}
+        unready = [
+            {"type": kind, "status": "False", "lastTransitionTime": moment} for kind in ("Ready", "ContainersReady")
+        ]
         return {
-            "phase": "Succeeded",
+            "phase": phase,
+            "conditions": unready,
             "containerStatuses": [_state(c, ended, is_ready=False) for c in pod["spec"]["containers"]],
         }
 

@@ -22,6 +22,7 @@ MANAGED_BY = "endpointslice-controller.k8s.io"
 SERVICE_LABEL = "kubernetes.io/service-name"
 ENDPOINTS_LABEL = "endpoints.kubernetes.io/managed-by"
 MANAGED_LABEL = "endpointslice.kubernetes.io/managed-by"
+HEADLESS_LABEL = "service.kubernetes.io/headless"
 ZONE_LABEL = "topology.kubernetes.io/zone"
 SLICE_COUNT = 100
 """Endpoints in one slice."""
@@ -123,7 +124,7 @@ def _slice(service: Object, family: str, ports: list[Any], entries: list[dict[st
     meta = service["metadata"]
     labels = {**labels_of(service), SERVICE_LABEL: meta["name"], MANAGED_LABEL: MANAGED_BY}
     if service["spec"].get("clusterIP") == "None":
-        labels["service.kubernetes.io/headless"] = ""
+        labels[HEADLESS_LABEL] = ""
     return {
         "apiVersion": ENDPOINTSLICES.api_version,
         "kind": "EndpointSlice",
@@ -142,6 +143,7 @@ def _slice(service: Object, family: str, ports: list[Any], entries: list[dict[st
 def wanted_endpoints(service: Object, slices: Sequence[Object]) -> Object:
     """The older Endpoints object that says the same as the slices."""
     meta = service["metadata"]
+    headless = {HEADLESS_LABEL: ""} if service["spec"].get("clusterIP") == "None" else {}
     subsets = [subset for piece in slices if (subset := _subset(piece))]
     return {
         "apiVersion": "v1",
@@ -149,7 +151,7 @@ def wanted_endpoints(service: Object, slices: Sequence[Object]) -> Object:
         "metadata": {
             "name": meta["name"],
             "namespace": meta["namespace"],
-            "labels": {**labels_of(service), ENDPOINTS_LABEL: "endpoint-controller"},
+            "labels": {**labels_of(service), ENDPOINTS_LABEL: "endpoint-controller", **headless},
         },
         "subsets": subsets,
     }

@@ -86,13 +86,14 @@ def _restarts(pod: Object) -> int:
 
 
 def replicaset_status(
-    rs: Object, active: Sequence[Object], *, failure: str | None = "", now_s: float
+    rs: Object, active: Sequence[Object], *, terminating: int = 0, failure: str | None = "", now_s: float
 ) -> dict[str, Any]:
     """The status that a set's pods add up to.
 
     Args:
         rs: the ReplicaSet.
         active: its pods that neither finished nor are being deleted.
+        terminating: how many of its pods are being deleted.
         failure: why pods could not be created or deleted, empty when they could, None when nothing was tried.
         now_s: wall clock.
     """
@@ -113,6 +114,8 @@ def replicaset_status(
         "observedGeneration": rs["metadata"].get("generation", 0),
     }
     status = {key: value for key, value in status.items() if value or key in ("replicas", "observedGeneration")}
+    if rs.get("kind") != "ReplicationController":
+        status["terminatingReplicas"] = terminating
     if conditions:
         status["conditions"] = conditions
     return status
@@ -187,7 +190,10 @@ class ReplicaSetController:
         failure: str | None = None
         if not is_deleting(rs) and self._expected.are_met(key):
             active, failure = await self._scale(key, rs, active)
-        await self._write_status(rs, active, failure)
+        terminating = sum(is_deleting(pod) and phase_of(pod) not in ("Succeeded", "Failed") for pod in pods)
+        status = replicaset_status(rs, active, terminating=terminating, failure=failure, now_s=self._clock.now_s())
+        if status != rs.get("status"):
+            await self._api.update(self._resource, {**rs, "status": status}, subresource="status")
         if failure:
             return 5.0
         return next_available_s(active, rs["spec"].get("minReadySeconds") or 0, self._clock.now_s())
@@ -219,8 +225,3 @@ class ReplicaSetController:
         siblings = self._sets.by_index("controller", controller["uid"])
         pods = [pod for rs in siblings for pod in self._pods.by_index("controller", rs["metadata"]["uid"])]
         return [pod for pod in pods if is_active(pod)]
-
-    async def _write_status(self, rs: Object, active: list[Object], failure: str | None) -> None:
-        status = replicaset_status(rs, active, failure=failure, now_s=self._clock.now_s())
-        if status != rs.get("status"):
-            await self._api.update(self._resource, {**rs, "status": status}, subresource="status")

@@ -97,18 +97,23 @@ def test_related_pods_of_the_deployment_count_for_the_node_rank() -> None:
 def test_status_counts() -> None:
     full = owned("full", ready_s=20)
     full["metadata"]["labels"] = {"app": "web", "tier": "x"}
-    status = replicaset_status(rs(minReadySeconds=10), [full, owned("fresh", ready_s=3), owned("unready")], now_s=NOW_S)
+    pods = [full, owned("fresh", ready_s=3), owned("unready")]
+    status = replicaset_status(rs(minReadySeconds=10), pods, terminating=2, now_s=NOW_S)
     assert status == {
         "replicas": 3,
         "fullyLabeledReplicas": 1,
         "readyReplicas": 2,
         "availableReplicas": 1,
+        "terminatingReplicas": 2,
         "observedGeneration": 4,
     }
 
 
 def test_status_of_nothing_keeps_the_required_members() -> None:
-    assert replicaset_status(rs(), [], now_s=NOW_S) == {"replicas": 0, "observedGeneration": 4}
+    found = replicaset_status(rs(), [], now_s=NOW_S)
+    assert found == {"replicas": 0, "terminatingReplicas": 0, "observedGeneration": 4}
+    older = replicaset_status({**rs(), "kind": "ReplicationController"}, [], now_s=NOW_S)
+    assert older == {"replicas": 0, "observedGeneration": 4}
 
 
 def test_a_failure_comes_stays_and_goes() -> None:

@@ -419,6 +419,8 @@ class _Planner:
             "collisionCount": (self._deployment.get("status") or {}).get("collisionCount"),
         }
         counts = {key: value for key, value in counts.items() if value}
+        if any("terminatingReplicas" in (rs.get("status") or {}) for rs in stored):
+            counts["terminatingReplicas"] = sum(_status_of(rs, "terminatingReplicas") for rs in stored)
         return {"observedGeneration": self._deployment["metadata"].get("generation", 0), **counts}
 
     def _is_complete(self) -> bool:
