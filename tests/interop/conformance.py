@@ -68,8 +68,9 @@ def listed(groups: Iterable[str]) -> dict[str, str]:
 
 
 def focus(names: Iterable[str]) -> str:
-    """A regular expression of exactly these tests."""
-    return "|".join(f"^{re.escape(name)}{re.escape(_SUFFIX)}" if not name.endswith("]") else f"^{re.escape(name)}" for name in names)  # noqa: E501  # fmt: skip
+    """A regular expression of Go that matches exactly these tests."""
+    full = (name if name.endswith("]") else f"{name}{_SUFFIX}" for name in names)
+    return "|".join(re.sub(r"([\\.^$*+?()\[\]{}|])", r"\\\1", name) for name in full)
 
 
 def results(report: Path) -> Iterator[tuple[str, Outcome]]:

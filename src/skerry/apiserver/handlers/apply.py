@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from skerry.api.gvk import Object
-from skerry.api.status import AlreadyExists, BadRequest, Invalid, conflict, not_found
+from skerry.api.status import AlreadyExists, BadRequest, InternalError, Invalid, conflict, not_found
 from skerry.apiserver.calls import Answer, Call
 from skerry.apiserver.handlers.crud import PATCH_TRIES, Objects
 from skerry.apiserver.request_info import invalid_options
@@ -36,6 +36,7 @@ class Applies:
             BadRequest, Invalid: the configuration or the options are wrong.
         """
         self._check(call, config)
+        self._check_declared(call, config)
         self._objects.accept(call, config)
         return await self.apply_accepted(call, config)
 
@@ -79,6 +80,25 @@ class Applies:
             )
         managed = self._objects.owners.apply(call, {}, config, stored=[]).managed
         return await self._objects.create_as(call, config, call.name, managed=managed)
+
+    def _check_declared(self, call: Call, config: Object) -> None:
+        """Nobody can own a field that the schema does not have, whatever ``fieldValidation`` says.
+
+        Raises:
+            InternalError: the configuration has one.
+        """
+        if config.get("metadata") is None:
+            config["metadata"] = {}
+        unknown = self._objects.semantics.prune(call.kind, config)
+        if not unknown:
+            return
+        resource = call.kind.resource
+        texts = [f".{path}: field not declared in schema" for path in unknown]
+        shown = texts[0] if len(texts) == 1 else "errors:\n  " + "\n  ".join(texts)
+        raise InternalError(
+            f"failed to create typed patch object ({call.namespace}/{call.name}; {resource.api_version}, "
+            f"Kind={resource.kind}): {shown}"
+        )
 
     @staticmethod
     def _check(call: Call, config: Object) -> None:
