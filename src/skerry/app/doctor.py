@@ -24,9 +24,9 @@ from skerry.base.files import lock_holder
 from skerry.base.x509_child import ChildError
 from skerry.edge.link.enrol import CertificateFiles
 from skerry.edge.node.machine import disk
+from skerry.edge.node.rivals import rivals
 from skerry.kube.ports import KubeApi
 
-_RIVALS = ("kubelet", "edgecore", "k3s")
 _LINK_WORDS = (
     ("SK-L001", ("resolve", "Name or service not known")),
     ("SK-L003", ("answered 403", "answered 401", "answered 409", "revoked")),
@@ -129,16 +129,8 @@ def link_code(error: str) -> str:
 
 
 def _rivals() -> Sequence[str]:
-    """Other kubelets among the processes of this machine."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/comm"):
-        try:
-            name = path.read_text().strip()
-        except OSError:
-            continue
-        if name in _RIVALS:
-            found.add(name)
-    return sorted(found)
+    """Other node agents among the processes of this machine."""
+    return sorted({rival.name for rival in rivals()})
 
 
 async def _why_pod(api: KubeApi, namespace: str, name: str) -> list[Finding]:

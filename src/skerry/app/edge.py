@@ -22,7 +22,7 @@ from skerry.app.edge_devices import DeviceParts
 from skerry.app.edge_node import NodeParts, node_labels
 from skerry.app.edge_pods import SETTLED, PodParts
 from skerry.app.places import edge_data, socket_directory
-from skerry.app.runtimes import open_runtime
+from skerry.app.runtimes import open_runtime, refuse_rivals
 from skerry.base import conf, json
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
@@ -153,6 +153,7 @@ class EdgeAgent:
             stack.callback(shutil.rmtree, self._sockets, ignore_errors=True)
         supervisor = await stack.enter_async_context(Supervisor("agent", clock=self._clock))
         self.runtime = await open_runtime(self.config, self._joined)
+        refuse_rivals(self.runtime)
         stack.push_async_callback(self.runtime.pods.aclose)
         engine = await self._engine_name()
         self.pods = PodParts(

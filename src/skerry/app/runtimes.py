@@ -15,6 +15,7 @@ from skerry.base.aio.clock import SystemClock
 from skerry.base.errors import ConfigError
 from skerry.base.obs.log import get_log
 from skerry.edge.node.machine import memory
+from skerry.edge.node.rivals import conflicting
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
@@ -33,6 +34,7 @@ class OpenRuntime:
     Args:
         kind: cri or process.
         notes: annotations of the Node.
+        socket: of the engine, where it has one.
         upkeep: endless jobs that the engine needs while the agent runs, by name.
     """
 
@@ -41,6 +43,7 @@ class OpenRuntime:
     io: ContainerIO
     images: ImageStore
     notes: Mapping[str, str] = field(default_factory=dict)
+    socket: Path | None = None
     upkeep: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
 
     async def describe(self) -> tuple[str, str]:
@@ -95,7 +98,8 @@ async def open_runtime(config: EdgeConfig, joined: Mapping[str, Any]) -> OpenRun
 
 def _open_cri(config: EdgeConfig, cri_socket: str, node_uid: str) -> OpenRuntime:
     # After a boot the agent may be here before the engine: its socket comes later, and pods wait for it.
-    client = CriClient(_socket(cri_socket) or DEFAULT_SOCKET)
+    socket = _socket(cri_socket) or DEFAULT_SOCKET
+    client = CriClient(socket)
     runtime = CriRuntime(client, node_uid=node_uid, machine_memory_bytes=memory()["MemTotal"])
     rotation = LogRotation(
         runtime, clock=SystemClock(), max_bytes=config.container_log_max_bytes,
@@ -103,7 +107,23 @@ def _open_cri(config: EdgeConfig, cri_socket: str, node_uid: str) -> OpenRuntime
     )  # fmt: skip
     notes = {"skerry.dev/runtime": "cri"}
     images = CriImages(client, mirrors=config.registry_mirrors)
-    return OpenRuntime("cri", runtime, runtime, images, notes=notes, upkeep={"log-rotation": rotation.run})
+    return OpenRuntime(
+        "cri", runtime, runtime, images, notes=notes, socket=socket, upkeep={"log-rotation": rotation.run}
+    )
+
+
+def refuse_rivals(runtime: OpenRuntime) -> None:
+    """Refuse an engine that another node agent manages: each would take the other's pods for orphans of its own.
+
+    Raises:
+        ConfigError: names the agent.
+    """
+    if runtime.socket is not None and (found := conflicting(runtime.socket)):
+        rival, socket = found[0], runtime.socket
+        raise ConfigError(
+            f"{rival.name} (pid {rival.pid}) manages the container engine at {socket} already",
+            hint=f"stop and disable it (systemctl disable --now {rival.name}), or give this node an engine of its own",
+        )
 
 
 def _open_process(config: EdgeConfig) -> OpenRuntime:
