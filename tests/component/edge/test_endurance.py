@@ -1,0 +1,256 @@
+"""Pods and a node under random blows: nothing leaks, the store is sound, what the cloud sees is true.
+
+Seeded; ``SKERRY_ENDURANCE=seed,pods,actions`` runs another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import sqlite3
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing
+
+from skerry.api.gvk import CONFIGMAPS, PODS, Object
+from skerry.base import json
+from skerry.runtime.cri.client import CriClient
+from skerry.runtime.cri.engine import CriRuntime
+from skerry.runtime.ports import ContainerState, EngineError
+from skerry.testing.site import Site, site, until
+
+pytestmark = pytest.mark.xdist_group("containerd")
+
+_SEED = 7
+_DISK_MIB = 600
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+class Storm:
+    """A site, its desired pods, and what can befall them."""
+
+    def __init__(self, at: Site, engine: Containerd, dice: random.Random, *, pods: int) -> None:
+        self.at = at
+        self.engine = engine
+        self.dice = dice
+        self.names = [f"pod-{number}" for number in range(pods)]
+        self.done: list[str] = []
+        self.ids: set[str] = set()
+        self._serial = 0
+
+    async def begin(self) -> None:
+        await self.at.api.create(CONFIGMAPS, {"metadata": {"name": "conf"}, "data": {"n": "0"}}, namespace="default")
+        for name in self.names:
+            await self.at.api.create(PODS, pod(name), namespace="default")
+        await until(self.complaint, within_s=60 + 3 * len(self.names))
+
+    async def act(self) -> None:
+        actions: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
+            "edit": (4, self._edit), "replace": (5, self._replace), "kill container": (5, self._kill_container),
+            "kill agent": (2, self._kill_agent), "restart engine": (1, self._restart_engine),
+            "cut link": (2, self._cut),
+            "fill disk": (1, self._fill),
+        }  # fmt: skip
+        [name] = self.dice.choices(list(actions), [weight for weight, _ in actions.values()])
+        self.done.append(name)
+        await actions[name][1]()
+        with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
+            self.ids |= set(self.engine.ctr("containers", "ls", "-q").split())
+        await asyncio.sleep(self.dice.random() * 0.5)
+
+    async def _edit(self) -> None:
+        self._serial += 1
+        if self.dice.random() < 0.5:
+            await self.at.api.patch(CONFIGMAPS, "conf", {"data": {"n": str(self._serial)}}, namespace="default")
+        else:
+            patch = {"metadata": {"labels": {"n": str(self._serial)}}}
+            await self.at.api.patch(PODS, self.dice.choice(self.names), patch, namespace="default")
+
+    async def _replace(self) -> None:
+        self._serial += 1
+        old = self.dice.choice(self.names)
+        await self.at.api.delete(PODS, old, namespace="default")
+        new = f"pod-new-{self._serial}"
+        await self.at.api.create(PODS, pod(new), namespace="default")
+        self.names = [name for name in self.names if name != old] + [new]
+
+    async def _kill_container(self) -> None:
+        with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
+            tasks = [line.split() for line in self.engine.ctr("tasks", "ls").splitlines()[1:]]
+            running = [words[0] for words in tasks if words[-1] == "RUNNING"]
+            if running:  # perhaps a sandbox: also a blow
+                await asyncio.to_thread(self.engine.ctr, "tasks", "kill", "-s", "KILL", self.dice.choice(running))
+
+    async def _kill_agent(self) -> None:
+        await self.at.agent.kill()
+        await asyncio.sleep(self.dice.random())
+        await self.at.agent.start()
+
+    async def _restart_engine(self) -> None:
+        await asyncio.to_thread(self.engine.kill)
+        await asyncio.sleep(self.dice.random() * 2)
+        await asyncio.to_thread(self.engine.start)
+
+    async def _cut(self) -> None:
+        self.at.cut(silently=self.dice.random() < 0.3)
+        await asyncio.sleep(self.dice.random() * 3)
+        self.at.mend()
+
+    async def _fill(self) -> None:
+        filler = self.at.edge_data / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 20))
+        await asyncio.sleep(self.dice.random() * 3)
+        filler.unlink()
+
+    async def complaint(self) -> str:
+        """What is not as it is desired, in cluster or engine."""
+        pods = {p["metadata"]["name"]: p for p in (await self.at.api.list(PODS, namespace="default")).items}
+        wrong = sorted(set(pods) ^ set(self.names)) or [name for name, p in pods.items() if not _is_ready(p)]
+        if wrong:
+            return f"{wrong} are not as desired"
+        try:
+            running = await self.running()
+        except EngineError as exc:
+            return str(exc)
+        told = {name: _container_id(p) for name, p in pods.items()}
+        return "" if running == told else f"the cluster believes {told}, the engine runs {running}"
+
+    async def running(self) -> dict[str, str]:
+        """Id of the running container by pod; two of one pod are an error."""
+        runtime = CriRuntime(CriClient(self.engine.socket), node_uid=str(self.at.joined()["nodeUid"]))
+        try:
+            found: dict[str, str] = {}
+            for seen in (await runtime.observe()).values():
+                for container in seen.containers:
+                    if container.state is ContainerState.RUNNING:
+                        assert seen.name not in found, f"{seen.name} runs twice"
+                        found[seen.name] = container.id
+            return found
+        finally:
+            await runtime.aclose()
+
+    async def end(self) -> None:
+        for name in self.names:
+            await self.at.api.delete(PODS, name, namespace="default")
+        await until(self.left, within_s=60 + 3 * len(self.names))
+
+    async def left(self) -> str:
+        """What is left of pods after their end."""
+        found: list[str] = [p["metadata"]["name"] for p in (await self.at.api.list(PODS, namespace="default")).items]
+        found += self.engine.ctr("containers", "ls", "-q").split()
+        found += [str(path) for place in ("pods", "pod-logs") for path in (self.at.edge_data / place).glob("*")]
+        found += [line for line in Path("/proc/mounts").read_text().splitlines() if _is_pod_mount(line, self)]
+        found += [str(path) for path in _CGROUPS.glob("*/k8s.io/*") if path.is_dir() and path.name in self.ids]
+        status = json.loads((self.at.edge_data / "status.json").read_bytes())
+        found += [f"{status['waiting']} reports wait"] if status["waiting"] else []
+        return f"left: {found[:5]}" if found else ""
+
+
+def _is_pod_mount(line: str, storm: Storm) -> bool:
+    place = line.split()[1]
+    return place.startswith((f"{storm.engine.directory}/state/", f"{storm.at.edge_data}/"))
+
+
+def _is_ready(found: Object) -> bool:
+    status = found.get("status") or {}
+    containers = status.get("containerStatuses") or [{}]
+    is_going = bool(found["metadata"].get("deletionTimestamp"))
+    return status.get("phase") == "Running" and bool(containers[0].get("ready")) and not is_going
+
+
+def _container_id(found: Object) -> str:
+    return str(found["status"]["containerStatuses"][0]["containerID"]).partition("://")[2]
+
+
+def pod(name: str) -> Object:
+    script = "trap 'exit 0' TERM; while true; do echo tick; sleep 0.5; done"
+    return {
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [
+                {
+                    "name": "app",
+                    "image": BUSYBOX_IMAGE,
+                    "command": ["/bin/sh", "-c", script],
+                    "volumeMounts": [{"name": "conf", "mountPath": "/conf"}, {"name": "fast", "mountPath": "/fast"}],
+                }
+            ],
+            "volumes": [
+                {"name": "conf", "configMap": {"name": "conf"}},
+                {"name": "fast", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+            ],
+        },
+    }
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Containerd]:
+    try:
+        engine = Containerd()
+    except PartMissing as exc:
+        pytest.skip(str(exc))
+    try:
+        await asyncio.to_thread(engine.start)
+        yield engine
+    finally:
+        await asyncio.to_thread(engine.close)
+
+
+@contextlib.contextmanager
+def small_disk(place: Path) -> Any:
+    """A file system of its own that can be filled."""
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK_MIB}m", "tmpfs", str(place)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+async def _storm(directory: Path, engine: Containerd, *, seed: int, pods: int, actions: int) -> None:
+    with small_disk(directory / "site/edge"):
+        async with site(directory / "site", runtime="cri", cri_socket=engine.socket) as at:
+            storm = Storm(at, engine, random.Random(seed), pods=pods)
+            await storm.begin()
+            for _ in range(actions):
+                await storm.act()
+            try:
+                await until(storm.complaint, within_s=180 + 5 * pods)
+                await storm.end()
+            except AssertionError as exc:
+                raise AssertionError(f"seed {seed}, after {storm.done}: {exc}") from exc
+            _check_process(at.agent.pid)
+            await at.agent.stop()
+            connection = sqlite3.connect(at.edge_data / "edge.db")
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert connection.execute("SELECT key FROM object WHERE type = 'pod'").fetchall() == []
+            connection.close()
+            await at.reset()
+
+
+def _check_process(pid: int) -> None:
+    """The agent holds no more files and threads than one that has just begun: some sockets, a store, a log."""
+    files = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    assert len(files) < 40, files
+    assert len(list(Path(f"/proc/{pid}/task").iterdir())) < 12
+
+
+@pytest.mark.timeout(400)
+async def test_a_node_under_random_blows(tmp_path: Path, engine: Containerd) -> None:
+    await _storm(tmp_path, engine, seed=_SEED, pods=5, actions=20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+async def test_a_node_under_many_random_blows(tmp_path: Path, engine: Containerd) -> None:
+    seed, pods, actions = map(int, os.environ.get("SKERRY_ENDURANCE", f"{_SEED},30,200").split(","))
+    await _storm(tmp_path, engine, seed=seed, pods=pods, actions=actions)
