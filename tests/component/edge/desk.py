@@ -19,6 +19,7 @@ from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
 from skerry.edge.store.rowcodec import SealingCodec
+from skerry.runtime.mounting import unmount_below
 from skerry.runtime.ports import ImageStore
 from skerry.runtime.volumes import Volumes
 from skerry.testing.contracts.pod_runtime import Adapter
@@ -108,6 +109,7 @@ class Desk:
         await self.roster.aclose()
         await self.runtime.aclose()
         self.database.close()
+        unmount_below(self.directory)
 
     async def until(self, condition: Callable[[], Any]) -> Any:
         """Wait until ``condition`` gives something true; the test's own limit ends the wait."""

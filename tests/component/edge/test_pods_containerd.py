@@ -16,7 +16,6 @@ from skerry.edge.pods.dns import NodeDns, Resolver
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
-from skerry.runtime.mounting import unmount_below
 from skerry.wire.kubelet import crilog
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("containerd")]
@@ -41,7 +40,6 @@ async def desk(tmp_path: Path, containerd: Containerd) -> AsyncIterator[Desk]:
         for sandbox in found.sandboxes:
             await runtime.stop_sandbox(sandbox.id)
             await runtime.remove_sandbox(sandbox.id)
-    unmount_below(desk.directory)
     await desk.close()
 
 

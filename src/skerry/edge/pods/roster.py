@@ -7,6 +7,7 @@ not have are ended. Not here: what to do for a pod (``plan``), and doing it (``w
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log
 from skerry.edge.pods.ports import NodeObjects, ObjectChange
-from skerry.edge.pods.view import PodView, Verdict
+from skerry.edge.pods.view import CONTAINER_LISTS, PodView, Verdict
 from skerry.edge.pods.worker import PodWorker, Tools
 from skerry.runtime import volumes
 from skerry.runtime.ports import ContainerState, EngineError, ObservedContainer, ObservedPod, PodRuntime
@@ -27,6 +28,7 @@ from skerry.runtime.trees import remove_tree
 log = get_log(__name__)
 
 _POD, _CONFIGMAP, _SECRET = "pod", "configmap", "secret"
+_FIT_NAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9._-]{0,252})\Z")
 _LOOK_S = 60.0
 _RETRY_S = 2.0
 
@@ -226,6 +228,9 @@ class Roster:
         uid = str(metadata.get("uid") or "")
         if not uid or spec.get("nodeName") != self._node:
             return
+        if bad := _unfit_names(pod):
+            log.error("pod.unfit", names=bad, hint="names become directories; the cloud should not have let it pass")
+            return
         worker = self._workers.get(uid)
         if worker is not None:
             worker.desire(pod)
@@ -314,6 +319,16 @@ def _is_fresh(pod: Object) -> bool:
     """Whether a pod has not run here before: one that has is adopted, room or not."""
     is_deleting = bool(pod["metadata"].get("deletionTimestamp"))
     return not is_deleting and (pod.get("status") or {}).get("phase") in (None, "", "Pending")
+
+
+def _unfit_names(pod: Object) -> list[str]:
+    """Names that would not stay one directory each: they come over a wire, so they are not trusted."""
+    metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
+    names = [metadata.get(key) for key in ("uid", "namespace", "name")]
+    for kind in (*CONTAINER_LISTS, "volumes"):
+        parts = spec.get(kind) or []
+        names += [part.get("name") if isinstance(part, dict) else part for part in parts if isinstance(parts, list)]
+    return [repr(name) for name in names if not isinstance(name, str) or not _FIT_NAME.match(name)]
 
 
 def _summary(pod: Object) -> dict[str, Any]:

@@ -162,8 +162,8 @@ class PodView:
 
     def deadline_s(self, now_s: float) -> float | None:
         """When ``activeDeadlineSeconds`` are over; None without one."""
-        seconds = self.spec.get("activeDeadlineSeconds")
-        return None if seconds is None else self.started_at_s(now_s) + float(seconds)
+        seconds = _number(self.spec.get("activeDeadlineSeconds"), 0.0)
+        return self.started_at_s(now_s) + seconds if seconds else None
 
     def is_sidecar(self, container: Mapping[str, Any]) -> bool:
         """Whether an init container is a restartable one."""
@@ -239,12 +239,17 @@ class PodView:
         period = self.metadata.get("deletionGracePeriodSeconds")
         if period is None:
             period = self.spec.get("terminationGracePeriodSeconds")
-        period_s = _DEFAULT_GRACE_S if period is None else float(period)
+        period_s = _number(period, _DEFAULT_GRACE_S)
         deadline_s = parse_rfc3339(self.metadata.get("deletionTimestamp"))
         if deadline_s is None or not self.is_deleting:
             return period_s
         # Whole seconds are lost in the time stamp; a clock behind the cloud's must not stretch the grace.
         return max(0.0, min(period_s, deadline_s + 1.0 - now_s))
+
+
+def _number(value: Any, default: float) -> float:
+    """A pod whose numbers are none must still come to its end."""
+    return float(value) if isinstance(value, int | float) else default
 
 
 def _applies(rule: Mapping[str, Any], exit_code: int) -> bool:

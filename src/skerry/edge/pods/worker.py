@@ -33,6 +33,7 @@ from skerry.runtime.ports import (
     ContainerIO,
     ContainerState,
     EngineError,
+    EngineRefused,
     ObservedContainer,
     ObservedPod,
     PodRuntime,
@@ -300,6 +301,10 @@ class PodWorker:
             await work
         except EngineError as exc:
             await self._failed(name, exc)
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+            log.exception("pod.malformed", exc, ns=self.namespace, name=self.name, container=name)
+            text = f"the pod's definition is malformed: {type(exc).__name__} {exc}"
+            await self._failed(name, EngineRefused(text))
         else:
             self._failures.pop(name, None)
 
