@@ -98,6 +98,11 @@ def _check_version(options: ListOptions) -> None:
             f'invalid resource version: resourceVersion: Invalid value: "{text}": '
             f'strconv.ParseUint: parsing "{text}": invalid syntax'
         )
+    if text and (len(text) > 20 or int(text) >= 1 << 64):
+        raise BadRequest(
+            f'invalid resource version: resourceVersion: Invalid value: "{text[:40]}": '
+            f'strconv.ParseUint: parsing "{text[:40]}": value out of range'
+        )
     if options.continue_token and options.rv:
         raise BadRequest("specifying resource version is not allowed when using continue")
 

@@ -12,8 +12,9 @@ _BUILTIN_PATCHES = (
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
 )
-_CUSTOM_PATCHES = _BUILTIN_PATCHES[:2]
+_CUSTOM_PATCHES = (*_BUILTIN_PATCHES[:2], "application/apply-patch+yaml")
 _DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _STATUS = "io.k8s.apimachinery.pkg.apis.meta.v1.Status"
 _LIST_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"
