@@ -11,6 +11,8 @@ from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import ConfigError
 from skerry.base.x509 import Credential
+from skerry.controllers.autoscaling.loop import PodAutoscaler
+from skerry.controllers.autoscaling.metrics import ApiPodMetrics
 from skerry.controllers.certificates.loop import CertificateController
 from skerry.controllers.clusterroles import ClusterRoleAggregation
 from skerry.controllers.cronjobs.loop import CronJobController
@@ -118,6 +120,14 @@ def start_controllers(
         ),
         "disruption": lambda: DisruptionController(
             api, informers=informers, events=events("controllermanager"), clock=clock
+        ),
+        "horizontal-pod-autoscaler": lambda: PodAutoscaler(
+            api,
+            informers=informers,
+            events=events("horizontal-pod-autoscaler"),
+            metrics=ApiPodMetrics(api),
+            served=served,
+            clock=clock,
         ),
         "certificates": lambda: CertificateController(api, informers=informers, authority=authority, clock=clock),
         "volume-binder": lambda: VolumeBinder(api, informers=informers, events=events("volume-binder")),

@@ -18,6 +18,7 @@ from skerry.api.gvk import (
     DEPLOYMENTS,
     ENDPOINTSLICES,
     EVENTS,
+    HPAS,
     JOBS,
     NAMESPACES,
     NODES,
@@ -40,6 +41,8 @@ from skerry.apiserver.core import ApiCore
 from skerry.apiserver.local import LocalKubeApi
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor, wait_for_condition
+from skerry.controllers.autoscaling.loop import PodAutoscaler
+from skerry.controllers.autoscaling.metrics import ApiPodMetrics
 from skerry.controllers.clusterroles import ClusterRoleAggregation
 from skerry.controllers.cronjobs.loop import CronJobController
 from skerry.controllers.daemonsets import DaemonSetController
@@ -68,7 +71,7 @@ WATCHED = (
     PODS, NODES, DEPLOYMENTS, REPLICASETS, DAEMONSETS, NAMESPACES, SERVICES, ENDPOINTSLICES, EVENTS, CONFIGMAPS,
     SERVICEACCOUNTS, ENDPOINTS, STATEFULSETS, JOBS, CRONJOBS, PERSISTENTVOLUMECLAIMS, CONTROLLERREVISIONS,
     PERSISTENTVOLUMES, RESOURCEQUOTAS, PDBS,
-    REPLICATIONCONTROLLERS, CLUSTERROLES,
+    REPLICATIONCONTROLLERS, CLUSTERROLES, HPAS,
 )  # fmt: skip
 
 
@@ -110,7 +113,7 @@ class Kubelet:
         ready = {"type": "Ready", "status": "False" if broken else "True", "lastTransitionTime": now}
         ends = {"done": ("Succeeded", 0), "fail": ("Failed", 1)}
         phase, code = ends.get(pod["spec"]["containers"][0]["image"], ("Running", 0))
-        status: dict[str, Any] = {"phase": phase, "podIP": "10.1.0.7", "conditions": [ready]}
+        status: dict[str, Any] = {"phase": phase, "podIP": "10.1.0.7", "startTime": now, "conditions": [ready]}
         if phase != "Running":
             ready["status"] = "False"
             ended = {"exitCode": code, "finishedAt": now, "reason": phase}
@@ -154,6 +157,7 @@ class Cluster:
             JobController(self.api, **shared),
             ReplicaSetController(self.api, **shared, resource=REPLICATIONCONTROLLERS),
             DisruptionController(self.api, **shared),
+            PodAutoscaler(self.api, **shared, metrics=ApiPodMetrics(self.api), served=served),
             CronJobController(self.api, **shared),
             VolumeBinder(self.api, **shared),
             VolumeProtection(self.api, informers=self.informers),

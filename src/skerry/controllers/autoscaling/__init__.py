@@ -1,0 +1,1 @@
+"""Autoscaling of pods: ``replicas`` reads metrics, ``behaviour`` bounds the change, ``loop`` writes the scale."""
