@@ -45,6 +45,7 @@ from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
 from skerry.edge.store.rowcodec import SealingCodec
 from skerry.edge.store.rowkey import row_key
+from skerry.edge.store.space import StoreSpace
 from skerry.edge.sync.drain import Drain
 from skerry.edge.sync.holdings import Holdings
 from skerry.edge.sync.inbox import Inbox
@@ -132,9 +133,11 @@ class EdgeAgent:
         self._files = CertificateFiles(config.data / "certs")
         self._tunnel_turn = 0
         self.metrics = Registry()
-        self.database = open_database(config.data)
+        self.space = StoreSpace(config.data, clock=self._clock)
+        self.space.hold()
+        self.database = open_database(config.data, relieve=self.space.give_up)
         self.objects = EdgeObjects(self.database, codec=SealingCodec(row_key(config.data)), clock=self._clock)
-        self.outbox = EdgeOutbox(self.database, clock=self._clock)
+        self.outbox = EdgeOutbox(self.database, clock=self._clock, is_tight=self.space.is_tight)
         self.places = Places(config.data / NODE_FILE, joined)
         self.link = DialledLink(
             self.places.hubs, node=self.node, files=self._files, clock=self._clock, greeter=Holdings(self.objects)
@@ -177,6 +180,7 @@ class EdgeAgent:
         self._start_tunnel(supervisor, kubelet_socket)
         for name, job in self.runtime.upkeep.items():
             supervisor.keep(name, job)
+        supervisor.keep("reserve", self.space.run)
         supervisor.keep("drain", self.drain.run)
         supervisor.keep("link", self.link.run)
         supervisor.keep("certificate", self._keep_certificate)

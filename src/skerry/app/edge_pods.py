@@ -86,6 +86,7 @@ class PodParts:
         await self._roster.start()
         supervisor.keep("images", self._collector.run)
         supervisor.keep("warden", self._warden.run)
+        supervisor.keep("disk-budget", self.resources.budget.run)
         stack.push_async_callback(self._roster.aclose)
 
     def reconnected(self) -> None:

@@ -16,6 +16,7 @@ from skerry.edge.images.collector import ImageCollector
 from skerry.edge.node import machine
 from skerry.edge.resources.admission import Refusal, admit
 from skerry.edge.resources.amounts import Amounts, allocatable, threshold
+from skerry.edge.resources.budget import DiskBudget
 from skerry.edge.resources.pressure import DEFAULTS, DISK, MEMORY, SIGNALS, Amount
 from skerry.edge.resources.ranking import Usage, is_critical
 from skerry.edge.resources.signals import read_signals
@@ -23,6 +24,7 @@ from skerry.edge.resources.warden import Warden
 from skerry.runtime.trees import tree_bytes
 
 _MAX_PODS = 110
+_LEAST_BUDGET = 256 << 20
 _LOOK_AT_DISK_S = 60.0
 
 
@@ -62,6 +64,8 @@ class ResourceParts:
         self.capacity = _capacity(config.data)
         self._thresholds = DEFAULTS | dict(config.eviction_hard)
         self.allocatable = _checked(self.capacity, config.system_reserved, self._thresholds)
+        limit = config.disk_budget_bytes or max(_LEAST_BUDGET, self.capacity["ephemeral-storage"] // 10)
+        self.budget = DiskBudget(config.data, limit_bytes=limit, clock=clock)
         self.extended: Callable[[], Amounts] = dict
 
     def watch(self, pods: RosterPods) -> Warden:

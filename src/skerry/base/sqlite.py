@@ -32,6 +32,8 @@ class Database:
         migrations: SQL scripts; number i brings ``user_version`` from i to i+1. Never edit one that shipped.
         synchronous: FULL (a commit survives a power cut) or NORMAL (it survives a crash of the process).
         cache_kib: page cache of each connection.
+        relieve: called by the writer thread when the disk is full; True when there is room now, and the batch is tried
+            once more. The functions of a batch may therefore run twice.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Database:
         mmap_bytes: int = 0,
         batch: int = 64,
         gather_s: float = 0.0,
+        relieve: Callable[[], bool] | None = None,
     ) -> None:
         self.path = path
         self._synchronous = synchronous
@@ -51,6 +54,7 @@ class Database:
         self._mmap_bytes = mmap_bytes
         self._batch = batch
         self._gather_s = gather_s
+        self._relieve = relieve
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         try:
             path.touch(mode=0o600, exist_ok=True)
@@ -156,7 +160,7 @@ class Database:
             jobs.append(job)
         return jobs, False
 
-    def _commit(self, jobs: list[_Job]) -> None:
+    def _commit(self, jobs: list[_Job], *, may_relieve: bool = True) -> None:
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             for job in jobs:
@@ -165,6 +169,9 @@ class Database:
         except sqlite3.Error as exc:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
+            if may_relieve and _is_full(exc) and self._relieve is not None and self._relieve():
+                self._commit(jobs, may_relieve=False)
+                return
             failure = StoreError(
                 f"cannot write database {self.path}: {exc}",
                 hint="check free disk space and the disk's health",
@@ -227,6 +234,12 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     found = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found is None or found[0] != "ok":
         raise _damaged(path, str(found[0]) if found else "no answer")
+
+
+def _is_full(failure: sqlite3.Error) -> bool:
+    """A full disk is told by SQLite's own code, and sometimes as a failed write to its log."""
+    code = getattr(failure, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_FULL or code in (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 def _is_damage(failure: Exception) -> bool:

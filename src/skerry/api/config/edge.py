@@ -33,6 +33,7 @@ class EdgeConfig:
     registry_mirrors: dict[str, str] = setting({}, "registry host = place to ask first, as docker.io=mirror.local:5000")
     image_gc_high_percent: int = setting(85, "use of the images' disk at which unused images are removed")
     image_gc_low_percent: int = setting(80, "use of the images' disk down to which they are removed")
+    disk_budget_bytes: int = setting(0, "what store and container logs may take together; 0: a tenth of the disk")
     container_log_max_bytes: int = setting(10485760, "size at which a container's log file is rotated")
     container_log_max_files: int = setting(5, "log files kept for each container, with the newest; at least 2")
     kubelet_port: int = setting(0, "port of the local kubelet interface on 127.0.0.1; 0 switches it off")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from skerry.base.errors import StoreDamaged
@@ -41,7 +42,7 @@ MIGRATIONS = (_OBJECTS, _OUTBOX, twins.TABLES)
 """Never edit one that shipped: append."""
 
 
-def open_database(directory: Path) -> Database:
+def open_database(directory: Path, *, relieve: Callable[[], bool] | None = None) -> Database:
     """The agent's database in ``directory``; made when missing.
 
     A damaged one is moved aside as ``edge.db.damaged`` (the last one is kept) and made anew: all that is in it can be
@@ -50,15 +51,18 @@ def open_database(directory: Path) -> Database:
     Every commit is on the disk before it is acknowledged (``synchronous=FULL``); commits of a few milliseconds go
     together, which halves the wear of flash storage.
 
+    Args:
+        relieve: makes room when the disk is full; see ``Database``.
+
     Raises:
         StoreError: of a newer format, or the disk refuses.
     """
     try:
-        return _open(directory)
+        return _open(directory, relieve)
     except StoreDamaged as exc:
         log.error("store.damaged", hint=f"kept as {directory / DAMAGED}; check the disk", why=str(exc))
     _move_aside(directory)
-    return _open(directory)
+    return _open(directory, relieve)
 
 
 def _move_aside(directory: Path) -> None:
@@ -69,5 +73,7 @@ def _move_aside(directory: Path) -> None:
             path.rename(directory / f"{DAMAGED}{ending}")
 
 
-def _open(directory: Path) -> Database:
-    return Database(directory / FILE, migrations=MIGRATIONS, synchronous="FULL", cache_kib=1024, gather_s=0.005)
+def _open(directory: Path, relieve: Callable[[], bool] | None) -> Database:
+    return Database(
+        directory / FILE, migrations=MIGRATIONS, synchronous="FULL", cache_kib=1024, gather_s=0.005, relieve=relieve
+    )

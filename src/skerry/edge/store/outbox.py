@@ -2,13 +2,14 @@
 
 Two kinds of entry. A *state* has a key such as ``default/podpatch/web``: a newer one replaces it, and the answer to an
 older one never removes the newer. A *sequence* (events) keeps every entry, at most ``max_sequence`` of them; the oldest
-go first, and ``dropped`` counts them.
+go first, and ``dropped`` counts them, with those that a full disk had no room for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from skerry.base.aio.clock import Clock
@@ -34,10 +35,18 @@ class Entry:
 class EdgeOutbox:
     """Entries in the order in which they were left."""
 
-    def __init__(self, database: Database, *, clock: Clock, max_sequence: int = MAX_SEQUENCE) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Clock,
+        max_sequence: int = MAX_SEQUENCE,
+        is_tight: Callable[[], bool] | None = None,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._max_sequence = max_sequence
+        self._is_tight = is_tight or (lambda: False)
         self._committed = asyncio.Event()
         self.dropped = 0
 
@@ -61,7 +70,10 @@ class EdgeOutbox:
         self._committed.set()
 
     async def leave(self, key: str, envelope: Envelope, *, is_sequence: bool = False) -> None:
-        """``put`` in a transaction of its own; returns after the commit."""
+        """``put`` in a transaction of its own; returns after the commit. Sequences are dropped while space is tight."""
+        if is_sequence and self._is_tight():
+            self.dropped += 1
+            return
         await self._database.write(lambda connection: self.put(connection, key, envelope, is_sequence=is_sequence))
         self.wake()
 
