@@ -133,7 +133,8 @@ class CustomResources:
         taken: set[tuple[str, str]] = set()
         for row in self._registry:
             if row.custom is None or row.custom.crd != name:
-                words = (row.resource.plural, row.singular, *row.short_names, row.resource.kind)
+                kind = row.resource.kind
+                words = (row.resource.plural, row.singular, *row.short_names, kind, f"{kind}List")
                 taken |= {(row.resource.group, word) for word in words}
         return taken
 
@@ -153,22 +154,18 @@ def next_status(crd: Object, taken: Iterable[tuple[str, str]], *, now_text: str)
     names = {key: value for key, value in spec["names"].items() if value}
     group = spec["group"]
     used = set(taken)
-    clash = next(
-        (
-            (key, word)
-            for key in ("plural", "singular", "kind", "listKind")
-            if (word := names.get(key)) and (group, word) in used
-        ),
-        None,
-    )
+    wanted = [(key, names[key]) for key in ("plural", "singular", "kind", "listKind") if key in names]
+    wanted[2:2] = [("shortNames", word) for word in names.get("shortNames") or ()]
+    clash = next(((key, word) for key, word in wanted if (group, word) in used), None)
     if clash is None:
         status["acceptedNames"] = names
         accepted = ("True", "NoConflicts", "no conflicts found")
         established = ("True", "InitialNamesAccepted", "the initial names have been accepted")
     else:
-        reason = {"plural": "Plural", "singular": "Singular", "kind": "Kind", "listKind": "ListKind"}[clash[0]]
-        accepted = ("False", f"{reason}Conflict", f'"{clash[1]}" is already in use')
+        accepted = ("False", f"{clash[0][0].upper()}{clash[0][1:]}Conflict", f'"{clash[1]}" is already in use')
         established = ("False", "NotAccepted", "not all names are accepted")
+        if _is_true(status, "Established"):  # what is served stays served, under the names that it has
+            established = ("True", "InitialNamesAccepted", "the initial names have been accepted")
     conditions = list(status.get("conditions") or ())
     for type_, state in (("NamesAccepted", accepted), ("Established", established)):
         conditions = _with_condition(conditions, type_, *state, now_text=now_text)
