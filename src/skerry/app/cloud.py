@@ -60,6 +60,7 @@ from skerry.cloud.sync.down import Downstream
 from skerry.cloud.sync.leases import LeaseKeeper
 from skerry.cloud.sync.presence import NodePresence
 from skerry.cloud.sync.record import SyncRecord, store_id
+from skerry.cloud.sync.silence import SilentNodes
 from skerry.cloud.sync.up import Upstream
 from skerry.cloud.tunnel.connector import TunnelConnector
 from skerry.cloud.tunnel.edge_server import TunnelServer
@@ -281,6 +282,7 @@ class Cloud:
         device_down.start()
         stack.push_async_callback(device_up.aclose)
         supervisor.keep("cursor", record.run)
+        supervisor.keep("silence", SilentNodes(api, informers, clock=clock).run)
         await downstream.wait_synced()
         downstream.start(hub)
 
