@@ -154,8 +154,10 @@ class ApiCore:
 
     async def start(self) -> None:
         """Create what every cluster has, serve the stored CRDs, start the store's upkeep."""
-        for resource, obj in bootstrap.initial_objects(self.addresses.first, str(self.addresses.network), self._crds):
-            await self._ensure(resource, obj)
+        initial = bootstrap.initial_objects(self.addresses.first, str(self.addresses.network), self._crds)
+        for are_namespaces in (True, False):  # together, so that they share commits
+            part = [each for each in initial if (each[0] == NAMESPACES) is are_namespaces]
+            await asyncio.gather(*(self._ensure(*each) for each in part))
         await self._publish_generation()
         await self.custom.start()
         self.store.start()
