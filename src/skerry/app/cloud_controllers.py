@@ -19,11 +19,14 @@ from skerry.controllers.cronjobs.loop import CronJobController
 from skerry.controllers.daemonsets import DaemonSetController
 from skerry.controllers.deployments.loop import DeploymentController
 from skerry.controllers.disruption import DisruptionController
+from skerry.controllers.endpoint_mirror import EndpointMirror
 from skerry.controllers.endpoints import EndpointController
 from skerry.controllers.gc import GarbageCollector
 from skerry.controllers.jobs.loop import JobController
 from skerry.controllers.namespaces import NamespaceController
+from skerry.controllers.node_ipam import NodeIpam, parse_range
 from skerry.controllers.node_lifecycle import NodeLifecycle, Patience
+from skerry.controllers.node_ttl import NodeTtl
 from skerry.controllers.pod_gc import PodGarbageCollector
 from skerry.controllers.quotas import ResourceQuotaController
 from skerry.controllers.replicasets import ReplicaSetController
@@ -130,6 +133,15 @@ def start_controllers(
             clock=clock,
         ),
         "certificates": lambda: CertificateController(api, informers=informers, authority=authority, clock=clock),
+        "node-ipam": lambda: NodeIpam(
+            api,
+            informers=informers,
+            events=events("cidrAllocator"),
+            network=parse_range(config.pod_range, config.node_prefix),
+            prefix=config.node_prefix,
+        ),
+        "ttl": lambda: NodeTtl(api, informers=informers),
+        "endpoint-mirror": lambda: EndpointMirror(api, informers=informers),
         "volume-binder": lambda: VolumeBinder(api, informers=informers, events=events("volume-binder")),
         "volume-protection": lambda: VolumeProtection(api, informers=informers),
         "ephemeral-volume": lambda: EphemeralVolumes(api, informers=informers, events=events("ephemeral-volume")),

@@ -48,11 +48,14 @@ from skerry.controllers.cronjobs.loop import CronJobController
 from skerry.controllers.daemonsets import DaemonSetController
 from skerry.controllers.deployments.loop import DeploymentController
 from skerry.controllers.disruption import DisruptionController
+from skerry.controllers.endpoint_mirror import EndpointMirror
 from skerry.controllers.endpoints import ENDPOINTS, EndpointController
 from skerry.controllers.gc import GarbageCollector
 from skerry.controllers.jobs.loop import JobController
 from skerry.controllers.loop import Loop
 from skerry.controllers.namespaces import NamespaceController
+from skerry.controllers.node_ipam import NodeIpam, parse_range
+from skerry.controllers.node_ttl import NodeTtl
 from skerry.controllers.objects import is_ready
 from skerry.controllers.pod_gc import PodGarbageCollector
 from skerry.controllers.quotas import ResourceQuotaController
@@ -157,6 +160,9 @@ class Cluster:
             JobController(self.api, **shared),
             ReplicaSetController(self.api, **shared, resource=REPLICATIONCONTROLLERS),
             DisruptionController(self.api, **shared),
+            NodeIpam(self.api, **shared, network=parse_range("10.244.0.0/16", 24), prefix=24),
+            NodeTtl(self.api, informers=self.informers),
+            EndpointMirror(self.api, informers=self.informers),
             PodAutoscaler(self.api, **shared, metrics=ApiPodMetrics(self.api), served=served),
             CronJobController(self.api, **shared),
             VolumeBinder(self.api, **shared),

@@ -23,6 +23,8 @@ class CloudConfig:
     node_grace_s: float = setting(50.0, "seconds without a heartbeat until a node is NotReady")
     mass_loss_grace_s: float = setting(600.0, "seconds after a cloud start in which nothing is evicted")
     revoke_deleted_nodes: bool = setting(True, "revoke a node's certificate when its Node is deleted")
+    pod_range: str = setting("10.244.0.0/16", "network out of which each node gets a range for its pods")
+    node_prefix: int = setting(24, "length of the prefix of a node's range")
     controllers: tuple[str, ...] = setting(("*",), "control loops that run here: *, NAME, -NAME")
     backup_every_s: float = setting(0.0, "seconds between backups of the embedded cluster; 0 writes none")
     backup_directory: Path | None = setting(None, "where backups go; empty means backups/ in the data directory")
