@@ -218,7 +218,7 @@ def image_archive(tag: str, busybox: bytes, command: Sequence[str]) -> bytes:
     ).encode()
     config_name = f"{sha256(config).hexdigest()}.json"
     manifest = json.dumps([{"Config": config_name, "RepoTags": [tag], "Layers": ["layer.tar"]}]).encode()
-    return _tar({config_name: config, "layer.tar": layer, "manifest.json": manifest})
+    return tar_of({config_name: config, "layer.tar": layer, "manifest.json": manifest})
 
 
 def image_layer(busybox: bytes, filler: bytes = b"") -> bytes:
@@ -245,12 +245,13 @@ def image_layer(busybox: bytes, filler: bytes = b"") -> bytes:
     return out.getvalue()
 
 
-def _tar(files: dict[str, bytes]) -> bytes:
+def tar_of(files: dict[str, bytes], *, mode: int = 0o644) -> bytes:
+    """A tar archive of these files."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
-            entry.size = len(content)
+            entry.size, entry.mode = len(content), mode
             tar.addfile(entry, io.BytesIO(content))
     return out.getvalue()
 
@@ -263,6 +264,7 @@ class Containerd:
         has_images: import the pause and busybox images.
         has_cri: False switches the CRI plugin off, as some packages do.
         restricts_oom: ``restrict_oom_score_adj``; None sets it where CAP_SYS_RESOURCE is lacking.
+        subnet: the first three numbers of its pods' addresses; empty for some that are free.
 
     Raises:
         PartMissing: not root, no cgroups, or no packages.
@@ -275,6 +277,7 @@ class Containerd:
         has_images: bool = True,
         has_cri: bool = True,
         restricts_oom: bool | None = None,
+        subnet: str = "",
     ) -> None:
         if os.geteuid() != 0:
             raise PartMissing("containerd needs root")
@@ -282,6 +285,7 @@ class Containerd:
             raise PartMissing("there are no control groups on this machine")
         self._packages = unpack(*CONTAINERD_PACKAGES)
         self._has_network = has_network
+        self._subnet = subnet
         self._has_images = has_images
         self._has_cri = has_cri
         self._restricts_oom = not has_capability(24) if restricts_oom is None else restricts_oom
@@ -435,7 +439,7 @@ disabled_plugins = {json.dumps(disabled)}
         return "native" if filesystem in ("overlayfs", "fuseblk", "UNKNOWN") else "overlayfs"
 
     def _conflist(self) -> dict[str, Any]:
-        net = _free_subnet()
+        net = self._subnet or _free_subnet()
         bridge = {
             "type": "bridge",
             "bridge": self.bridge,

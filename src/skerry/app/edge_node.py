@@ -30,7 +30,7 @@ def node_labels(node: str, config: EdgeConfig, objects: EdgeObjects) -> Mapping[
     """The node's labels: as the cloud has them, else as it registers."""
     known = objects.get(route.build("", c.TYPE_NODE, node)) or {}
     found: dict[str, str] = (known.get("metadata") or {}).get("labels") or {}
-    return found or base_labels(machine.hostname(), machine.architecture()) | config.labels
+    return found or base_labels(node, machine.architecture()) | config.labels
 
 
 class NodeParts:

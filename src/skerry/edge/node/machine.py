@@ -21,7 +21,6 @@ def read_machine(
     system = os.uname()
     return Machine(
         name=name,
-        hostname=hostname(),
         architecture=architecture(),
         kernel=system.release,
         os_image=_os_image(),
@@ -33,11 +32,6 @@ def read_machine(
         labels=labels,
         taints=taints,
     )
-
-
-def hostname() -> str:
-    """This machine's name."""
-    return os.uname().nodename.lower()
 
 
 def architecture() -> str:

@@ -26,7 +26,6 @@ class Machine:
     """
 
     name: str
-    hostname: str
     architecture: str
     kernel: str
     os_image: str
@@ -63,7 +62,7 @@ class Vitals:
 
 def new_node(machine: Machine, vitals: Vitals, now: str) -> Object:
     """The Node to register."""
-    labels = base_labels(machine.hostname, machine.architecture) | dict(machine.labels)
+    labels = base_labels(machine.name, machine.architecture) | dict(machine.labels)
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -77,10 +76,10 @@ def new_node(machine: Machine, vitals: Vitals, now: str) -> Object:
     }
 
 
-def base_labels(hostname: str, architecture: str) -> dict[str, str]:
+def base_labels(name: str, architecture: str) -> dict[str, str]:
     """Labels that every edge node has."""
     return {
-        "kubernetes.io/hostname": hostname,
+        "kubernetes.io/hostname": name,
         "kubernetes.io/os": "linux",
         "kubernetes.io/arch": architecture,
         "beta.kubernetes.io/os": "linux",
@@ -119,7 +118,7 @@ def status(machine: Machine, vitals: Vitals, now: str, known: Mapping[str, Mappi
     return {
         "addresses": [
             {"type": "InternalIP", "address": vitals.address},
-            {"type": "Hostname", "address": machine.hostname},
+            {"type": "Hostname", "address": machine.name},
         ],
         "capacity": {**machine.capacity, **vitals.extended},
         "allocatable": {**machine.allocatable, **vitals.extended},

@@ -11,7 +11,7 @@ NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
 
 def machine(**more: Any) -> Machine:
     facts = {
-        "name": "edge-1", "hostname": "box", "architecture": "arm64", "kernel": "6", "os_image": "Debian",
+        "name": "edge-1", "architecture": "arm64", "kernel": "6", "os_image": "Debian",
         "machine_id": "m", "boot_id": "b", "kubelet_version": "v1", "capacity": {"cpu": "2", "pods": "110"},
         "allocatable": {"cpu": "1500m", "pods": "110"},
     }  # fmt: skip
