@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +13,10 @@ from skerry.app.runtimes import OpenRuntime
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log
+from skerry.edge.link.manifest import Manifest
 from skerry.edge.node import machine
 from skerry.edge.node.keeper import NodeKeeper
+from skerry.edge.node.podnet import PodNetwork
 from skerry.edge.node.status import Vitals, base_labels, node_images, taint
 from skerry.edge.resources.amounts import written
 from skerry.edge.store.objects import EdgeObjects
@@ -61,12 +65,20 @@ class NodeParts:
             node, labels=config.labels, taints=[taint(text) for text in config.taints],
             capacity=written(resources.capacity), allocatable=written(resources.allocatable),
         )  # fmt: skip
+        self._network = None
+        if runtime.network is not None and os.geteuid() == 0:
+            self._network = PodNetwork(
+                node, remote=remote, places=runtime.network, made=Manifest(config.data).add,
+                has_masquerade=shutil.which("iptables") is not None, clock=clock,
+            )  # fmt: skip
         self.keeper = NodeKeeper(facts, remote=remote, read_vitals=self._vitals, clock=clock)
 
     def start(self, supervisor: Supervisor) -> None:
         """Register, report, renew the lease."""
         supervisor.keep("node-status", self.keeper.run_status)
         supervisor.keep("node-lease", self.keeper.run_lease)
+        if self._network is not None:
+            supervisor.keep("pod-network", self._network.run)
 
     async def _vitals(self) -> Vitals:
         name, why = await self._runtime.describe()

@@ -20,11 +20,15 @@ from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
 from skerry.runtime.cri.logrotation import LogRotation
+from skerry.runtime.cri.network import Places, network_places
 from skerry.runtime.cri.probe import DEFAULT_SOCKET, find_socket, probe
+from skerry.runtime.network import missing_plugins
 from skerry.runtime.ports import ContainerIO, EngineError, ImageStore, PodRuntime
 from skerry.runtime.process.engine import ProcessImages, ProcessRuntime, ProcessSettings
 
 log = get_log(__name__)
+
+_NO_NETWORK = "SK-E006"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class OpenRuntime:
     notes: Mapping[str, str] = field(default_factory=dict)
     socket: Path | None = None
     upkeep: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
+    network: Callable[[], Coroutine[Any, Any, Places | None]] | None = None
 
     async def describe(self) -> tuple[str, str]:
         """Name and version for the Node, and why the engine is not ready (empty when it is)."""
@@ -64,12 +69,27 @@ async def choose_runtime(wanted: str, *, cri_socket: str) -> str:
     if wanted == "process":
         return "process"
     found = await probe_engine(cri_socket)
-    if not found:
+    if all(each.code == _NO_NETWORK for each in found) and (not found or await _can_make_network(cri_socket)):
         return "cri"
     if wanted == "auto":
         return "process"
     first = CauseTable()[found[0].code]
     raise ConfigError(f"{first.title}: {found[0].evidence}", hint=first.remedy)
+
+
+async def _can_make_network(cri_socket: str) -> bool:
+    """Whether a pod network can be written: by root, where the engine says where, and with its plugins."""
+    socket = _socket(cri_socket)
+    if socket is None or os.geteuid() != 0:
+        return False
+    client = CriClient(socket)
+    try:
+        places = await network_places(client)
+    except EngineError:
+        return False
+    finally:
+        await client.aclose()
+    return places is not None and not missing_plugins((places.plugins,))
 
 
 async def probe_engine(cri_socket: str) -> Sequence[EngineProbe]:
@@ -108,8 +128,9 @@ def _open_cri(config: EdgeConfig, cri_socket: str, node_uid: str) -> OpenRuntime
     notes = {"skerry.dev/runtime": "cri"}
     images = CriImages(client, mirrors=config.registry_mirrors)
     return OpenRuntime(
-        "cri", runtime, runtime, images, notes=notes, socket=socket, upkeep={"log-rotation": rotation.run}
-    )
+        "cri", runtime, runtime, images, notes=notes, socket=socket, upkeep={"log-rotation": rotation.run},
+        network=lambda: network_places(client),
+    )  # fmt: skip
 
 
 def refuse_rivals(runtime: OpenRuntime) -> None:
