@@ -163,7 +163,7 @@ class EdgeAgent:
             self.config, engine=engine, node=self.node, node_ip=self._address, runtime=self.runtime,
             objects=self.objects, outbox=self.outbox, sources=ObjectSource(self.objects, self.remote),
             tokens=TokenSource(self.objects, self.remote, clock=self._clock),
-            is_offline=lambda: not self.link.is_up, clock=self._clock,
+            is_offline=lambda: not self.link.is_up, ask=self.remote.ask, clock=self._clock,
             labels=lambda: node_labels(self.node, self.config, self.objects),
         )  # fmt: skip
         self.devices = DeviceParts(

@@ -19,6 +19,7 @@ from skerry.edge.images.ledger import ImageLedger
 from skerry.edge.pods.dns import NodeDns, Resolver, read_resolver
 from skerry.edge.pods.events import PodEvents
 from skerry.edge.pods.roster import Observer, Roster
+from skerry.edge.pods.static import Ask, StaticPods
 from skerry.edge.pods.status import NodeView
 from skerry.edge.pods.worker import Tools
 from skerry.edge.resources.amounts import written
@@ -48,6 +49,7 @@ class PodParts:
         sources: ObjectSource,
         tokens: TokenSource,
         is_offline: Callable[[], bool],
+        ask: Ask,
         labels: Callable[[], Mapping[str, str]],
         clock: Clock,
     ) -> None:
@@ -75,6 +77,8 @@ class PodParts:
             admit=self.resources.admit,
         )  # fmt: skip
         self._warden = self.resources.watch(self._roster)
+        manifests = Path(config.static_pods or config.data / "static-pods")
+        self._static = StaticPods(manifests, node=node, keeper=self._roster, objects=objects, ask=ask, clock=clock)
 
     @property
     def node_pods(self) -> Roster:
@@ -83,7 +87,9 @@ class PodParts:
 
     async def start(self, stack: AsyncExitStack, supervisor: Supervisor) -> None:
         """Adopt what runs, run what is wanted."""
+        self._static.look()  # before the roster ends whatever it does not know
         await self._roster.start()
+        supervisor.keep("static-pods", self._static.run)
         supervisor.keep("images", self._collector.run)
         supervisor.keep("warden", self._warden.run)
         supervisor.keep("disk-budget", self.resources.budget.run)

@@ -27,6 +27,7 @@ class EdgeConfig:
     allow_privileged: bool = setting(False, "let pods of the process runtime use hostPath and host namespaces")
     stop_pods: bool = setting(False, "end the pods when the agent is stopped")
     taints: tuple[str, ...] = setting((), "taints of a new node, each key=value:Effect")
+    static_pods: str = setting("", "directory of manifests to run without a cloud; empty: static-pods in data")
     system_reserved: dict[str, str] = setting({}, "kept for the system, as cpu=100m,memory=128Mi")
     eviction_hard: dict[str, str] = setting({}, "pods go below these, as memory.available=100Mi; each is 5% by default")
     registry_credentials: str = setting("", "docker config.json with registry passwords; empty: registry.json in data")

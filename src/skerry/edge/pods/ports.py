@@ -21,6 +21,10 @@ class ObjectChange(Protocol):
         """Such as ``pod``."""
 
     @property
+    def old(self) -> Object | None:
+        """None when it was not there."""
+
+    @property
     def new(self) -> Object | None:
         """None when it was removed."""
 

@@ -11,6 +11,7 @@ from skerry.base.aio.clock import Clock
 from skerry.base.obs.log import get_log
 from skerry.edge.pods.events import PodEvents
 from skerry.edge.pods.ports import Outbox
+from skerry.edge.pods.static import is_static
 from skerry.edge.pods.status import with_removals
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge import route
@@ -49,7 +50,9 @@ class Reporter:
             return
         await self._tell_backoff(pod, status)
         patch = with_removals(status, pod.get("status") or {}, self.told)
-        text = json.dumps({"metadata": {"uid": self._uid}, "status": patch}).decode()
+        # The mirror of a static pod has a uid of its own.
+        identity = {} if is_static(pod) else {"uid": self._uid}
+        text = json.dumps({"metadata": identity, "status": patch}).decode()
         await self._leave(route.build(self._namespace, c.TYPE_POD_PATCH, self._name), c.OP_PATCH, text)
         if status["phase"] != self.told.get("phase"):
             log.info("pod.phase", ns=self._namespace, name=self._name, uid=self._uid, phase=status["phase"])

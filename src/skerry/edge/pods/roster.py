@@ -19,6 +19,7 @@ from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log
 from skerry.edge.pods.ports import NodeObjects, ObjectChange
+from skerry.edge.pods.static import is_mirror
 from skerry.edge.pods.view import CONTAINER_LISTS, PodView, Verdict
 from skerry.edge.pods.worker import PodWorker, Tools
 from skerry.runtime import volumes
@@ -111,6 +112,7 @@ class Roster:
         self._supervisor = Supervisor("pods", clock=tools.clock)
         self._probes = Supervisor("probes", clock=tools.clock)
         self._workers: dict[str, PodWorker] = {}
+        self._static: set[str] = set()
 
     async def start(self) -> None:
         """Adopt what runs, end what is not wanted, run what is.
@@ -122,6 +124,18 @@ class Roster:
             self._want(pod)
         self._supervisor.keep("changes", self._follow)
         self._supervisor.keep("look", self._look)
+
+    def keep_static(self, pods: Sequence[Object]) -> None:
+        """From now on exactly these static pods are wanted. A changed one waits until its former self has ended."""
+        wanted = {str(pod["metadata"]["uid"]): pod for pod in pods}
+        for uid in self._static - wanted.keys():
+            if (worker := self._workers.get(uid)) is not None:
+                worker.gone()
+        self._static = set(wanted)
+        names = {(worker.namespace, worker.name) for worker in self._workers.values()}
+        for uid, pod in wanted.items():
+            if uid not in self._workers and (pod["metadata"]["namespace"], pod["metadata"]["name"]) not in names:
+                self._want(pod, is_new=True)
 
     def reconnected(self) -> None:
         """The cloud can be asked again: bring what the pods mount up to date, tokens above all."""
@@ -218,15 +232,18 @@ class Roster:
         namespace, _, name = change.key.split("/", 2)
         uid = (change.new or {}).get("metadata", {}).get("uid")
         for worker in self._workers.values():
-            if (worker.namespace, worker.name) == (namespace, name) and worker.uid != uid:
+            is_another = (worker.namespace, worker.name) == (namespace, name) and worker.uid != uid
+            if is_another and worker.uid not in self._static:
                 worker.gone()
+            elif is_another and (change.old or {}).get("metadata", {}).get("uid") != uid:
+                worker.tell_again()  # a new mirror of a static pod
         if change.new is not None:
             self._want(change.new, is_new=True)
 
     def _want(self, pod: Object, *, is_new: bool = False) -> None:
         metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
         uid = str(metadata.get("uid") or "")
-        if not uid or spec.get("nodeName") != self._node:
+        if not uid or spec.get("nodeName") != self._node or is_mirror(pod):
             return
         if bad := _unfit_names(pod):
             log.error("pod.unfit", names=bad, hint="names become directories; the cloud should not have let it pass")

@@ -147,6 +147,11 @@ class PodWorker:
             self._interrupt.fire()
             self._poked.set()
 
+    def tell_again(self) -> None:
+        """The object in the cluster is a new one: it knows nothing yet."""
+        self._reporter.told = {}
+        self._poked.set()
+
     def poke(self) -> None:
         """Look again."""
         self._poked.set()
