@@ -21,6 +21,7 @@ from skerry.api.meta import is_deleting, parse_rfc3339, rfc3339
 from skerry.api.status import ApiError, Conflict, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.obs.log import get_log
+from skerry.controllers.disrupted import mark_disrupted
 from skerry.controllers.objects import condition_of, labels_of, set_condition
 from skerry.controllers.tolerance import NOT_READY, UNREACHABLE, UNSCHEDULABLE, tolerates
 from skerry.kube.events import EventRecorder
@@ -344,6 +345,10 @@ class NodeLifecycle:
             text = f"Marking for deletion Pod {meta['namespace']}/{meta['name']}"
             self._events.normal(pod, "TaintManagerEviction", text)
             try:
+                await mark_disrupted(
+                    self._api, pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint",
+                    now_s=self._clock.now_s(),
+                )  # fmt: skip
                 await self._api.delete(PODS, meta["name"], namespace=meta["namespace"], uid=meta["uid"])
             except NotFound:
                 continue

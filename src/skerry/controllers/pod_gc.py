@@ -10,6 +10,7 @@ from skerry.api.meta import is_deleting
 from skerry.api.status import ApiError, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.obs.log import get_log
+from skerry.controllers.disrupted import mark_disrupted
 from skerry.controllers.objects import created_s, phase_of
 from skerry.kube.informer import InformerSet
 from skerry.kube.ports import KubeApi
@@ -90,6 +91,11 @@ class PodGarbageCollector:
     async def _remove(self, pod: Object) -> None:
         meta = pod["metadata"]
         try:
+            if pod["spec"].get("nodeName") and self._nodes.get(pod["spec"]["nodeName"]) is None:
+                await mark_disrupted(
+                    self._api, pod, "DeletionByPodGC", "PodGC: node no longer exists", now_s=self._clock.now_s(),
+                    fail=True,
+                )  # fmt: skip
             await self._api.delete(PODS, meta["name"], namespace=meta["namespace"], uid=meta["uid"], grace_period_s=0)
             log.info("pod.collected", ns=meta["namespace"], name=meta["name"], uid=meta["uid"])
         except NotFound:

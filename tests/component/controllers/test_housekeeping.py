@@ -8,6 +8,7 @@ from tests.component.controllers.conftest import Cluster
 
 from skerry.api.gvk import CONFIGMAPS, EVENTS, PODS, SECRETS, Object
 from skerry.base.aio.supervise import Supervisor
+from skerry.controllers.objects import condition_of
 from skerry.controllers.pod_gc import PodGarbageCollector
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet
@@ -86,3 +87,22 @@ async def test_pods_of_a_vanished_node_are_removed_after_quarantine(cluster: Clu
         await clock.advance(20)
         await clock.wait_sleepers(1)
         assert (await cluster.api.list(PODS, namespace="default")).items == []
+
+
+async def test_a_pod_of_a_vanished_node_says_that_it_was_not_its_fault(cluster: Cluster) -> None:
+    cluster.kubelet.offline.add("gone")
+    spec = {"nodeName": "gone", "containers": [{"name": "c", "image": "i"}]}
+    meta = {"name": "held", "namespace": "default", "finalizers": ["tests.dev/hold"]}
+    await cluster.api.create(PODS, {"metadata": meta, "spec": spec}, namespace="default")
+    clock = VirtualClock()
+    async with Supervisor("t") as tasks:
+        informers = InformerSet(cluster.api)
+        tasks.keep("gc", PodGarbageCollector(cluster.api, informers=informers, clock=clock).run)
+        tasks.keep("informers", informers.run)
+        for _ in range(3):
+            await clock.wait_sleepers(1)
+            await clock.advance(20)
+        await clock.wait_sleepers(1)
+    pod = await cluster.api.get(PODS, "held", namespace="default")
+    assert pod["status"]["phase"] == "Failed" and pod["metadata"]["deletionTimestamp"]
+    assert (condition_of(pod, "DisruptionTarget") or {})["reason"] == "DeletionByPodGC"

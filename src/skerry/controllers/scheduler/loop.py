@@ -25,6 +25,7 @@ from skerry.api.status import ApiError, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log
+from skerry.controllers.disrupted import mark_disrupted
 from skerry.controllers.loop import Loop
 from skerry.controllers.objects import condition_of, labels_of, phase_of
 from skerry.controllers.scheduler.plan import Choice, World, choose
@@ -345,15 +346,11 @@ class Scheduler:
             if is_deleting(victim):
                 continue
             meta = victim["metadata"]
-            condition = {
-                "type": "DisruptionTarget",
-                "status": "True",
-                "reason": "PreemptionByScheduler",
-                "message": f"{self._name}: preempting to accommodate a higher priority pod",
-                "lastTransitionTime": rfc3339(self._clock.now_s()),
-            }
             try:
-                await self._patch_status(victim, {"conditions": [condition]})
+                await mark_disrupted(
+                    self._api, victim, "PreemptionByScheduler",
+                    f"{self._name}: preempting to accommodate a higher priority pod", now_s=self._clock.now_s(),
+                )  # fmt: skip
                 await self._api.delete(PODS, meta["name"], namespace=meta["namespace"], uid=meta["uid"])
             except NotFound:
                 continue
