@@ -17,7 +17,7 @@ from tests.unit.cel.expressions import REFUSED, TRUE
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(240)]
 
 GROUP = "/apis/admissionregistration.k8s.io/v1"
-OURS_ALONE = ("cel.bind(", "typed.", "jsonpatch.", "quantity('1') == quantity", "strings.quote", "unwrap")
+OURS_ALONE = ("cel.bind(", "base64.", ".sign()", "'abc'.reverse()", "typed.")
 """What our engine has in addition, or what needs variables of the unit test."""
 
 SELF = "dyn({'a': dyn(1), 'b': dyn({'c': 'x'}), 'list': dyn([3, 1, 2]), 'none': dyn(null)})"

@@ -14,7 +14,7 @@ MAX_DEPTH = 60
 """Levels of nesting; each costs some frames of the interpreter's stack."""
 
 _RELATIONS = ("==", "!=", "<", "<=", ">", ">=", "in")
-_LOOPS = {"all": 1, "exists": 1, "exists_one": 1, "existsOne": 1, "filter": 1}
+_LOOPS = {"all": 1, "exists": 1, "exists_one": 1, "filter": 1}
 _LOOPS_OF_TWO = {"all": (1,), "exists": (1,), "existsOne": (1,), "exists_one": (1,), "transformList": (1, 2),
                  "transformMap": (1, 2), "transformMapEntry": (1, 2)}  # fmt: skip
 

@@ -97,14 +97,14 @@ def add_urls(table: Functions) -> None:
 
 def is_url(text: str) -> bool:
     """Whether a text is an absolute URI or an absolute path."""
-    if not text or any(ord(char) < 0x21 or ord(char) == 0x7F for char in text):
+    if not text or any(ord(char) < 0x20 or ord(char) == 0x7F for char in text):
         return False
     try:
         parts = urlsplit(text)
         port = parts.netloc.rpartition("@")[2].rpartition("]")[2].partition(":")[2]
     except ValueError:
         return False
-    if port and not port.isdigit():
+    if (port and not port.isdigit()) or " " in parts.netloc:
         return False
     if parts.scheme:
         return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", text))

@@ -6,7 +6,7 @@ Source: kubernetes apiserver/pkg/cel/library/{quantity,semverlib}.go (v1.36).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from skerry.api.quantity import Quantity, is_quantity, parse_quantity
@@ -15,6 +15,7 @@ from skerry.cel.functions import Functions
 from skerry.cel.values import INT_MAX, INT_MIN
 
 _NANO = 10**9
+_POWERS = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _Q, _V = "kubernetes.Quantity", "kubernetes.Semver"
 _VERSION = re.compile(
     r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?\Z",
@@ -24,10 +25,15 @@ _VERSION = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class CelQuantity:
-    """A quantity as a value of expressions."""
+    """A quantity as a value of expressions.
+
+    Args:
+        is_whole: whether it was written without a fraction: ``1000m`` and ``1.0`` are no integers to Kubernetes.
+    """
 
     cel_type: ClassVar[str] = _Q
     nano: int
+    is_whole: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +56,13 @@ def add_quantities(table: Functions) -> None:
     table.function("quantity", "string", _Q, _read)
     table.function("isQuantity", "string", "bool", is_quantity)
     table.method("sign", _Q, "int", lambda q: (q.nano > 0) - (q.nano < 0))
-    table.method("isInteger", _Q, "bool", lambda q: _is_integer(q.nano))
+    table.method("isInteger", _Q, "bool", _is_integer)
     table.method("asInteger", _Q, "int", _as_integer)
     table.method("asApproximateFloat", _Q, "double", lambda q: q.nano / _NANO)
-    table.method("add", f"{_Q}, {_Q}", _Q, lambda a, b: CelQuantity(a.nano + b.nano))
-    table.method("add", f"{_Q}, int", _Q, lambda a, b: CelQuantity(a.nano + b * _NANO))
-    table.method("sub", f"{_Q}, {_Q}", _Q, lambda a, b: CelQuantity(a.nano - b.nano))
-    table.method("sub", f"{_Q}, int", _Q, lambda a, b: CelQuantity(a.nano - b * _NANO))
+    table.method("add", f"{_Q}, {_Q}", _Q, lambda a, b: CelQuantity(a.nano + b.nano, a.is_whole and b.is_whole))
+    table.method("add", f"{_Q}, int", _Q, lambda a, b: CelQuantity(a.nano + b * _NANO, a.is_whole))
+    table.method("sub", f"{_Q}, {_Q}", _Q, lambda a, b: CelQuantity(a.nano - b.nano, a.is_whole and b.is_whole))
+    table.method("sub", f"{_Q}, int", _Q, lambda a, b: CelQuantity(a.nano - b * _NANO, a.is_whole))
     table.method("isLessThan", f"{_Q}, {_Q}", "bool", lambda a, b: a.nano < b.nano)
     table.method("isGreaterThan", f"{_Q}, {_Q}", "bool", lambda a, b: a.nano > b.nano)
     table.method("compareTo", f"{_Q}, {_Q}", "int", lambda a, b: (a.nano > b.nano) - (a.nano < b.nano))
@@ -77,19 +83,34 @@ def add_versions(table: Functions) -> None:
 
 def _read(text: str) -> CelQuantity:
     try:
-        return CelQuantity(parse_quantity(text).nano)
+        quantity = parse_quantity(text)
+        return CelQuantity(quantity.nano, _is_written_whole(text, quantity.form))
     except ValueError as exc:
         raise EvalError(
             "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
         ) from exc
 
 
-def _is_integer(nano: int) -> bool:
-    return nano % _NANO == 0 and INT_MIN <= nano // _NANO <= INT_MAX
+def _is_written_whole(text: str, form: str) -> bool:
+    """Whether the digits after the point, and the suffix, leave no fraction in the way the number is kept."""
+    if form == "binary":
+        return "." not in text
+    number, power = text, 0
+    if text[-1] in _POWERS:
+        number, power = text[:-1], _POWERS[text[-1]]
+    elif "e" in text or "E" in text:
+        number, _, exponent = text.replace("E", "e").partition("e")
+        power = int(exponent)
+    return power >= len(number.partition(".")[2])
+
+
+def _is_integer(quantity: CelQuantity) -> bool:
+    nano = quantity.nano
+    return quantity.is_whole and nano % _NANO == 0 and INT_MIN <= nano // _NANO <= INT_MAX
 
 
 def _as_integer(quantity: CelQuantity) -> int:
-    if not _is_integer(quantity.nano):
+    if not _is_integer(quantity):
         raise EvalError(f"cannot convert value to integer: {Quantity(quantity.nano)}")
     return quantity.nano // _NANO
 

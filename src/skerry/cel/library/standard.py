@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -97,14 +98,29 @@ def duration_text(value: Duration) -> str:
 
 
 def double_text(value: float) -> str:
-    """The shortest text that reads back, whole numbers without a point."""
+    """The shortest text that reads back; with an exponent below 1e-4 and from 1e6 on, as Go's ``%g`` has it."""
     if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
     if math.isnan(value):
         return "NaN"
-    if value.is_integer() and abs(value) < 1e21:
-        return str(int(value))
-    return repr(value)
+    if value == 0:
+        return "-0" if math.copysign(1.0, value) < 0 else "0"
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    power = len(digits) + int(exponent) - 1
+    text = "".join(map(str, digits))
+    if -4 <= power < 6:
+        text = _placed(text, power)
+    else:
+        text = f"{text[0]}{'.' if len(text) > 1 else ''}{text[1:]}e{power:+03d}"
+    return f"-{text}" if sign else text
+
+
+def _placed(digits: str, power: int) -> str:
+    """Digits with the point where the power says."""
+    if power < 0:
+        return f"0.{'0' * (-power - 1)}{digits}"
+    whole, part = digits[: power + 1].ljust(power + 1, "0"), digits[power + 1 :]
+    return f"{whole}.{part}" if part else whole
 
 
 def matches(text: str, pattern: str) -> bool:

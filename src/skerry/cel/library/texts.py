@@ -15,10 +15,11 @@ from skerry.base.regex import find_all, is_valid
 from skerry.cel.errors import EvalError
 from skerry.cel.functions import MAX_SIZE, Functions
 from skerry.cel.library.standard import double_text, duration_text, timestamp_text
-from skerry.cel.values import Duration, Timestamp, TypeValue, is_number, type_name
+from skerry.cel.values import Duration, Timestamp, TypeValue, type_name
 
 _DIRECTIVE = re.compile(r"%(?:\.(\d+))?([a-zA-Z%])?")
 _MOST_DIGITS = 100
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _ASCII_LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 _ASCII_UPPER = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _WHITE = " \t\n\v\f\r\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"  # noqa: E501  # fmt: skip
@@ -174,11 +175,11 @@ def _directive(word: str, precision: str | None, value: Any) -> str:
         case "f" | "e":
             if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
                 return value
-            if not is_number(value):
+            if not isinstance(value, float):
                 break_type("%f" if word == "f" else "%e", value)
             if not math.isfinite(value):
-                return double_text(float(value)).replace("+Inf", "Infinity").replace("-Inf", "-Infinity")
-            return f"{float(value):.{digits}{word}}"
+                return _infinite(value)
+            return f"{value:,.{digits}f}" if word == "f" else _scientific(value, digits)
         case "b":
             if isinstance(value, bool):
                 return "1" if value else "0"
@@ -204,13 +205,19 @@ def break_type(directive: str, value: Any) -> None:
 
 
 def _decimal(value: Any) -> str:
-    if isinstance(value, bool) or not is_number(value):
+    if isinstance(value, bool) or not isinstance(value, int):
         break_type("%d", value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return double_text(value).replace("+Inf", "Infinity").replace("-Inf", "-Infinity")
-        return double_text(value)
     return str(int(value))
+
+
+def _infinite(value: float) -> str:
+    return double_text(value).replace("+Inf", "Infinity").replace("-Inf", "-Infinity")
+
+
+def _scientific(value: float, digits: int) -> str:
+    """``1.234500×10⁰³``: what Kubernetes shows in its fixed locale."""
+    mantissa, _, power = f"{value:.{digits}e}".partition("e")
+    return f"{mantissa}×10{power.lstrip('+').translate(_RAISED)}"
 
 
 def _hex(word: str, value: Any) -> str:
@@ -226,16 +233,18 @@ def _hex(word: str, value: Any) -> str:
     return text.upper() if word == "X" else text
 
 
-def shown(value: Any) -> str:
-    """A value as ``%s`` shows it."""
+def shown(value: Any, *, is_inside: bool = False) -> str:
+    """A value as ``%s`` shows it; texts inside of lists and maps stand in quotes."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return double_text(value).replace("+Inf", "Infinity").replace("-Inf", "-Infinity")
-    if isinstance(value, (int, str)):
-        return str(value)
+        return f"{value:.6f}" if math.isfinite(value) else _infinite(value)
+    if isinstance(value, str):
+        return _quote(value) if is_inside else value
+    if isinstance(value, int):
+        return str(int(value))
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, Timestamp):
@@ -243,13 +252,10 @@ def shown(value: Any) -> str:
     if isinstance(value, Duration):
         return duration_text(value)
     if isinstance(value, list):
-        return f"[{', '.join(map(shown, value))}]"
+        return f"[{', '.join(shown(item, is_inside=True) for item in value)}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{shown(k)}: {shown(v)}" for k, v in sorted(value.items(), key=_by_text)) + "}"
+        entries = sorted((shown(k, is_inside=True), shown(v, is_inside=True)) for k, v in value.items())
+        return "{" + ", ".join(f"{name}:{text}" for name, text in entries) + "}"
     if isinstance(value, TypeValue):
         return value.name
     raise EvalError(f"error during formatting: string clause cannot be applied to {type_name(value)}")
-
-
-def _by_text(entry: tuple[Any, Any]) -> str:
-    return shown(entry[0])
