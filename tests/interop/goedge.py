@@ -122,6 +122,7 @@ class GoEdge:
     ) -> None:  # fmt: skip
         self.directory = directory
         self.node = node
+        self.hub = hub
         self._engine = engine
         self.config_file = directory / "edgecore.yaml"
         for name in ("ca", "certs", "manifests", "kubelet", "dmi", "pods"):
@@ -135,6 +136,13 @@ class GoEdge:
     def database(self) -> Path:
         """Its SQLite file."""
         return self.directory / "edgecore.db"
+
+    def move(self, hub: str) -> None:
+        """Dial another hub from the next start on."""
+        text = self.config_file.read_text()
+        assert self.hub in text
+        self.config_file.write_text(text.replace(self.hub, hub))
+        self.hub = hub
 
     def rows(self, kind: str) -> dict[str, Any]:
         """Stored objects of a type, by key."""

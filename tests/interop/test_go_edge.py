@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 from tests.component.kubectls import KUBECTLS
-from tests.interop.goedge import GoEdge
+from tests.interop.gocloud import GoCloud, has_token
+from tests.interop.goedge import GoEdge, free_port
 from tests.interop.workload import Workload, node_is_ready
 from tests.parts import BUSYBOX_IMAGE, Containerd, shared_containerd
 
-from skerry.api.gvk import EVENTS, LEASES, NODES, OBJECTSYNCS, PODS
+from skerry.api.gvk import EVENTS, LEASES, NODES, OBJECTSYNCS, PODS, SERVICES
 from skerry.testing.site import Site, until
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(400), pytest.mark.xdist_group("containerd")]
@@ -34,7 +38,9 @@ spec:
 
 
 @asynccontextmanager
-async def go_site(tmp_path: Path, engine: Containerd) -> AsyncIterator[tuple[Site, GoEdge]]:
+async def go_site(
+    tmp_path: Path, engine: Containerd, *, options: Mapping[str, Any] | None = None
+) -> AsyncIterator[tuple[Site, GoEdge]]:
     """Our cloud as a process, and a Go edge that has joined it."""
     site = Site(tmp_path, runtime="cri")
     async with AsyncExitStack() as stack:
@@ -42,7 +48,9 @@ async def go_site(tmp_path: Path, engine: Containerd) -> AsyncIterator[tuple[Sit
         await site.cloud.start()
         token = await site.told("token", "create", "--node", NODE, "--data", str(tmp_path / "cloud"))
         hub, join = (site.cloud.ready["endpoints"][name].partition("://")[2] for name in ("hub", "join"))
-        edge = GoEdge(tmp_path / "go", engine=engine, node=NODE, hub=hub, join=join, token=token["token"])
+        edge = GoEdge(
+            tmp_path / "go", engine=engine, node=NODE, hub=hub, join=join, token=token["token"], options=options
+        )
         stack.callback(edge.clear)
         stack.push_async_callback(edge.process.stop)
         await edge.process.start()
@@ -137,6 +145,81 @@ async def test_a_go_edge_lives_on_our_cloud(tmp_path: Path, request: pytest.Fixt
         await until(holds_none, within_s=60)
         missing = ROUTES - edge.routes()
         assert not missing, f"not exercised: {missing}; seen: {sorted(edge.routes())}"
+
+
+async def test_applications_at_a_go_edge_reach_our_cloud(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Through edgecore's MetaServer: list, get, watch, and what the cluster does not allow a node."""
+    port = free_port()
+    server = {"enable": True, "server": f"127.0.0.1:{port}", "dummyServer": "169.254.30.10:10550"}
+    options = {"modules.metaManager.metaServer": server}
+    services = f"http://127.0.0.1:{port}/api/v1/namespaces/default/services"
+    async with (
+        go_site(tmp_path, shared_containerd(request.config), options=options) as (site, edge),
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session,
+    ):
+
+        async def names() -> list[str]:
+            async with session.get(services) as response:
+                assert response.status == 200, await response.text()
+                return [item["metadata"]["name"] for item in (await response.json())["items"]]
+
+        assert "kubernetes" in await names()
+        async with session.get(f"{services}/kubernetes") as response:
+            assert (await response.json())["metadata"]["name"] == "kubernetes"
+        async with session.get(services, params={"watch": "true", "resourceVersion": "0"}) as watch:
+            assert watch.status == 200
+            service = {"metadata": {"name": "added"}, "spec": {"ports": [{"port": 80}]}}
+            await site.api.create(SERVICES, service, namespace="default")
+
+            async def until_seen(kind: str) -> None:
+                async for line in watch.content:
+                    event = json.loads(line)
+                    if event["type"] == kind and event["object"]["metadata"]["name"] == "added":
+                        return
+
+            await until_seen("ADDED")
+            await site.api.patch(SERVICES, "added", {"metadata": {"labels": {"a": "b"}}}, namespace="default")
+            await until_seen("MODIFIED")
+            await site.api.delete(SERVICES, "added", namespace="default")
+            await until_seen("DELETED")
+        seen = edge.routes()
+        assert "down applicationResponse Application [dynamiccontroller/resource]" in seen, sorted(seen)
+
+
+async def test_cloudcore_takes_over_and_gives_back(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """A Go cloudcore beside ours, on our API server, with our authority and cursors: the edge moves there and back."""
+    engine = shared_containerd(request.config)
+    async with go_site(tmp_path, engine) as (site, edge), AsyncExitStack() as stack:
+        work = Workload(site.api, engine)
+        await work.deploy(2)
+        await until(lambda: work.is_right(2, word="one"), within_s=120)
+        before = work.containers()
+        kubeconfig = Path(site.cloud.ready["kubeconfig"])
+        cloud = GoCloud(tmp_path / "cloudcore", kubeconfig=kubeconfig)
+        stack.push_async_callback(cloud.process.stop)
+        await cloud.process.start()
+        await until(lambda: has_token(cloud, site.api), within_s=60)
+
+        async def stored(word: str) -> str:
+            held = edge.rows("configmap").get("default/configmap/settings", {})
+            return "" if held.get("data") == {"word": word} else f"the edge holds {held}"
+
+        home = edge.hub
+        await edge.process.stop()
+        edge.move(f"127.0.0.1:{cloud.hub}")
+        await edge.process.start()
+        await work.change_config("from cloudcore")
+        await until(lambda: stored("from cloudcore"), within_s=90)
+        assert work.containers() == before
+
+        await edge.process.stop()
+        await cloud.process.stop()
+        await work.change_config("ours again")
+        edge.move(home)
+        await edge.process.start()
+        await until(lambda: stored("ours again"), within_s=90)
+        await until(lambda: work.is_right(2), within_s=60)
+        assert work.containers() == before
 
 
 ROUTES = frozenset(

@@ -56,8 +56,11 @@ from skerry.cloud.join.removal import Removals
 from skerry.cloud.join.rollover import AuthorityKeeper
 from skerry.cloud.join.server import JoinServer
 from skerry.cloud.join.tokens import JoinTokens
+from skerry.cloud.sync.applications import Applications
 from skerry.cloud.sync.down import Downstream
 from skerry.cloud.sync.leases import LeaseKeeper
+from skerry.cloud.sync.legacy import LegacyStatuses
+from skerry.cloud.sync.node_objects import AsNode, NodeObjects
 from skerry.cloud.sync.presence import NodePresence
 from skerry.cloud.sync.record import SyncRecord, store_id
 from skerry.cloud.sync.silence import SilentNodes
@@ -65,9 +68,11 @@ from skerry.cloud.sync.up import Upstream
 from skerry.cloud.tunnel.connector import TunnelConnector
 from skerry.cloud.tunnel.edge_server import TunnelServer
 from skerry.cloud.tunnel.sessions import Tunnels
+from skerry.kube.http import HttpKubeApi, Impersonating
 from skerry.kube.informer import InformerSet
 from skerry.kube.kubeconfig import Credentials
 from skerry.kube.ports import KubeApi
+from skerry.wire.kubeedge.constants import CERT_NAME_PREFIX, CERT_ORGANIZATION
 
 log = get_log(__name__)
 
@@ -160,7 +165,13 @@ class Cloud:
         supervisor.keep("informers", informers.run)
         hosts = reachable_hosts(config.advertise, config.listen)
         tunnels = Tunnels(clock=self._clock)
-        await self._start_edge_side(stack, supervisor, cluster.api, informers, tunnels, hosts, credentials.ca_pem)
+
+        def as_node(node: NodeName) -> KubeApi:
+            name = CERT_NAME_PREFIX + node
+            return HttpKubeApi(Impersonating(cluster.transport, user=name, group=CERT_ORGANIZATION))
+
+        root_ca = credentials.ca_pem
+        await self._start_edge_side(stack, supervisor, cluster.api, as_node, informers, tunnels, hosts, root_ca)
         return self._facts(hosts, kubeconfig=cluster.kubeconfig) | {"cluster": credentials.server}
 
     def _facts(self, hosts: Sequence[str], *, kubeconfig: Path | None) -> dict[str, Any]:
@@ -219,14 +230,19 @@ class Cloud:
         )  # fmt: skip
         for recorder in recorders:
             stack.push_async_callback(recorder.aclose)
-        await self._start_edge_side(stack, supervisor, api, informers, tunnels, hosts, root_ca)
+
+        def as_node(node: NodeName) -> KubeApi:
+            name = CERT_NAME_PREFIX + node
+            return LocalKubeApi(core, user=User(name, (CERT_ORGANIZATION, "system:authenticated")))
+
+        await self._start_edge_side(stack, supervisor, api, as_node, informers, tunnels, hosts, root_ca)
         kubeconfig = config.data / KUBECONFIG
         pki.write_kubeconfig(kubeconfig, files, server=f"https://{self._own_host()}:{self._ports['api']}")
         return self._facts(hosts, kubeconfig=kubeconfig)
 
     async def _start_edge_side(
-        self, stack: AsyncExitStack, supervisor: Supervisor, api: KubeApi, informers: InformerSet, tunnels: Tunnels,
-        hosts: Sequence[str], root_ca: str,
+        self, stack: AsyncExitStack, supervisor: Supervisor, api: KubeApi, as_node: AsNode, informers: InformerSet,
+        tunnels: Tunnels, hosts: Sequence[str], root_ca: str,
     ) -> None:  # fmt: skip
         clock, config = self._clock, self.config
         store = AuthorityStore(api, hosts, clock=clock)
@@ -247,7 +263,11 @@ class Cloud:
         devices, models = informers.of(DEVICES), informers.of(DEVICEMODELS)
         device_up = DeviceUp(api=api, devices=devices, clock=clock)
         everything = _Everything(downstream)
-        routes = RouteTable(system_stamp, upstream.routes())
+        own = NodeObjects(api, as_node=as_node, stamp=system_stamp)
+        legacy = LegacyStatuses(api, stamp=system_stamp)
+        applications = Applications(as_node=as_node, is_needed=downstream.needs, stamp=system_stamp)
+        stack.push_async_callback(applications.aclose)
+        routes = RouteTable(system_stamp, [*upstream.routes(), *own.routes(), *legacy.routes(), *applications.routes()])
         presence = NodePresence(api, clock=clock)
         hub = Hub(
             routes=routes, gate=enrolments, cursor=record, resync=everything, presence=presence, clock=clock,
@@ -273,11 +293,14 @@ class Cloud:
         presence.on_connected(leases_of.connected)
         presence.on_disconnected(leases_of.disconnected)
         supervisor.keep("leases", leases_of.run)
+        presence.on_connected(applications.connected)
         device_down = DeviceDown(devices=devices, models=models, outbox=hub, clock=clock)
         everything.devices = device_down
         for entry in _device_routes(device_up, device_down):
             routes.add(entry)
         upstream.start(hub)
+        legacy.start(hub.send)
+        applications.start(hub)
         device_up.start()
         device_down.start()
         stack.push_async_callback(device_up.aclose)

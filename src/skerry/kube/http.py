@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from skerry.api.gvk import Object, Resource
@@ -66,7 +67,30 @@ class HttpTransport:
             raise Unavailable(str(exc), hint=exc.hint) from exc
         if token:
             headers["Authorization"] = f"Bearer {token}"
+        if request.impersonate:
+            headers["Impersonate-User"], headers["Impersonate-Group"] = request.impersonate
         return HttpRequest(request.method, request.path, request.query_string, headers, request.body)
+
+
+class Impersonating:
+    """A ``Transport`` that does everything in another's name; the identity behind it needs the verb ``impersonate``.
+
+    Args:
+        transport: carries the requests.
+        user, group: in whose name.
+    """
+
+    def __init__(self, transport: Transport, *, user: str, group: str) -> None:
+        self._transport = transport
+        self._identity = (user, group)
+
+    async def send(self, request: Request) -> Response:
+        """One request, one answer."""
+        return await self._transport.send(replace(request, impersonate=self._identity))
+
+    def stream(self, request: Request, *, read_s: float | None = None) -> AbstractAsyncContextManager[ResponseStream]:
+        """One request whose answer is read piece by piece."""
+        return self._transport.stream(replace(request, impersonate=self._identity), read_s=read_s)
 
 
 class _Stream:

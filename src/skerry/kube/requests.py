@@ -36,6 +36,7 @@ class Request:
         body: encoded, may be empty.
         content_type: of the body.
         accept: what is wanted back.
+        impersonate: user and group in whose name the server shall do it; the sender needs the right to. Or empty.
     """
 
     method: str
@@ -44,6 +45,7 @@ class Request:
     body: bytes = b""
     content_type: str = JSON
     accept: str = JSON
+    impersonate: tuple[str, ...] = ()
 
     @property
     def query_string(self) -> str:

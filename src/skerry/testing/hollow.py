@@ -144,7 +144,12 @@ class HollowNode:
         self, operation: str, resource: str, content: Any = None, *, timeout_s: float = 10.0
     ) -> Envelope:
         """As ``request``; the whole envelope."""
-        msg_id = self._peer.send_request(Envelope("", c.SOURCE_EDGED, c.GROUP_META, operation, resource, content))
+        envelope = Envelope("", c.SOURCE_EDGED, c.GROUP_META, operation, resource, content)
+        return await self.ask(envelope, timeout_s=timeout_s)
+
+    async def ask(self, envelope: Envelope, *, timeout_s: float = 10.0) -> Envelope:
+        """Send a request of any form; the answer."""
+        msg_id = self._peer.send_request(envelope)
         future: asyncio.Future[Envelope] = asyncio.get_running_loop().create_future()
         self._answers[msg_id] = future
         await self._flush()

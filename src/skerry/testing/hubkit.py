@@ -24,8 +24,11 @@ from skerry.cloud.join.removal import Removals
 from skerry.cloud.join.rollover import AuthorityKeeper
 from skerry.cloud.join.server import JoinServer
 from skerry.cloud.join.tokens import JoinTokens
+from skerry.cloud.sync.applications import Applications
 from skerry.cloud.sync.down import Downstream
 from skerry.cloud.sync.leases import LeaseKeeper
+from skerry.cloud.sync.legacy import LegacyStatuses
+from skerry.cloud.sync.node_objects import AsNode, NodeObjects
 from skerry.cloud.sync.presence import NodePresence
 from skerry.cloud.sync.record import SyncRecord, store_id
 from skerry.cloud.sync.up import Upstream
@@ -89,6 +92,7 @@ async def cloud(
     http_limits: HttpLimits | None = None,
     extra_routes: Sequence[RouteEntry] = (),
     folds_leases: bool = True,
+    as_node: AsNode | None = None,
 ) -> AsyncIterator[CloudKit]:
     """Everything running on free ports of 127.0.0.1; stopped when left.
 
@@ -114,12 +118,18 @@ async def cloud(
     )
     downstream = Downstream(informers)
     upstream = Upstream(api, placement=downstream, stamp=system_stamp, cluster_ca=lambda: "PEM")
+    own = NodeObjects(api, as_node=as_node or (lambda node: api), stamp=system_stamp)
+    legacy = LegacyStatuses(api, stamp=system_stamp)
+    applications = Applications(as_node=as_node or (lambda node: api), is_needed=downstream.needs, stamp=system_stamp)
     history = await store_id(api)
     record = SyncRecord(api, clock=clock, store_id=history)
     presence = NodePresence(api, clock=clock)
     ports: dict[str, int] = {}
     hub = Hub(
-        routes=RouteTable(system_stamp, [*upstream.routes(), *extra_routes]),
+        routes=RouteTable(
+            system_stamp,
+            [*upstream.routes(), *own.routes(), *legacy.routes(), *applications.routes(), *extra_routes],
+        ),
         gate=enrolments,
         cursor=record,
         resync=downstream,
@@ -129,6 +139,8 @@ async def cloud(
         store_id=history,
     )
     upstream.start(hub)
+    legacy.start(hub.send)
+    applications.start(hub)
     kit = CloudKit(api, folder, authority, tokens, enrolments, join_server, hub, record, downstream, store, keeper)
     bulletin = Bulletin(
         hub, authority=lambda: keeper.authority, enrolments=enrolments, ports=ports, advertise=lambda: kit.advertise
@@ -137,6 +149,7 @@ async def cloud(
     leases = LeaseKeeper(api, last_seen_s=hub.last_seen_s, clock=clock)
     presence.on_connected(leases.connected)
     presence.on_disconnected(leases.disconnected)
+    presence.on_connected(applications.connected)
     join_http = HttpServer(join_server.handle, name="join", limits=http_limits)
     hub_http = HttpServer(hub.handle, name="hub", limits=http_limits)
     kit.servers = [join_http, hub_http]
@@ -167,6 +180,7 @@ async def cloud(
             kit.hub_url = f"wss://127.0.0.1:{ports['hub']}"
             yield kit
         finally:
+            await applications.aclose()
             for server in kit.servers:
                 await server.aclose()
 

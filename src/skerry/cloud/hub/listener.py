@@ -176,6 +176,10 @@ class Hub:
         """See ``Outbox.connected``."""
         return [session.link() for session in self._sessions.values()]
 
+    def is_connected(self, node: NodeName) -> bool:
+        """See ``Outbox.is_connected``."""
+        return node in self._sessions
+
     def _identify(self, request: HttpRequest) -> Caller:
         """Who is calling.
 

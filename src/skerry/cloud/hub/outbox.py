@@ -84,7 +84,8 @@ class NodeOutbox:
         last = lane.waiting[-1] if lane.waiting else None
         if last is not None and last.uid == delivery.uid:
             lane.waiting.pop()
-            if delivery.operation != c.OP_DELETE or last.operation != c.OP_INSERT or delivery.uid in self._holds:
+            is_news = last.operation != c.OP_INSERT or delivery.uid in self._holds or not _is_recorded(delivery)
+            if delivery.operation != c.OP_DELETE or is_news:
                 lane.waiting.append(_merged(last, delivery))
         else:
             # Of objects that came and went while others waited only their removal matters.
@@ -149,13 +150,15 @@ class NodeOutbox:
         self._under_way[msg_id] = delivery.key
 
     def acked(self, msg_id: str) -> Delivery | None:
-        """The node has stored it; returns it with its digest, or None for an unknown id."""
+        """The node has stored it; returns it with its digest. None for an unknown id, and where no cursor is kept."""
         key = self._under_way.pop(msg_id, None)
         lane = self._lanes.get(key) if key is not None else None
         if lane is None or lane.under_way is None or key is None:
             return None
         delivery, lane.under_way = lane.under_way, None
         self._settle(key, lane)
+        if not _is_recorded(delivery):
+            return None
         if delivery.operation == c.OP_DELETE:
             self._holds.pop(delivery.uid, None)
             return delivery
@@ -215,7 +218,7 @@ class NodeOutbox:
         if ahead:
             last = ahead[-1]
             return last.operation == c.OP_DELETE or is_newer(delivery.resource_version, last.resource_version)
-        held = self._holds.get(delivery.uid)
+        held = self._holds.get(delivery.uid) if _is_recorded(delivery) else None
         if held is None:
             return True
         if not is_newer(delivery.resource_version, held.resource_version):
@@ -295,6 +298,10 @@ def deletion_of(entry: Acked) -> Delivery:
         source=c.SOURCE_DEVICE_CONTROLLER if is_device else c.SOURCE_EDGE_CONTROLLER,
         order=40 if kind == c.TYPE_POD else 80,
     )
+
+
+def _is_recorded(delivery: Delivery) -> bool:
+    return delivery.source != c.SOURCE_DYNAMIC_CONTROLLER
 
 
 def _merged(old: Delivery, new: Delivery) -> Delivery:

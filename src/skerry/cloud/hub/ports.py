@@ -24,7 +24,8 @@ class Delivery:
         uid: the object's uid.
         resource_version: decimal; for a delete that of the deletion, or empty.
         content: the object (kind and apiVersion filled in); for a delete at least name, namespace, uid.
-        source: upstream's sender literal, such as ``edgecontroller``.
+        source: upstream's sender literal, such as ``edgecontroller``. What ``dynamiccontroller`` sends is for watches:
+            no cursor remembers it.
         order: lower goes first when both wait (configs before pods).
         digest: of what a node acts on in ``content``; filled in by the outbox when the node has it.
     """
@@ -120,6 +121,9 @@ class Outbox(Protocol):
 
     def connected(self) -> Sequence[NodeLink]:
         """Nodes with a session."""
+
+    def is_connected(self, node: NodeName) -> bool:
+        """Whether the node has a session."""
 
 
 class Resync(Protocol):

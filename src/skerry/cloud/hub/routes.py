@@ -75,7 +75,11 @@ class RouteTable:
         return self.error(request, error, entry.errors if entry else "text")
 
     def error(self, request: Request, error: ApiError, form: ErrorForm) -> Envelope | None:
-        """An error in the form that the edge expects for this message."""
+        """An error in the form that the edge expects for this message.
+
+        A Go edge takes ``{"ErrStatus"}`` for the ConfigMap, Secret or volume itself, and stores it; it understands
+        words.
+        """
         if form == "silent":
             log.warning(
                 "hub.request_failed",
@@ -87,7 +91,8 @@ class RouteTable:
             return None
         if form == "written":
             return answer_to(request.envelope, self._stamp, answer.failed_write(error.to_status()))
-        if form == "queried":
+        kind = resource_type(request.envelope.resource)
+        if form == "queried" and (request.is_skerry or kind not in c.ACKED_ANSWER_TYPES):
             return answer_to(request.envelope, self._stamp, answer.failed_query(error.to_status()))
         return answer_to(request.envelope, self._stamp, explained(error), operation=c.OP_ERROR)
 

@@ -131,7 +131,8 @@ class NodeSession:
     def put(self, delivery: Delivery) -> None:
         """Queue a delivery."""
         self._has_changed = True
-        if self._is_synced:
+        # What is for watches belongs to no snapshot, so it need not wait for the first one.
+        if self._is_synced or delivery.source == c.SOURCE_DYNAMIC_CONTROLLER:
             self.outbox.put(delivery)
             self._queued()
 

@@ -59,6 +59,16 @@ class Downstream:
         """A ConfigMap or Secret from the cache."""
         return self._configs[key.type].get(key.name, key.namespace)
 
+    def needs(self, node: NodeName, path: str) -> bool:
+        """Whether the node holds an object (by wire resource) for itself: its Node, its pods and their configs."""
+        if path == f"{c.NO_NAMESPACE}/{c.TYPE_NODE}/{node}":
+            return True
+        namespace, type_, name = path.split("/")
+        pods = self.pods_of(node)
+        if type_ == c.TYPE_POD:
+            return any((p["metadata"].get("namespace"), p["metadata"]["name"]) == (namespace, name) for p in pods)
+        return ConfigKey(type_, namespace, name) in {key for pod in pods for key in configs_of(pod)}
+
     async def desired(self, node: NodeName) -> Sequence[Delivery]:
         """Everything that the node should hold. After the caches are filled it does not wait, so it is one moment."""
         await self.wait_synced()

@@ -86,6 +86,8 @@ TYPE_JOBS = "operations.kubeedge.io"
 ACKED_ANSWER_TYPES = frozenset({TYPE_CONFIGMAP, TYPE_SECRET, TYPE_PV, TYPE_PVC, TYPE_VOLUME_ATTACHMENT})
 """Answers of these types are sent again until acknowledged: cloud/pkg/cloudhub/dispatcher:noAckRequired."""
 
+LABEL_EDGE = "node-role.kubernetes.io/edge"  # common/constants/default.go:EdgeNodeRoleKey
+
 NO_NAMESPACE = "null"  # cloud/pkg/common/messagelayer/util.go: namespace of cluster-scoped objects
 
 # Handshake: edge/pkg/edgehub/config/config.go, pkg/viaduct/pkg/client/ws.go:Connect
