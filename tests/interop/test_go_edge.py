@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -171,19 +170,23 @@ async def test_applications_at_a_go_edge_reach_our_cloud(tmp_path: Path, request
             service = {"metadata": {"name": "added"}, "spec": {"ports": [{"port": 80}]}}
             await site.api.create(SERVICES, service, namespace="default")
 
-            async def until_seen(kind: str) -> None:
-                async for line in watch.content:
-                    event = json.loads(line)
-                    if event["type"] == kind and event["object"]["metadata"]["name"] == "added":
-                        return
+            async def crosses(operation: str) -> str:
+                route = f"down {operation} service [dynamiccontroller/resource]"
+                return "" if route in edge.routes() else f"{route} was not seen"
 
-            await until_seen("ADDED")
+            await until(lambda: crosses("insert"), within_s=30)
             await site.api.patch(SERVICES, "added", {"metadata": {"labels": {"a": "b"}}}, namespace="default")
-            await until_seen("MODIFIED")
+            await until(lambda: crosses("update"), within_s=30)
             await site.api.delete(SERVICES, "added", namespace="default")
-            await until_seen("DELETED")
+            await until(lambda: crosses("delete"), within_s=30)
+
+        async def hung_up() -> str:
+            synced = "up null watchapp/sync [metaserver/dynamiccontroller]"
+            return "" if synced in edge.routes() else "the watch was not ended"
+
+        await until(hung_up, within_s=60)
         seen = edge.routes()
-        assert "down applicationResponse Application [dynamiccontroller/resource]" in seen, sorted(seen)
+        assert {"down applicationResponse Application [dynamiccontroller/resource]"} <= seen, sorted(seen)
 
 
 async def test_cloudcore_takes_over_and_gives_back(tmp_path: Path, request: pytest.FixtureRequest) -> None:
