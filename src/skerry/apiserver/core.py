@@ -28,6 +28,7 @@ from skerry.apiserver.auth.rbac import Attributes
 from skerry.apiserver.builtin_kinds import builtin_kinds
 from skerry.apiserver.calls import Answer, Call, ListAnswer
 from skerry.apiserver.custom import CustomResources
+from skerry.apiserver.expiry import EventExpiry
 from skerry.apiserver.handlers import components
 from skerry.apiserver.handlers.apply import Applies, refuse_force
 from skerry.apiserver.handlers.bodies import DeleteOptions
@@ -50,10 +51,14 @@ from skerry.apiserver.webhooks.matching import Matcher
 from skerry.apiserver.webhooks.policies import Policies
 from skerry.apiserver.webhooks.shapes import Shapes
 from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.aio.supervise import Supervisor
 from skerry.base.jwt import SigningKey
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 _OBJECT_SUBRESOURCES = ("", *strategies.PARTS)
+
+
+EVENT_TTL_S = 3600.0
 
 
 class ApiCore:
@@ -67,6 +72,8 @@ class ApiCore:
         service_network: range of Service addresses.
         crds: CustomResourceDefinitions that every cluster has; None for those of KubeEdge's kinds.
         synchronous: FULL (survives a power cut) or NORMAL.
+        token_checks: further ways to tell who holds a bearer token.
+        event_ttl_s: how long Events are kept after they were last seen; 0 keeps all.
     """
 
     def __init__(
@@ -81,6 +88,7 @@ class ApiCore:
         crds: Sequence[Object] | None = None,
         rng: random.Random | None = None,
         token_checks: Sequence[TokenCheck] = (),
+        event_ttl_s: float = EVENT_TTL_S,
     ) -> None:
         self._crds = crd_manifests() if crds is None else crds
         self.clock = clock or SystemClock()
@@ -151,6 +159,8 @@ class ApiCore:
         )
         self.custom = CustomResources(objects=self.objects, registry=self.registry)
         self._service_lock = asyncio.Lock()
+        self._expiry = EventExpiry(self.store, clock=self.clock, ttl_s=event_ttl_s)
+        self._supervisor = Supervisor("apiserver", clock=self.clock)
 
     async def start(self) -> None:
         """Create what every cluster has, serve the stored CRDs, start the store's upkeep."""
@@ -161,6 +171,7 @@ class ApiCore:
         await self._publish_generation()
         await self.custom.start()
         self.store.start()
+        self._supervisor.keep("event-expiry", self._expiry.run)
 
     async def publish(self, address: str, port: int, *, client_ca_pem: str) -> None:
         """Tell the cluster where this server is, and which authority signs its clients' certificates.
@@ -179,6 +190,7 @@ class ApiCore:
 
     async def aclose(self) -> None:
         """Finish writes and close the store."""
+        await self._supervisor.aclose()
         await self.custom.aclose()
         await self.hooks.aclose()
         await self.store.aclose()

@@ -194,7 +194,7 @@ class Cloud:
         files = pki.prepare(config.data / "pki", hosts=hosts)
         core = ApiCore(
             database=config.data / DATABASE, token_key=files.token_key, clock=self._clock, crds=crds.crd_manifests(),
-            token_checks=token_checks(config, clock=self._clock),
+            token_checks=token_checks(config, clock=self._clock), event_ttl_s=config.event_ttl_s,
         )  # fmt: skip
         await core.start()
         stack.push_async_callback(core.aclose)

@@ -30,6 +30,7 @@ class CloudConfig:
     backup_directory: Path | None = setting(None, "where backups go; empty means backups/ in the data directory")
     backup_keep: int = setting(7, "how many backups are kept")
     kubeconfig: Path | None = setting(None, "use this cluster instead of the embedded API server")
+    event_ttl_s: float = setting(3600.0, "seconds after which an Event that was not seen again is removed; 0 keeps all")
     audit_file: Path | None = setting(None, "the audit log; empty means audit.log in the data directory")
     audit_max_mb: int = setting(64, "size in MiB at which the audit log is put aside; 0 writes none")
     audit_keep: int = setting(8, "how many older files of the audit log are kept")

@@ -141,6 +141,8 @@ class Objects:
         if options.continue_token:
             start, token_rv = decode_continue(options.continue_token)
             at_rv = token_rv if token_rv > 0 else None
+            if at_rv is not None and at_rv < self.store.oldest_page_rv:
+                raise self._expired(start)
         try:
             page = self.collection(call).page(
                 ns=call.namespace or None,

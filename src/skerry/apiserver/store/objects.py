@@ -41,6 +41,8 @@ class ObjectStore:
         self.cache = WatchCache(rv=self._log.newest_rv(), compacted_rv=self._log.compacted_rv())
         self.cache.load(self._log.rows(), self._log.changes(since_rv=self._log.compacted_rv()))
         self._supervisor = Supervisor("apiserver-store", clock=clock)
+        self.oldest_page_rv = 0
+        """Pages of lists begun before this revision have ended: they are five to ten minutes old."""
 
     @property
     def rv(self) -> int:
@@ -117,8 +119,10 @@ class ObjectStore:
         return written[0]
 
     async def _compact_loop(self) -> None:
+        last_rv = self.rv
         while True:
             await self._clock.sleep(COMPACT_EVERY_S)
+            self.oldest_page_rv, last_rv = last_rv, self.rv
             count = await self.compact()
             if log.is_debug:
                 log.debug("store.compacted", rows=count)
