@@ -18,7 +18,7 @@ from skerry.apiserver.calls import Call
 from skerry.apiserver.handlers.crud import Objects
 from skerry.apiserver.handlers.lists import ListOptions
 from skerry.apiserver.store.entry import Entry, Event
-from skerry.apiserver.store.ring import BATCH, RingReader
+from skerry.apiserver.store.ring import RingReader
 from skerry.apiserver.store.watch import TooOld
 from skerry.base.aio.fanout import SlowReader
 from skerry.kube.ports import EventType
@@ -145,6 +145,7 @@ class Watch:
         self._end = self._loop.time() + lasts_s
         self._marks: Iterator[float] = _Marks(self._loop.time(), self._end) if marks else iter(())
         self._mark = next(self._marks, None)
+        self._alarm: asyncio.TimerHandle | None = None
         self._current_rv = current_rv
         self._on_close: Callable[[], None] | None = on_close
 
@@ -155,6 +156,9 @@ class Watch:
     def close(self) -> None:
         """Give back what this watch holds. Idempotent."""
         self._reader.close()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         if self._on_close is not None:
             self._on_close()
             self._on_close = None
@@ -184,18 +188,20 @@ class Watch:
         raise StopAsyncIteration
 
     async def _next(self) -> list[Step]:
-        events = self._reader.drain(BATCH)
-        if not events:
+        if self._alarm is None:  # one timer until it rings, not one a wait
             due = self._end if self._mark is None else min(self._mark, self._end)
-            try:
-                async with asyncio.timeout_at(due):
-                    events = await self._reader.batch()
-            except TimeoutError:
-                if self._mark is None or self._loop.time() < self._mark:
-                    return []
-                self._mark = next(self._marks, None)
-                return [Step("BOOKMARK", self._current_rv())]
-        return [step for event in events if (step := self._sees.told(event)) is not None]
+            self._alarm = self._loop.call_at(due, self._ring_alarm)
+        events = await self._reader.next_batch()
+        if events:
+            return [step for event in events if (step := self._sees.told(event)) is not None]
+        if self._mark is None or self._loop.time() < self._mark:
+            return []
+        self._mark = next(self._marks, None)
+        return [Step("BOOKMARK", self._current_rv())]
+
+    def _ring_alarm(self) -> None:
+        self._alarm = None
+        self._reader.wake()
 
 
 class Sight:

@@ -152,17 +152,23 @@ class RingReader:
             SlowReader: this watcher fell behind what the ring keeps.
             StopAsyncIteration: closed.
         """
-        while True:
-            if self._closed:
-                raise StopAsyncIteration
-            found = self._ring.take(self, BATCH)
-            if found:
-                return found
-            self._waiting = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiting
-            finally:
-                self._waiting = None
+        while not (found := await self.next_batch()):
+            pass
+        return found
+
+    async def next_batch(self) -> list[Event]:
+        """As ``batch``, but empty when ``wake`` was called before a change came."""
+        if self._closed:
+            raise StopAsyncIteration
+        found = self._ring.take(self, BATCH)
+        if found:
+            return found
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+        return [] if self._closed else self._ring.take(self, BATCH)
 
     async def get(self) -> Event:
         """The next change; raises as ``batch``."""
@@ -181,7 +187,7 @@ class RingReader:
         self.wake()
 
     def wake(self) -> None:
-        """Something is there."""
+        """End the wait: something is there, or it is time for something else."""
         waiting = self._waiting
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
