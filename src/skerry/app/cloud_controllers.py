@@ -11,6 +11,7 @@ from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import ConfigError
 from skerry.base.x509 import Credential
+from skerry.controllers.account_tokens import AccountTokens
 from skerry.controllers.autoscaling.loop import PodAutoscaler
 from skerry.controllers.autoscaling.metrics import ApiPodMetrics
 from skerry.controllers.certificates.loop import CertificateController
@@ -142,6 +143,7 @@ def start_controllers(
         ),
         "ttl": lambda: NodeTtl(api, informers=informers),
         "endpoint-mirror": lambda: EndpointMirror(api, informers=informers),
+        "serviceaccount-token": lambda: AccountTokens(api, informers=informers, root_ca_pem=root_ca_pem),
         "volume-binder": lambda: VolumeBinder(api, informers=informers, events=events("volume-binder")),
         "volume-protection": lambda: VolumeProtection(api, informers=informers),
         "ephemeral-volume": lambda: EphemeralVolumes(api, informers=informers, events=events("ephemeral-volume")),

@@ -29,6 +29,7 @@ from skerry.api.gvk import (
     REPLICASETS,
     REPLICATIONCONTROLLERS,
     RESOURCEQUOTAS,
+    SECRETS,
     SERVICEACCOUNTS,
     SERVICES,
     STATEFULSETS,
@@ -41,6 +42,7 @@ from skerry.apiserver.core import ApiCore
 from skerry.apiserver.local import LocalKubeApi
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor, wait_for_condition
+from skerry.controllers.account_tokens import AccountTokens
 from skerry.controllers.autoscaling.loop import PodAutoscaler
 from skerry.controllers.autoscaling.metrics import ApiPodMetrics
 from skerry.controllers.clusterroles import ClusterRoleAggregation
@@ -74,7 +76,7 @@ WATCHED = (
     PODS, NODES, DEPLOYMENTS, REPLICASETS, DAEMONSETS, NAMESPACES, SERVICES, ENDPOINTSLICES, EVENTS, CONFIGMAPS,
     SERVICEACCOUNTS, ENDPOINTS, STATEFULSETS, JOBS, CRONJOBS, PERSISTENTVOLUMECLAIMS, CONTROLLERREVISIONS,
     PERSISTENTVOLUMES, RESOURCEQUOTAS, PDBS,
-    REPLICATIONCONTROLLERS, CLUSTERROLES, HPAS,
+    REPLICATIONCONTROLLERS, CLUSTERROLES, HPAS, SECRETS,
 )  # fmt: skip
 
 
@@ -160,6 +162,7 @@ class Cluster:
             JobController(self.api, **shared),
             ReplicaSetController(self.api, **shared, resource=REPLICATIONCONTROLLERS),
             DisruptionController(self.api, **shared),
+            AccountTokens(self.api, informers=self.informers, root_ca_pem="PEM"),
             NodeIpam(self.api, **shared, network=parse_range("10.244.0.0/16", 24), prefix=24),
             NodeTtl(self.api, informers=self.informers),
             EndpointMirror(self.api, informers=self.informers),
