@@ -163,6 +163,8 @@ def plan(
     delete: list[Object] = []
     waits: list[float] = []
     settled: dict[str, Object] = {}
+    pairs: dict[str, list[Object]] = {}
+    surge_count = _surge_count(daemon_set, nodes)
     for node in nodes:
         name = node["metadata"]["name"]
         should_run, may_stay = is_eligible(daemon_set, node)
@@ -175,13 +177,19 @@ def plan(
         if not may_stay:
             delete += running
         elif running:
-            delete += running[1:]
-            settled[name] = running[0]
+            pairs[name] = _kept(running, revision) if surge_count else running[:1]
+            delete += [pod for pod in running if pod not in pairs[name]]
+            settled[name] = pairs[name][0]
         elif should_run and not here:
             create.append(name)
     for name, strays in on_node.items():  # of nodes that are gone, or that were never there
         delete += [pod for pod in strays if not is_deleting(pod) and not (name and pod["spec"].get("nodeName"))]
-    delete += _outdated(daemon_set, nodes, settled, revision=revision, now_s=now_s)
+    if surge_count:
+        more, gone = _surging(daemon_set, pairs, surge_count, revision=revision, now_s=now_s)
+        create += more
+        delete += gone
+    else:
+        delete += _outdated(daemon_set, nodes, settled, revision=revision, now_s=now_s)
     return DaemonPlan(create, delete, min(waits, default=None))
 
 
@@ -199,6 +207,47 @@ def pods_by_node(pods: Sequence[Object]) -> dict[str, list[Object]]:
     for pod in pods:
         found.setdefault(node_of(pod), []).append(pod)
     return found
+
+
+def _surge_count(daemon_set: Object, nodes: Sequence[Object]) -> int:
+    """How many nodes may have a new pod beside their old one during a rolling update."""
+    strategy = daemon_set["spec"].get("updateStrategy") or {}
+    asked = (strategy.get("rollingUpdate") or {}).get("maxSurge")
+    if strategy.get("type") == "OnDelete" or not asked:
+        return 0
+    desired = sum(is_eligible(daemon_set, node)[0] for node in nodes)
+    return resolve_percent(asked, desired, round_up=True, default=0)
+
+
+def _kept(running: Sequence[Object], revision: str) -> list[Object]:
+    """The oldest pod of an old template and the oldest of the current one."""
+    fresh = [pod for pod in running if labels_of(pod).get(REVISION_LABEL) == revision]
+    return [pod for pod in running if pod not in fresh][:1] + fresh[:1]
+
+
+def _surging(
+    daemon_set: Object, pairs: Mapping[str, Sequence[Object]], surge_count: int, *, revision: str, now_s: float
+) -> tuple[list[str], list[Object]]:
+    """Rolling update with surge: nodes that get a new pod now, and old pods whose new one is available."""
+    min_ready_s = daemon_set["spec"].get("minReadySeconds") or 0
+    create: list[str] = []
+    candidates: list[str] = []
+    delete: list[Object] = []
+    busy_count = 0
+    for name, pods in sorted(pairs.items()):
+        old = [pod for pod in pods if labels_of(pod).get(REVISION_LABEL) != revision]
+        fresh = [pod for pod in pods if pod not in old]
+        if not old:
+            continue
+        if fresh and is_available(fresh[0], min_ready_s, now_s):
+            delete += old
+        elif fresh:
+            busy_count += 1
+        elif is_available(old[0], min_ready_s, now_s):
+            candidates.append(name)
+        else:  # it does not serve anyway
+            create.append(name)
+    return create + candidates[: max(0, surge_count - busy_count - len(create))], delete
 
 
 def _outdated(

@@ -192,3 +192,15 @@ def test_the_revision_replaces_the_template_when_kubectl_goes_back() -> None:
     assert made["revision"] == 3
     assert made["data"]["spec"]["template"]["$patch"] == "replace"
     assert made["metadata"]["labels"][REVISION_LABEL] == made["metadata"]["name"][3:]
+
+
+def test_with_surge_the_new_pod_comes_before_the_old_one_goes() -> None:
+    surge = daemon_set(update={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}})
+    nodes = [node("a"), node("b")]
+    old = [pod("a", revision="old"), pod("b", revision="old")]
+    assert decide(surge, nodes, old) == (["a"], [])
+    coming = pod("a", ready=False, name="new-a", uid="new-a")
+    assert decide(surge, nodes, [*old, coming]) == ([], [])
+    assert decide(surge, nodes, [*old, pod("a", name="new-a", uid="new-a")]) == (["b"], ["on-a"])
+    broken = [pod("a", revision="old", ready=False), pod("b", revision="old", ready=False)]
+    assert decide(surge, nodes, broken) == (["a", "b"], [])
