@@ -264,6 +264,8 @@ class Containerd:
         has_images: import the pause and busybox images.
         has_cri: False switches the CRI plugin off, as some packages do.
         restricts_oom: ``restrict_oom_score_adj``; None sets it where CAP_SYS_RESOURCE is lacking.
+        has_own_net: run it in a network name space of its own, with iptables, so that host ports change no rule of the
+            machine; ``inside`` runs a program there.
         subnet: the first three numbers of its pods' addresses; empty for some that are free.
 
     Raises:
@@ -277,13 +279,15 @@ class Containerd:
         has_images: bool = True,
         has_cri: bool = True,
         restricts_oom: bool | None = None,
+        has_own_net: bool = False,
         subnet: str = "",
     ) -> None:
         if os.geteuid() != 0:
             raise PartMissing("containerd needs root")
         if not Path("/sys/fs/cgroup").is_dir():
             raise PartMissing("there are no control groups on this machine")
-        self._packages = unpack(*CONTAINERD_PACKAGES)
+        self._packages = unpack(*CONTAINERD_PACKAGES, *(["iptables"] if has_own_net else []))
+        self._has_own_net = has_own_net
         self._has_network = has_network
         self._subnet = subnet
         self._has_images = has_images
@@ -313,17 +317,30 @@ class Containerd:
         if self._has_network and not conflist.exists():  # a second start keeps the subnet of its bridge
             conflist.write_text(json.dumps(self._conflist()))
         with (self.directory / "log").open("ab") as log:
+            prefix = ["unshare", "--net"] if self._has_own_net else []
             self._process = subprocess.Popen(
-                [self._program("containerd"), "-c", str(self.directory / "config.toml")],
+                [*prefix, self._program("containerd"), "-c", str(self.directory / "config.toml")],
                 stdout=log,
                 stderr=log,
                 env=self._environment(),
                 start_new_session=True,
             )
         self._wait_until_up()
+        if self._has_own_net:
+            self.inside("ip", "link", "set", "lo", "up")
         if self._has_images:
             self._import_images()
             self._has_images = False  # a second start finds them
+
+    def inside(self, *command: str) -> str:
+        """Run a program in the network name space of the daemon; its output."""
+        assert self._process is not None
+        where = ["nsenter", f"--net=/proc/{self._process.pid}/ns/net"]
+        environment = self._environment()
+        result = subprocess.run(
+            [*where, *command], check=True, capture_output=True, text=True, timeout=30, env=environment
+        )
+        return result.stdout
 
     def reboot(self) -> None:
         """What a power cut and a boot do: the daemon, shims and containers are gone, and with them everything below
@@ -390,8 +407,21 @@ class Containerd:
     def _environment(self) -> dict[str, str]:
         path = f"{self._packages}/usr/bin:{self._packages}/usr/sbin:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
         libraries = ":".join(str(p) for p in self._packages.glob("usr/lib/*-linux-*"))
+        if self._has_own_net:
+            path = f"{self._iptables()}:{path}"
         environment = {"PATH": path, "TMPDIR": str(self.directory)}
+        if extensions := next(self._packages.glob("usr/lib/*/xtables"), None):
+            environment["XTABLES_LIBDIR"] = str(extensions)
         return {**environment, "LD_LIBRARY_PATH": libraries} if libraries else environment
+
+    def _iptables(self) -> Path:
+        """The programs under their usual names, which a package's installation would link."""
+        directory = self.directory / "iptables"
+        directory.mkdir(exist_ok=True)
+        for name in ("iptables", "ip6tables", "iptables-save", "iptables-restore"):
+            with contextlib.suppress(FileExistsError):
+                (directory / name).symlink_to(_program_in(self._packages, "xtables-nft-multi"))
+        return directory
 
     def _bundles(self) -> list[Path]:
         return list((self.directory / "state/io.containerd.runtime.v2.task/k8s.io").glob("*"))
