@@ -41,9 +41,14 @@ _HEAD = """# Upstream's conformance tests
 
 The `[Conformance]` tests of Kubernetes 1.36 that a control plane and its nodes can be asked, by exact name (without
 the suffix ` [Conformance]`). They run unmodified (`e2e.test`) against the embedded API server **with our own control
-loops**, on the nodes that each section names:
+loops**. A and B ran on two nodes whose kubelet only says that pods run (`tests/interop/kubelet.py`); C and D on two of
+our agents, each with a containerd of its own, with images that hold upstream's `agnhost` and busybox
+(`tests/interop/two_agents.py`):
 
     SKERRY_E2E_TEST=/path/e2e.test python -m tests.interop.conformance --group A --group B \\
+        --record docs/reference/conformance.md
+    python -m tests.interop.two_agents --work DIRECTORY --program agnhost=/path/agnhost   # prints a kubeconfig
+    SKERRY_E2E_TEST=/path/e2e.test python -m tests.interop.conformance --group C --group D --kubeconfig FILE \\
         --record docs/reference/conformance.md
 
 Unmodified kube-controller-manager 1.36, kube-scheduler 1.36 and Go cloudcore 1.23 run on the API server, too, without

@@ -25,9 +25,11 @@ from tests.parts import Containerd, busybox_program, image_layer, tar_of
 REGISTRY = "registry.k8s.io/e2e-test-images"
 IMAGES = (
     f"{REGISTRY}/agnhost:2.63.0",
+    f"{REGISTRY}/agnhost:2.55",
     f"{REGISTRY}/busybox:1.37.0-1",
     f"{REGISTRY}/nginx:1.15-4",
     f"{REGISTRY}/nginx:1.27-0",
+    "registry.k8s.io/pause:3.10.2",
 )
 AGENT = [sys.executable, "-m", "skerry.cli.main"]
 
@@ -38,7 +40,10 @@ def archive(tag: str, programs: dict[str, bytes]) -> bytes:
     digests = [sha256(layer).hexdigest() for layer in layers]
     entry = next((name for name in programs if f"/{name}:" in tag), "")
     settings: dict[str, Any] = {"Env": ["PATH=/:/bin:/sbin:/usr/bin"], "WorkingDir": "/"}
-    settings |= {"Entrypoint": [f"/{entry}"], "Cmd": ["pause"]} if entry else {"Cmd": ["/bin/sh"]}
+    if entry:
+        settings |= {"Entrypoint": [f"/{entry}"], "Cmd": ["pause"]}
+    else:
+        settings["Cmd"] = ["/bin/sleep", "infinity"] if "/pause:" in tag else ["/bin/sh"]
     config = json.dumps({
         "architecture": "amd64", "os": "linux", "config": settings,
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
