@@ -35,6 +35,7 @@ from skerry.base.netif import address_towards
 from skerry.base.obs.log import get_log
 from skerry.base.obs.metrics import Registry
 from skerry.edge.kubelet.server import KubeletServer
+from skerry.edge.kubelet.stats import Summary
 from skerry.edge.link import metrics as link_metrics
 from skerry.edge.link.dial import DialledLink
 from skerry.edge.link.enrol import CertificateFiles
@@ -64,6 +65,7 @@ STATUS_FILE = "status.json"
 _WINDOW_BYTES = 256 * 1024
 _ENGINE = "engine"
 _QUIET_S = 20.0
+_STATUS_AT_LEAST_S = 20.0
 
 
 def main(*, config_file: Path | None, flags: Mapping[str, Any], as_json: bool) -> int:
@@ -208,7 +210,11 @@ class EdgeAgent:
             token=token_file.read_text().strip(),
             clock=self._clock,
             metrics=self.metrics,
-        )
+            summary=Summary(
+                self.node, read_node=self.pods.resources.usage, observe=self.runtime.pods.observe,
+                stats=self.runtime.pods.stats, clock=self._clock,
+            ),
+        )  # fmt: skip
         door = EdgeHttpServer(server.handle, name="kubelet")
         stack.push_async_callback(door.aclose)
         path = self._sockets / "kubelet.sock"
@@ -285,16 +291,24 @@ class EdgeAgent:
             self.link.renew_soon()
 
     async def _tell_status(self) -> None:
-        """Keep a file for ``skerry edge status``, which must work with the agent busy and the cloud gone."""
+        """Keep a file for ``skerry edge status``, which must work with the agent busy and the cloud gone.
+
+        Written when something changed, else seldom: each write costs flash storage a few pages.
+        """
+        told, told_s = b"", 0.0
         while True:
-            oldest_s = self.outbox.oldest_s()
             facts = {
-                "node": self.node, "pid": os.getpid(), "written_s": self._clock.now_s(), "link_up": self.link.is_up,
+                "node": self.node, "pid": os.getpid(), "link_up": self.link.is_up,
                 "down_since_s": self.link.down_since_s, "why": self.link.why_down, "waiting": self.outbox.depth(),
-                "oldest_waiting_s": oldest_s, "dropped": self.outbox.dropped, "runtime": self.runtime.kind,
-                "readings": self.devices.counts(), "devices": self.devices.values(), "pods": self.pods.summary(),
+                "oldest_waiting_s": self.outbox.oldest_s(), "dropped": self.outbox.dropped,
+                "runtime": self.runtime.kind, "readings": self.devices.counts(), "devices": self.devices.values(),
+                "pods": self.pods.summary(),
             }  # fmt: skip
-            write_atomic(self.config.data / STATUS_FILE, json.dumps(facts), mode=0o600)
+            now, now_s = json.dumps(facts), self._clock.monotonic_s()
+            if now != told or now_s - told_s >= _STATUS_AT_LEAST_S:
+                told, told_s = now, now_s
+                text = json.dumps(facts | {"written_s": self._clock.now_s()})
+                write_atomic(self.config.data / STATUS_FILE, text, mode=0o600)
             await self._clock.sleep(2.0)
 
 

@@ -13,6 +13,7 @@ from skerry.app.runtimes import OpenRuntime
 from skerry.base.aio.clock import Clock
 from skerry.base.errors import ConfigError
 from skerry.edge.images.collector import ImageCollector
+from skerry.edge.kubelet.stats import Filesystem, NodeUsage
 from skerry.edge.node import machine
 from skerry.edge.resources.admission import Refusal, admit
 from skerry.edge.resources.amounts import Amounts, allocatable, threshold
@@ -83,6 +84,21 @@ class ResourceParts:
         if held and not is_critical(pod) and (DISK in held or _is_best_effort(pod)):
             return Refusal("Evicted", f"Pod was rejected: The node had condition: [{', '.join(held)}]. ")
         return admit(pod, others, amounts=self.allocatable | self.extended(), labels=self._labels())
+
+    async def usage(self) -> NodeUsage:
+        """What the machine uses, for the statistics.
+
+        Raises:
+            EngineError, OSError: it cannot be read.
+        """
+        amounts = await self._read()
+        memory = amounts["memory.available"]
+        disks = {
+            name: Filesystem(found.available, found.total)
+            for name in ("nodefs", "imagefs")
+            if (found := amounts.get(f"{name}.available")) is not None
+        }
+        return NodeUsage(machine.cpu_ns(), memory.total - memory.available, memory.available, disks)
 
     async def pressures(self) -> Mapping[str, str]:
         """The pressures that hold, each with its evidence."""

@@ -1,6 +1,6 @@
 """The kubelet's HTTP interface of this node, for the tunnel (a 0600 unix socket) and for local tools (TCP and a token).
 
-Routes: ``/healthz``, ``/metrics``, ``/pods``, ``/containerLogs/{namespace}/{pod}/{container}``.
+Routes: ``/healthz``, ``/metrics``, ``/stats/summary``, ``/pods``, ``/containerLogs/{namespace}/{pod}/{container}``.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import Any
 from urllib.parse import unquote
 
 from skerry.api.status import ApiError, BadRequest
@@ -17,6 +18,7 @@ from skerry.base.net.http_edge import EdgeRequest, EdgeResponse
 from skerry.base.obs.metrics import CONTENT_TYPE, Registry
 from skerry.edge.kubelet.logs import is_true, log_query, number
 from skerry.edge.kubelet.ports import LogReader, NodePods
+from skerry.runtime.ports import EngineError
 
 _JSON = "application/json"
 
@@ -29,12 +31,21 @@ class KubeletServer:
         read_log: reads a log file.
         token: what TCP clients must present as bearer; the unix socket is guarded by its mode.
         metrics: what ``/metrics`` serves.
+        summary: what ``/stats/summary`` serves.
     """
 
     def __init__(
-        self, pods: NodePods, *, read_log: LogReader, token: str, clock: Clock, metrics: Registry | None = None
+        self,
+        pods: NodePods,
+        *,
+        read_log: LogReader,
+        token: str,
+        clock: Clock,
+        metrics: Registry | None = None,
+        summary: Callable[[], Awaitable[dict[str, Any]]] | None = None,
     ) -> None:
         self._metrics = metrics or Registry()
+        self._summary = summary
         self._pods = pods
         self._read_log = read_log
         self._token = token
@@ -67,6 +78,8 @@ class KubeletServer:
                 return self._health
             case "GET", ["metrics"]:
                 return self._measure
+            case "GET", ["stats", "summary"] if self._summary is not None:
+                return self._stats
             case "GET", ["pods"]:
                 return self._list
             case "GET", ["containerLogs", namespace, pod, container]:
@@ -78,6 +91,13 @@ class KubeletServer:
 
     async def _measure(self) -> EdgeResponse:
         return EdgeResponse(body=self._metrics.text().encode(), content_type=CONTENT_TYPE)
+
+    async def _stats(self) -> EdgeResponse:
+        assert self._summary is not None
+        try:
+            return EdgeResponse(body=json.dumps(await self._summary()), content_type=_JSON)
+        except (EngineError, OSError) as exc:
+            return EdgeResponse(503, f"usage cannot be read: {exc}\n".encode())
 
     async def _list(self) -> EdgeResponse:
         document = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": list(self._pods.pods())}

@@ -44,6 +44,13 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
+def cpu_ns() -> int:
+    """CPU time of all processors since the boot, without idling."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    busy = sum(fields) - fields[3] - fields[4]
+    return busy * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+
+
 def memory() -> dict[str, int]:
     """``/proc/meminfo`` in bytes."""
     found = {"MemTotal": 0, "MemAvailable": 0}
