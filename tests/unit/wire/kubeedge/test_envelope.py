@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from skerry.base import json
 from skerry.testing.recorded import Frame, hub_frames, hub_handshake
@@ -69,3 +71,38 @@ def test_large_frames_are_refused_before_parsing() -> None:
 def test_content_is_always_written(content: Any) -> None:
     frame = json.loads(encode(Envelope("1", "", "", "", "", content)))
     assert frame == {"header": {"msg_id": "1", "timestamp": 0}, "route": {}, "content": content}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+ENVELOPES = st.builds(
+    Envelope,
+    msg_id=st.text(), source=st.text(), group=st.text(), operation=st.text(), resource=st.text(), content=JSON,
+    parent_id=st.text(), timestamp_ms=st.integers(0, 2**53), resource_version=st.text(),
+)  # fmt: skip
+
+
+@given(ENVELOPES)
+def test_what_is_written_is_read_again(envelope: Envelope) -> None:
+    frame = encode(envelope)
+    assert frame.endswith(b"\n")
+    assert frame.count(b"\n") == 1
+    assert decode(frame) == envelope
+
+
+@given(JSON)
+def test_whatever_comes_is_read_or_refused(value: Any) -> None:
+    for message in (
+        value,
+        {"header": value, "route": {}},
+        {"header": {}, "route": value},
+        {"header": {"msg_id": value}},
+    ):
+        try:
+            envelope = decode(json.dumps(message))
+        except Malformed:
+            continue
+        assert isinstance(envelope.msg_id, str)
