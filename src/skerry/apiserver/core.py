@@ -16,12 +16,14 @@ from typing import Any
 from skerry.api import gvk
 from skerry.api.crds import crd_manifests
 from skerry.api.gvk import NAMESPACES, Object, Resource
+from skerry.api.kinds.access import GROUP as RBAC_GROUP
 from skerry.api.meta import STORE_GENERATION
 from skerry.api.status import MethodNotAllowed, NotFound
 from skerry.apiserver import bootstrap, strategies
 from skerry.apiserver.admission.chain import AdmissionChain
 from skerry.apiserver.auth.access import Access
 from skerry.apiserver.auth.authn import Authenticator, ServiceAccountTokens, TokenCheck, User
+from skerry.apiserver.auth.bootstrap_policy import completed
 from skerry.apiserver.auth.bootstrap_tokens import BootstrapTokens
 from skerry.apiserver.auth.escalation import Escalation
 from skerry.apiserver.auth.rbac import Attributes
@@ -283,10 +285,20 @@ class ApiCore:
     async def _ensure(self, resource: Resource, obj: Object) -> bool:
         """Create an object unless it is there; whether it was created."""
         meta = obj["metadata"]
-        if self.store.get(Key(resource.group_resource, meta.get("namespace", ""), meta["name"])) is not None:
+        entry = self.store.get(Key(resource.group_resource, meta.get("namespace", ""), meta["name"]))
+        if entry is not None:
+            await self._complete(resource, entry.content(), obj)
             return False
         await self.create(self.call(bootstrap.SYSTEM_USER, parse("POST", resource.path(meta.get("namespace")))), obj)
         return True
+
+    async def _complete(self, resource: Resource, stored: Object, wanted: Object) -> None:
+        """Add what this release grants to a role or binding of an older one."""
+        more = completed(stored, wanted) if resource.group == RBAC_GROUP else None
+        if more is not None:
+            meta = more["metadata"]
+            info = parse("PUT", resource.path(meta.get("namespace"), meta["name"]))
+            await self.update(self.call(bootstrap.SYSTEM_USER, info), more)
 
     async def _publish_generation(self) -> None:
         """Tell hub and agents which history of the store this is."""

@@ -355,3 +355,22 @@ async def test_signers_decide_who_may_approve(api: Any, as_user: Callable[..., A
     status, body = await as_user("clerk").ask("PUT", place, made)
     assert (status, "not permitted to approve" in body["message"]) == (403, True), body
     assert (await as_user("approver").ask("PUT", place, made))[0] == 200
+
+
+async def test_roles_of_an_older_release_get_what_is_new(serve: Any, client: Callable[..., Any]) -> None:
+    site = await serve()
+    api = client(site)
+    place = gvk.CLUSTERROLES.path()
+    older, own = f"{place}/system:basic-user", f"{place}/system:discovery"
+    merge = "application/merge-patch+json"
+    rule = {"verbs": ["get"], "apiGroups": [""], "resources": ["nodes"]}
+    await api.ask("PATCH", older, {"rules": [rule]}, kind=merge)
+    note = {"metadata": {"annotations": {"rbac.authorization.kubernetes.io/autoupdate": "false"}}, "rules": []}
+    await api.ask("PATCH", own, note, kind=merge)
+    await site.server.aclose()
+    await site.core.aclose()
+    again = client(await serve())
+    _, role = await again.ask("GET", older)
+    assert rule in role["rules"] and any("selfsubjectreviews" in item["resources"] for item in role["rules"])
+    _, kept = await again.ask("GET", own)
+    assert not kept.get("rules")

@@ -453,6 +453,7 @@ kube-system system:controller:token-cleaner: account kube-system/token-cleaner
 _DEPTH = 3
 """view is a part of edit, which is a part of admin."""
 
+_AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 _CONTROLLER = "system:controller:"
 _WORDS = {"read": ("get", "list", "watch"), "write": ("create", "delete", "deletecollection", "patch", "update")}
 _KINDS = {"user": "User", "group": "Group", "account": "ServiceAccount"}
@@ -484,6 +485,24 @@ def bootstrap_policy() -> list[tuple[Resource, Object]]:
         bound = f"system::{name}" if name == _READER else name
         found.append((gvk.ROLEBINDINGS, _binding(bound, "Role", name, subjects, namespace)))
     return found
+
+
+def completed(stored: Object, wanted: Object) -> Object | None:
+    """A stored role or binding with what this release adds to it; None when it lacks nothing.
+
+    Nothing is taken away. Objects whose annotation says ``autoupdate: "false"`` stay as they are, and so do aggregates,
+    which follow their parts.
+
+    Source: kubernetes pkg/registry/rbac/reconciliation/ (v1.36), reduced to additions.
+    """
+    notes = stored["metadata"].get("annotations") or {}
+    if notes.get(_AUTOUPDATE) != "true" or stored.get("aggregationRule"):
+        return None
+    for name in ("rules", "subjects"):
+        missing = [item for item in wanted.get(name) or () if item not in (stored.get(name) or ())]
+        if missing:
+            return {**stored, name: [*(stored.get(name) or ()), *missing]}
+    return None
 
 
 def node_rules() -> list[dict[str, Any]]:
@@ -535,7 +554,7 @@ def _object(name: str, namespace: str = "") -> Object:
     if namespace:
         meta["namespace"] = namespace
     meta["labels"] = {"kubernetes.io/bootstrapping": "rbac-defaults"}
-    meta["annotations"] = {"rbac.authorization.kubernetes.io/autoupdate": "true"}
+    meta["annotations"] = {_AUTOUPDATE: "true"}
     return {"metadata": meta}
 
 
