@@ -228,6 +228,33 @@ async def test_another_version_of_a_custom_resource_is_matched_and_pruned(site: 
     assert (await api.ask("POST", "/apis/q.io/v1/namespaces/default/gizmos", gizmo))[0] == 201
 
 
+async def test_subresources_with_a_form_of_their_own_are_judged(api: Any, hook: Hook) -> None:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    deployment = {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}}
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    assert (await api.ask("POST", path, deployment))[0] == 201
+    rule = {"operations": ["UPDATE"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments/scale"]}
+    assert (await configure(api, "validating", "scale", hook.service("/deny"), rules=[rule]))[0] == 201
+    status, answer = await api.ask("PATCH", f"{path}/d/scale", {"spec": {"replicas": 3}}, kind=MERGE)
+    assert (status, "not today" in answer["message"]) == (418, True), answer
+    asked = (await hook.calls())[-1]["body"]["request"]
+    assert asked["kind"] == {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+    assert (asked["subResource"], asked["object"]["spec"], asked["oldObject"]["spec"]) == (
+        "scale",
+        {"replicas": 3},
+        {"replicas": 1},
+    )
+    assert (await api.ask("PATCH", f"{path}/d", {"spec": {"replicas": 2}}, kind=MERGE))[0] == 200
+    await api.ask("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "default"}})
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    assert (await api.ask("POST", PODS, pod))[0] == 201
+    rule = {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/eviction"]}
+    assert (await configure(api, "validating", "evict", hook.service("/deny"), rules=[rule]))[0] == 201
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}}
+    assert (await api.ask("POST", f"{PODS}/p/eviction", eviction))[0] == 418
+    assert (await api.ask("GET", f"{PODS}/p"))[0] == 200
+
+
 @pytest.mark.parametrize(
     ("more", "field", "text"),
     [

@@ -31,6 +31,7 @@ class AdmissionRequest:
         warnings: become Warning headers of the answer.
         annotations: for the audit log.
         options: the CreateOptions, UpdateOptions or DeleteOptions of the request.
+        own: group, version and kind of what is sent to a subresource with a form of its own: Scale, Binding, Eviction.
     """
 
     user: User
@@ -45,6 +46,7 @@ class AdmissionRequest:
     warnings: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
     options: Object | None = None
+    own: tuple[str, str, str] | None = None
 
     @property
     def is_new_pod(self) -> bool:

@@ -367,6 +367,23 @@ class Objects:
                 return Answer(200, Entry(entry.key, entry.uid, entry.crv, entry.rv, encode(obj)))
             return Answer(200, await self._store_update(call, entry, obj))
 
+    async def admit_part(self, call: Call, obj: Object, *, old: Object | None = None) -> Object:
+        """Let admission judge what is sent to a subresource with a form of its own: a Scale, a Binding, an Eviction.
+
+        Returns:
+            What mutating webhooks made of it.
+        """
+        sub = call.kind.subresource(call.info.subresource)
+        if sub is None or not sub.kind:
+            return obj
+        obj.setdefault("metadata", {})
+        key = self.key(call)
+        request = self._request(call, "create" if old is None else "update", key, obj, old)
+        request.subresource, request.own = sub.name, (sub.group, sub.version or "v1", sub.kind)
+        await self._admission.mutate(request)
+        async with self._admission.admitted(request):
+            return request.obj
+
     @staticmethod
     def _request(call: Call, operation: str, key: Key, obj: Object, old: Object | None = None) -> AdmissionRequest:
         subresource = call.info.subresource if operation == "update" else ""

@@ -62,6 +62,8 @@ class Subresources:
 
     async def create(self, call: Call, obj: Object) -> Answer:
         """POST of ``binding``, ``eviction`` or ``token``."""
+        if call.info.subresource:
+            obj = await self._objects.admit_part(call, obj)
         if call.info.subresource == "binding" or call.kind.resource.plural == "bindings":
             return await self._bind(call, obj)
         if call.info.subresource == "eviction":
@@ -69,11 +71,13 @@ class Subresources:
         return self._token(call, obj)
 
     async def _set_scale(self, call: Call, scale: Object, *, was: Object | None = None) -> Answer:
-        replicas = _replicas(scale)
+        _replicas(scale)
         entry = self._objects.find(call)
         pinned = (scale.get("metadata") or {}).get("resourceVersion")
         if pinned and pinned != str(entry.rv) and (was is None or pinned != was["metadata"]["resourceVersion"]):
             raise conflict(call.kind.resource.group_resource, call.name)
+        before = scale_of(call, await self._objects.shown(call, entry))
+        replicas = _replicas(await self._objects.admit_part(call, scale, old=before))
         path = _scale_paths(call)[0]
         changed = await self._objects.change(call, lambda obj: _put(obj, path, replicas))
         return Answer(200, obj=scale_of(call, changed))

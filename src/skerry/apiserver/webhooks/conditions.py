@@ -67,11 +67,15 @@ def request_info(request: AdmissionRequest, row: Kind, *, uid: str) -> Object:
     """The request as hooks and expressions see it, without the objects."""
     resource, own = row.resource, request.kind.resource
     user = request.user
+    kind = {"group": resource.group, "version": resource.version, "kind": resource.kind}
+    asked = {"group": own.group, "version": own.version, "kind": own.kind}
+    if request.own is not None:
+        kind = asked = dict(zip(("group", "version", "kind"), request.own, strict=True))
     found: Object = {
         "uid": uid,
-        "kind": {"group": resource.group, "version": resource.version, "kind": resource.kind},
+        "kind": kind,
         "resource": {"group": resource.group, "version": resource.version, "resource": resource.plural},
-        "requestKind": {"group": own.group, "version": own.version, "kind": own.kind},
+        "requestKind": asked,
         "requestResource": {"group": own.group, "version": own.version, "resource": own.plural},
         "operation": request.operation.upper(),
         "userInfo": {"username": user.name, "groups": list(user.groups)},

@@ -158,7 +158,7 @@ class Webhooks:
             patched = bounded_json_patch(deep_copy(shown), said.patch)
             if not isinstance(patched, dict):
                 raise BadAnswer("the patch leaves no object")
-            new = await self._accept(row, request.kind, patched)
+            new = patched if request.own is not None else await self._accept(row, request.kind, patched)
         except (ApiError, BadAnswer) as exc:
             text = f'admission webhook "{hook.name}": its patch cannot be applied: {exc}'
             if not hook.fails_closed:
@@ -215,8 +215,8 @@ class Webhooks:
 
     async def states(self, request: AdmissionRequest, row: Kind) -> tuple[Object | None, Object | None]:
         """New and old object as a row shows them; a deletion has only an old one."""
-        if request.operation == "connect":
-            return request.obj, None
+        if request.operation == "connect" or request.own is not None:
+            return request.obj, request.old
         if request.operation == "delete":
             return None, await self._show(request.kind, row, request.obj)
         old = await self._show(request.kind, row, request.old) if request.old is not None else None

@@ -86,7 +86,7 @@ class Policies:
         Raises:
             ApiError: one failed, and its policy is Fail.
         """
-        if request.operation not in ("create", "update"):
+        if request.operation not in ("create", "update") or request.own is not None:
             return False
         done: list[tuple[_Binding, bool]] = []
         for binding in self._bindings("mutatingadmissionpolicies", request):
@@ -161,7 +161,9 @@ class Policies:
     async def _values(self, binding: _Binding, request: AdmissionRequest) -> dict[str, Any]:
         row = binding.row
         new = old = None
-        if request.operation == "delete":
+        if request.own is not None:
+            new, old = request.obj, request.old
+        elif request.operation == "delete":
             old = await self._shapes.show(request.kind, row, request.obj)
         else:
             new = await self._shapes.show(request.kind, row, request.obj)
