@@ -46,6 +46,8 @@ def admit(
     for other in running:
         used.update(requests_of(other.get("spec") or {}))
     for resource, asked in {**requests_of(spec), "pods": 1}.items():
+        if "/" in resource and resource not in amounts:
+            continue  # counted by the cluster, as its scheduler has done; this node knows nothing of it
         capacity = amounts.get(resource, 0)
         if used[resource] + asked > capacity:
             return Refusal(

@@ -10,7 +10,7 @@ from skerry.edge.resources.pressure import DISK, MEMORY, PID, SETTLE_S, Amount, 
 from skerry.edge.resources.ranking import Usage, message, ranked
 
 MIB = 1 << 20
-AMOUNTS = {"cpu": 2000, "memory": 1024 * MIB, "pods": 3, "ephemeral-storage": 100 * MIB}
+AMOUNTS = {"cpu": 2000, "memory": 1024 * MIB, "pods": 3, "ephemeral-storage": 100 * MIB, "vendor.com/npu": 0}
 
 
 def pod(name: str = "web", *, requests: dict[str, str] | None = None, port: int = 0, **spec: Any) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def test_a_pod_that_fits_is_taken() -> None:
         ({"cpu": "1500m"}, "OutOfcpu"),
         ({"memory": "900Mi"}, "OutOfmemory"),
         ({"ephemeral-storage": "1Gi"}, "OutOfephemeral-storage"),
-        ({"vendor.com/gpu": "1"}, "OutOfvendor.com/gpu"),
+        ({"vendor.com/npu": "1"}, "OutOfvendor.com/npu"),
     ],
 )
 def test_a_pod_that_does_not_fit_is_refused_by_the_amount(requests: dict[str, str], expected: str) -> None:
@@ -64,6 +64,10 @@ def test_a_pod_that_does_not_fit_is_refused_by_the_amount(requests: dict[str, st
     assert reason(pod(requests=requests), other) == expected
     ended = other | {"status": {"phase": "Succeeded"}}
     assert (reason(pod(requests=requests), ended) == "") == (expected in ("OutOfcpu", "OutOfmemory"))
+
+
+def test_resources_that_only_the_cluster_counts_are_no_matter_of_the_node() -> None:
+    assert reason(pod(requests={"example.com/license": "1"})) == ""
 
 
 def test_too_many_pods_a_taken_port_and_a_foreign_selector() -> None:
