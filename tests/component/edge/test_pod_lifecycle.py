@@ -248,3 +248,22 @@ async def test_conditions_of_others_open_readiness_gates(desk: Desk, clock: Virt
     await desk.objects.put("default/pod/web", wanted | {"metadata": metadata, "status": opened})
     await passes(desk, clock, lambda: ready() == "True")
     assert json.dumps(desk.roster.pods()[0]["status"]["conditions"]).count(b'"type":"example.org/gate"') == 1
+
+
+async def test_the_last_status_stays_though_the_agent_starts_again_before_the_cloud_lets_go(
+    tmp_path: Path, desk: Desk, engine: FakeEngine, clock: VirtualClock
+) -> None:
+    wanted = pod("exit 0", restartPolicy="Never")
+    await desk.objects.put("default/pod/web", wanted)
+    await passes(desk, clock, lambda: desk.status().get("phase") == "Succeeded")
+    metadata = deleted(wanted)["metadata"]
+    running = {"phase": "Running", "containerStatuses": [{"name": "app", "containerID": "fake://c"}]}
+    await desk.objects.put("default/pod/web", wanted | {"metadata": metadata, "status": running})
+    await passes(desk, clock, desk.asked_to_delete)
+    await desk.roster.aclose()
+    again = Desk(tmp_path / "edge", FakeRuntime(engine), FakeImages(engine), clock=clock)
+    await again.roster.start()
+    await passes(again, clock, lambda: again.roster.pods(), limit_s=5)
+    await clock.advance(70)
+    assert again.status()["phase"] == "Succeeded"
+    await again.close()

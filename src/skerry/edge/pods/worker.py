@@ -380,7 +380,9 @@ class PodWorker:
         if has_anything or (stimulus.verdict is not None and not stimulus.is_finished):
             return False
         view = self._view()
-        return view.has_ended() or (view.is_deleting and bool(self._reporter.told or stimulus.is_finished))
+        told = (self._pod.get("status") or {}).get("containerStatuses") or []
+        was_seen = bool(self._reporter.told) or any(container.get("containerID") for container in told)
+        return view.has_ended() or (view.is_deleting and (was_seen or stimulus.is_finished))
 
     async def _tell(self, reason: str, message: str, container: str, *, warning: bool = False) -> None:
         await self._tools.events.tell(self._pod, reason, message, container=container, warning=warning)
