@@ -31,12 +31,19 @@ IMAGES = (
     f"{REGISTRY}/nginx:1.27-0",
     "registry.k8s.io/pause:3.10.2",
 )
+CURL = b"""#!/bin/sh
+for word; do url=$word; done
+exec wget -q -T 30 -O - "$url"
+"""
+"""What tests say with curl, in busybox's words."""
+
 AGENT = [sys.executable, "-m", "skerry.cli.main"]
 
 
 def archive(tag: str, programs: dict[str, bytes]) -> bytes:
     """A docker archive with busybox and further programs."""
-    layers = [image_layer(busybox_program()), *(tar_of({name: data}, mode=0o755) for name, data in programs.items())]
+    extras = {"bin/curl": CURL, "localhost.crt": b"a file that tests look for\n"}
+    layers = [image_layer(busybox_program()), tar_of({**programs, **extras}, mode=0o755)]
     digests = [sha256(layer).hexdigest() for layer in layers]
     entry = next((name for name in programs if f"/{name}:" in tag), "")
     settings: dict[str, Any] = {"Env": ["PATH=/:/bin:/sbin:/usr/bin"], "WorkingDir": "/"}
