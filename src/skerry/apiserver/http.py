@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
 from collections.abc import Iterable
@@ -28,6 +29,7 @@ from skerry.apiserver.handlers.pod_subresources import PodLogs
 from skerry.apiserver.handlers.proxy import Proxy
 from skerry.apiserver.handlers.render import Form, Renderer, negotiate, wants_pretty
 from skerry.apiserver.request_info import RequestInfo, parse, write_options
+from skerry.apiserver.room import Room
 from skerry.base import json
 from skerry.base.errors import StoreError
 from skerry.base.net.http_server import (
@@ -48,6 +50,10 @@ from skerry.kube.ports import NodeConnector
 log = get_log(__name__)
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
+BODY_ROOM_BYTES = 64 * 1024 * 1024
+ANSWER_ROOM_BYTES = 256 * 1024 * 1024
+LARGE_ANSWER_BYTES = 1024 * 1024
+LARGE_ANSWER_SLICE_BYTES = 256 * 1024
 _WARNING_LIMIT = 4096
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _HEALTH = ("/healthz", "/livez", "/readyz")
@@ -74,6 +80,7 @@ class ApiServer:
         allow_anonymous: False answers 401 to requests without credentials.
         metrics: what ``/metrics`` serves; requests are counted in it.
         audit: is told of every write; started and closed by the caller.
+        body_room_bytes, answer_room_bytes: most bytes of request bodies, and of large answers, held at once.
         dials_itself: whether ``proxy`` may reach loopback addresses, which nodes could report for their pods.
     """
 
@@ -86,8 +93,12 @@ class ApiServer:
         metrics: Registry | None = None,
         dials_itself: bool = False,
         audit: AuditLog | None = None,
+        body_room_bytes: int = BODY_ROOM_BYTES,
+        answer_room_bytes: int = ANSWER_ROOM_BYTES,
     ) -> None:
         self._core = core
+        self._bodies = Room("request bodies", limit_bytes=body_room_bytes)
+        self._answers = Room("large answers", limit_bytes=answer_room_bytes)
         self._audit = audit
         self._metrics = metrics or Registry()
         self._requests = request_counter(self._metrics)
@@ -159,7 +170,9 @@ class ApiServer:
         form = self._form(request, call)
         if info.verb == "watch":
             return await self._watch(request, call, form)
-        return await self._verb(request, call, form, trace)
+        announced = request.body_bytes
+        with self._bodies.take(MAX_BODY_BYTES if announced is None else min(announced, MAX_BODY_BYTES)):
+            return await self._verb(request, call, form, trace)
 
     def _form(self, request: HttpRequest, call: Call) -> Form:
         accept = request.headers.get("Accept", "")
@@ -167,16 +180,13 @@ class ApiServer:
             accept = ",".join(part for part in accept.split(",") if "as=" not in part) or "none"
         return negotiate(accept)
 
-    async def _verb(self, request: HttpRequest, call: Call, form: Form, trace: Trace) -> HttpResponse:
+    async def _verb(self, request: HttpRequest, call: Call, form: Form, trace: Trace) -> HttpResponse | None:
         core, info = self._core, call.info
         match info.verb:
             case "get":
                 answer = await core.get(call)
             case "list":
-                listed = await core.list(call, list_options(info))
-                return self._respond(
-                    request, call, await self._renderer.page(call, listed, form, is_pretty=_pretty(request, info)), form
-                )
+                return await self._list(request, call, form)
             case "create":
                 answer = await core.create(call, await self._body(request, call))
             case "update":
@@ -201,14 +211,34 @@ class ApiServer:
             trace.name = answer.entry.key.name
         return self._object(request, call, answer, form)
 
+    async def _list(self, request: HttpRequest, call: Call, form: Form) -> HttpResponse | None:
+        listed = await self._core.list(call, list_options(call.info))
+        is_pretty = _pretty(request, call.info)
+        size_bytes = sum(len(entry.body) for entry in listed.entries)
+        if size_bytes < LARGE_ANSWER_BYTES or request.method == "HEAD":
+            return self._respond(
+                request, call, await self._renderer.page(call, listed, form, is_pretty=is_pretty), form
+            )
+        with self._answers.take(size_bytes):
+            body = await self._renderer.page(call, listed, form, is_pretty=is_pretty)
+            headers = self._headers(call)
+            with contextlib.suppress(ClientGone):
+                async with request.stream(200, content_type=form.content_type, headers=headers) as out:
+                    await out.write(body, slice_bytes=LARGE_ANSWER_SLICE_BYTES)
+        return None
+
     def _object(self, request: HttpRequest, call: Call, answer: Answer, form: Form) -> HttpResponse:
         body = self._renderer.answer(call, answer, form, is_pretty=_pretty(request, call.info))
         return self._respond(request, call, body, form, status=answer.status)
 
     @staticmethod
     def _respond(request: HttpRequest, call: Call, body: bytes, form: Form, *, status: int = 200) -> HttpResponse:
-        headers = [("Cache-Control", "no-cache, private"), *warning_headers(call.warnings)]
+        headers = ApiServer._headers(call)
         return HttpResponse(status, b"" if request.method == "HEAD" else body, form.content_type, headers)
+
+    @staticmethod
+    def _headers(call: Call) -> list[tuple[str, str]]:
+        return [("Cache-Control", "no-cache, private"), *warning_headers(call.warnings)]
 
     async def _body(self, request: HttpRequest, call: Call) -> dict[str, object]:
         resource = call.kind.resource

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from skerry.apiserver.http import ApiServer
 from skerry.base import json
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -129,16 +131,17 @@ async def sleepers(site: Any, count: int, path: str) -> AsyncIterator[None]:
     assert child.stdout is not None
     assert child.stdin is not None
     try:
-        assert await asyncio.wait_for(child.stdout.readline(), 15) == b"ready\n"
+        assert await asyncio.wait_for(child.stdout.readline(), 45) == b"ready\n"
         yield
     finally:
         child.stdin.close()
         await child.wait()
 
 
+@pytest.mark.timeout(60)
 async def test_watchers_that_read_nothing_cost_little(site: Any, api: Any) -> None:
     body = {"metadata": {"name": "large"}, "data": {"text": "x" * 900_000}}
-    async with sleepers(site, 120, f"{MAPS}?watch=1"):
+    async with sleepers(site, 60, f"{MAPS}?watch=1"):
         before, seen = rss_mib(), 0
         async with api.open("GET", f"{MAPS}?watch=1", read_bufsize=8 * 1024 * 1024) as watched:
             assert (await api.ask("POST", MAPS, body))[0] == 201
@@ -148,7 +151,57 @@ async def test_watchers_that_read_nothing_cost_little(site: Any, api: Any) -> No
                 assert (await api.ask("PUT", f"{MAPS}/large", body))[0] == 200
                 seen += len(await asyncio.wait_for(watched.content.readline(), 20)) > 900_000
         assert seen == 6
-        assert rss_mib() - before < 80
+        assert rss_mib() - before < 75
+
+
+@pytest.mark.timeout(60)
+async def test_bodies_that_never_end_and_answers_that_nobody_reads_have_a_bound(site: Any, api: Any) -> None:
+    tight = ApiServer(site.core, body_room_bytes=8_000_000, answer_room_bytes=4_000_000)
+    port = await tight.listen(
+        "127.0.0.1", 0, cert_file=site.files.cert, key_file=site.files.key, client_ca_file=site.files.ca_cert
+    )
+    opened = []
+
+    async def begin(head: str) -> asyncio.StreamReader:
+        plain = socket.create_connection(("127.0.0.1", port))
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        reader, writer = await asyncio.open_connection(
+            sock=plain, ssl=site.tls(), server_hostname="127.0.0.1", limit=1024
+        )
+        opened.append(writer)
+        writer.write(f"{head}\r\nHost: x\r\n".encode())
+        return reader
+
+    try:
+        readers = [await begin(f"POST {MAPS} HTTP/1.1\r\nContent-Length: 3000000") for _ in range(3)]
+        for writer in opened:
+            writer.write(b"\r\n{")
+        heads = [asyncio.ensure_future(reader.readuntil(b"\r\n\r\n")) for reader in readers]
+        done, waiting = await asyncio.wait(heads, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        answer = done.pop().result()
+        assert (b" 429 " in answer.splitlines()[0], b"Retry-After: 1" in answer, len(waiting)) == (True, True, 2)
+        for head in waiting:
+            head.cancel()
+        small = await begin(f"POST {MAPS} HTTP/1.1\r\nContent-Length: 2")
+        opened[-1].write(b"\r\n{}")
+        assert b" 422 " in (await asyncio.wait_for(small.readuntil(b"\r\n\r\n"), 10)).splitlines()[0]
+
+        for number in range(7):
+            body = {"metadata": {"name": f"m{number}"}, "data": {"text": "x" * 900_000}}
+            assert (await api.ask("POST", MAPS, body))[0] == 201
+        idle = await begin(f"GET {MAPS} HTTP/1.1")
+        opened[-1].write(b"\r\n")
+        assert b" 200 " in (await asyncio.wait_for(idle.readline(), 10))
+        crowded = await begin(f"GET {MAPS} HTTP/1.1")
+        opened[-1].write(b"\r\n")
+        assert b" 429 " in (await asyncio.wait_for(crowded.readline(), 10))
+        opened[-2].transport.abort()
+        status, listed = await api.ask("GET", MAPS)
+        assert (status, len(listed["items"])) == (200, 7)
+    finally:
+        for writer in opened:
+            writer.transport.abort()
+        await tight.aclose()
 
 
 def rss_mib() -> float:

@@ -82,6 +82,11 @@ class HttpRequest:
         """Whether the client asks to leave HTTP (WebSocket, SPDY)."""
         return "upgrade" in self.headers.get("Connection", "").lower() and bool(self.headers.get("Upgrade"))
 
+    @property
+    def body_bytes(self) -> int | None:
+        """Length of the body as announced: 0 for none, None when only its end will tell."""
+        return self._inner.content_length if self._inner.body_exists else 0
+
     async def body(self, *, limit_bytes: int | None = None) -> bytes:
         """The whole body.
 

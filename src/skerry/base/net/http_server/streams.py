@@ -35,18 +35,18 @@ class ResponseStream:
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PATIENT_SEND_BYTES)
 
-    async def write(self, data: bytes, *, timeout_s: float | None = 30.0) -> None:
-        """Send now; waits while the client is slow.
+    async def write(self, data: bytes, *, timeout_s: float | None = 30.0, slice_bytes: int = SLICE_BYTES) -> None:
+        """Send now, slice by slice; waits while the client is slow.
 
         Raises:
             ClientGone: it left, or took nothing of a slice for ``timeout_s``.
         """
-        if len(data) <= SLICE_BYTES:
+        if len(data) <= slice_bytes:
             await self._write(data, timeout_s)
             return
         view = memoryview(data)
-        for start in range(0, len(data), SLICE_BYTES):
-            await self._write(bytes(view[start : start + SLICE_BYTES]), timeout_s)
+        for start in range(0, len(data), slice_bytes):
+            await self._write(bytes(view[start : start + slice_bytes]), timeout_s)
 
     async def _write(self, data: bytes, timeout_s: float | None) -> None:
         if self.gone.is_set():
