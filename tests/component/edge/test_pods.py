@@ -216,3 +216,19 @@ async def test_a_process_pod_is_deleted_with_its_grace(real: Desk) -> None:
     await real.until(real.asked_to_delete)
     assert (real.status()["phase"], real.state()["terminated"]["exitCode"]) == ("Succeeded", 0)
     assert await real.runtime.observe() == {}
+
+
+async def test_directories_of_unknown_pods_are_removed_at_the_start(desk: Desk) -> None:
+    for place in (
+        "pods/u9/volumes/v",
+        "pod-logs/default_gone_u9/app",
+        "pods/u1/volumes",
+        "pod-logs/default_web_u1/app",
+    ):
+        (desk.directory / place).mkdir(parents=True)
+    await desk.objects.put("default/pod/web", pod())
+    await desk.roster.start()
+    await desk.until(lambda: "running" in desk.state())
+    await desk.until(lambda: not (desk.directory / "pod-logs/default_gone_u9").exists())
+    assert [path.name for path in (desk.directory / "pods").iterdir()] == ["u1"]
+    assert [path.name for path in (desk.directory / "pod-logs").iterdir()] == ["default_web_u1"]

@@ -325,6 +325,11 @@ class Roster:
                 if home.name not in self._workers:
                     volumes.remove(home / "volumes")
                     remove_tree(home)
+        if self._tools.log_directory.is_dir():
+            for logs in self._tools.log_directory.iterdir():
+                if logs.is_dir() and logs.name.rpartition("_")[2] not in self._workers:
+                    log.info("logs.orphan", directory=logs.name)
+                    remove_tree(logs)
 
     async def _stop(self, uid: str, pod: ObservedPod) -> None:
         metadata = {"uid": uid, "namespace": pod.namespace, "name": pod.name}
