@@ -114,22 +114,22 @@ class StaticPods:
                 continue
             why = ""
             try:
-                yield static_pod(file.read_bytes()[:_FILE_BYTES], node=self._node)
-            except (OSError, yaml.YamlError, ValueError) as exc:
+                text = file.read_bytes()[:_FILE_BYTES]
+                document = json.loads(text) if file.suffix == ".json" else yaml.load(text)
+                yield static_pod(document, node=self._node)
+            except (OSError, json.JsonError, ValueError) as exc:
                 why = str(exc)
             if why and self._said.get(file.name) != why:
                 log.error("static.unusable", hint="mend or remove the file", file=str(file), why=why)
             self._said[file.name] = why
 
 
-def static_pod(text: bytes, *, node: str) -> Object:
+def static_pod(document: Any, *, node: str) -> Object:
     """The pod of a manifest as this node runs it.
 
     Raises:
-        YamlError: no YAML.
         ValueError: no pod, or one that needs objects of the cluster.
     """
-    document = yaml.load(text)
     if not isinstance(document, dict) or document.get("kind") != "Pod":
         raise ValueError("the file holds no Pod")
     metadata, spec = document.get("metadata"), document.get("spec")

@@ -5,10 +5,15 @@ import pytest
 
 from skerry.api.gvk import Object
 from skerry.api.status import Unavailable
+from skerry.base import yaml
 from skerry.base.aio.clock import SystemClock
 from skerry.edge.pods.static import MIRROR, StaticPods, is_mirror, is_static, static_pod
 
 TEXT = b"kind: Pod\nmetadata: {name: web, labels: {a: b}}\nspec: {containers: [{name: c, image: i}]}\n"
+
+
+def pod_of(text: bytes, *, node: str) -> Object:
+    return static_pod(yaml.load(text), node=node)
 
 
 class Store:
@@ -49,14 +54,12 @@ def static(directory: Path, store: Store) -> StaticPods:
 
 
 def test_a_manifest_becomes_a_pod_of_this_node() -> None:
-    pod = static_pod(TEXT, node="edge-1")
+    pod = pod_of(TEXT, node="edge-1")
     assert (pod["metadata"]["name"], pod["metadata"]["namespace"]) == ("web-edge-1", "default")
     assert pod["spec"]["nodeName"] == "edge-1" and is_static(pod) and not is_mirror(pod)
-    assert static_pod(TEXT, node="edge-1")["metadata"]["uid"] == pod["metadata"]["uid"]
-    assert static_pod(TEXT, node="edge-2")["metadata"]["uid"] != pod["metadata"]["uid"]
-    assert (
-        static_pod(TEXT.replace(b"image: i", b"image: j"), node="edge-1")["metadata"]["uid"] != pod["metadata"]["uid"]
-    )
+    assert pod_of(TEXT, node="edge-1")["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert pod_of(TEXT, node="edge-2")["metadata"]["uid"] != pod["metadata"]["uid"]
+    assert pod_of(TEXT.replace(b"image: i", b"image: j"), node="edge-1")["metadata"]["uid"] != pod["metadata"]["uid"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,7 @@ def test_a_manifest_becomes_a_pod_of_this_node() -> None:
 )
 def test_what_cannot_run_is_refused(text: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        static_pod(text, node="edge-1")
+        pod_of(text, node="edge-1")
 
 
 async def test_mirrors_follow_the_files(tmp_path: Path) -> None:
