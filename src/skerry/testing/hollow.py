@@ -242,8 +242,9 @@ async def connect(
     acks: bool = True,
     autoping: bool = True,
     features: frozenset[str] = frozenset(),
+    source: str = "",
 ) -> AsyncIterator[HollowNode]:
-    """A hollow node with a session; gone when left.
+    """A hollow node with a session; gone when left. ``source``: our own address, such as another one of loopback.
 
     Raises:
         Refusal: the hub refused the upgrade.
@@ -253,7 +254,8 @@ async def connect(
         named[c.HEADER_SKERRY] = __version__
         named[c.HEADER_SKERRY_FEATURES] = peers.to_header(features)
     all_headers = {key: value for key, value in (named | dict(headers or {})).items() if value}
-    async with aiohttp.ClientSession() as session, Supervisor(f"hollow-{node}") as supervisor:
+    connector = aiohttp.TCPConnector(local_addr=(source, 0)) if source else None
+    async with aiohttp.ClientSession(connector=connector) as session, Supervisor(f"hollow-{node}") as supervisor:
         try:
             websocket = await session.ws_connect(
                 url + c.events_path(node), ssl=tls, headers=all_headers, max_msg_size=0, autoping=autoping
