@@ -77,7 +77,7 @@ async def measure(target: str, link: str, steps: Sequence[int], *, pods: int) ->
             used = (bench.cpu_s() - cpu_s) / (time.monotonic() - started_s)
             numbers["idle_cpu_percent"][str(step)] = round(100 * used, 1)
             numbers["rss_mb"][str(step)] = await bench.rss_mb()
-            if step == 1000 and pods:
+            if pods and step == max((s for s in steps if s <= 1000), default=0):
                 numbers["pods"] = await bench.deliver(pods, step)
         first, last = steps[0], steps[-1]
         if last > first:

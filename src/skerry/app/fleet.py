@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from skerry.api.gvk import LEASES, NODES, PODS, Object
+from skerry.api.gvk import LEASES, NODES, OBJECTSYNCS, PODS, Object
 from skerry.api.status import NotFound
 from skerry.app import client, output
 from skerry.app.client import CommandFailed
@@ -125,15 +125,23 @@ def node_show(*, name: str, kubeconfig: Path | None, data: Path | None, namespac
         conditions = node.get("status", {}).get("conditions", [])
         pods = (await api.list(PODS, field_selector=f"spec.nodeName={name}")).items
         facts["conditions"] = [{k: c.get(k) for k in ("type", "status", "reason", "message")} for c in conditions]
-        facts["pods"] = [_pod_facts(pod) for pod in pods]
+        delivered = await _delivered(api, name)
+        facts["pods"] = [_pod_facts(pod, is_delivered=pod["metadata"].get("uid") in delivered) for pod in pods]
+        facts["waiting"] = sum(not pod["delivered"] for pod in facts["pods"])
         head = "\n".join(
             f"{key:<12} {facts[key]}"
             for key in ("name", "status", "lastSeen", "certificate", "runtime", "version", "address")
         )
         rows = [(c["type"], c["status"], c["reason"], c["message"]) for c in facts["conditions"]]
         text = head + "\n\n" + output.table(("CONDITION", "STATUS", "REASON", "MESSAGE"), rows)
-        pod_rows = [(p["namespace"], p["name"], p["phase"], p["restarts"]) for p in facts["pods"]]
-        text += "\n\n" + (output.table(("NAMESPACE", "POD", "PHASE", "RESTARTS"), pod_rows) if pod_rows else "no pods")
+        pod_rows = [
+            (p["namespace"], p["name"], p["phase"], p["restarts"], p["age"], "yes" if p["delivered"] else "waits")
+            for p in facts["pods"]
+        ]
+        heads = ("NAMESPACE", "POD", "LAST KNOWN PHASE", "RESTARTS", "AGE", "ON THE NODE")
+        text += "\n\n" + (output.table(heads, pod_rows) if pod_rows else "no pods")
+        if facts["status"] != "Ready":
+            text += f"\n\nphases are those last heard, {facts['lastSeen']}; what waits goes out when the node is back"
         output.emit(facts, as_json=as_json, text=text)
         return 0
 
@@ -268,12 +276,27 @@ def _node_facts(node: Object, lease: Object | None, record: Enrolment | None) ->
     }
 
 
-def _pod_facts(pod: Object) -> dict[str, Any]:
+async def _delivered(api: KubeApi, node: str) -> set[str]:
+    """The uids of the objects that the node has acknowledged at least once."""
+    found: set[str] = set()
+    token = ""
+    while True:
+        page = await api.list(OBJECTSYNCS, limit=500, continue_token=token)
+        names = (obj["metadata"]["name"].rpartition(".") for obj in page.items)
+        found |= {uid for owner, _, uid in names if owner == node}
+        token = page.continue_token
+        if not token:
+            return found
+
+
+def _pod_facts(pod: Object, *, is_delivered: bool) -> dict[str, Any]:
     statuses = pod.get("status", {}).get("containerStatuses", [])
     return {
         "namespace": pod["metadata"]["namespace"],
         "name": pod["metadata"]["name"],
         "phase": pod.get("status", {}).get("phase", "Unknown"),
+        "age": output.age(time.time() - _parsed(pod["metadata"].get("creationTimestamp"))),
+        "delivered": is_delivered,
         "restarts": sum(int(item.get("restartCount", 0)) for item in statuses),
     }
 
