@@ -50,7 +50,7 @@ def kind_of(file: Path) -> str:
 
 def _document(file: Path) -> dict[str, Any]:
     try:
-        document = yaml.load(file.read_bytes())
+        document = conf.parse(file.read_bytes())
     except OSError as exc:
         raise ConfigError(f"cannot read {file}: {exc.strerror}", hint="check the path given with --config") from exc
     except yaml.YamlError as exc:

@@ -45,7 +45,7 @@ def read_file(path: Path, *, kind: str, api_version: str) -> dict[str, Any]:
         ConfigError: missing, unreadable, not YAML, or of another kind.
     """
     try:
-        document = _document(path.read_bytes())
+        document = parse(path.read_bytes())
     except OSError as exc:
         raise ConfigError(f"cannot read {path}: {exc.strerror}", hint="check the path given with --config") from exc
     except yaml.YamlError as exc:
@@ -61,8 +61,12 @@ def read_file(path: Path, *, kind: str, api_version: str) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key not in ("apiVersion", "kind")}
 
 
-def _document(text: bytes) -> Any:
-    """JSON where it is JSON, as the join writes it: that spares the agent the memory of a YAML reader."""
+def parse(text: bytes) -> Any:
+    """The document of a configuration file: read as JSON where it is JSON, which spares the memory of a YAML reader.
+
+    Raises:
+        YamlError: it is neither.
+    """
     if text.lstrip().startswith(b"{"):
         with contextlib.suppress(json.JsonError):
             return json.loads(text)

@@ -29,3 +29,16 @@ def test_third_party_packages_are_those_of_the_list(loaded: set[str]) -> None:
 def test_nothing_heavy_and_nothing_of_the_cloud_is_loaded(loaded: set[str]) -> None:
     assert [name for name in _HEAVY if name in loaded] == []
     assert [name for name in loaded if name.startswith(_OTHER_SIDES)] == []
+
+
+def test_a_configuration_that_the_join_wrote_needs_no_yaml_reader(tmp_path: Path) -> None:
+    file = tmp_path / "edge.yaml"
+    file.write_text(
+        '{\n  "apiVersion": "config.skerry.dev/v1alpha1",\n  "kind": "EdgeConfig",\n  "runtime": "process"\n}\n'
+    )
+    code = (
+        "import sys; from pathlib import Path; from skerry.app.edge import load_config;"
+        f"print(load_config(Path({str(file)!r}), {{}}).runtime, 'yaml' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert result.stdout.split() == ["process", "False"]
