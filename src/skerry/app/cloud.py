@@ -277,17 +277,8 @@ class Cloud:
             hub, authority=lambda: keeper.authority, enrolments=enrolments, ports=self._ports,
             advertise=lambda: self._advertise,
         )  # fmt: skip
-        nodes, leases = informers.of(NODES), informers.of(LEASES, namespace=LEASE_NAMESPACE)
-
-        def states() -> list[NodeState]:
-            ends_s = {record.node: record.expires_s for record in enrolments.known() if not record.is_revoked}
-            named = [(node["metadata"]["name"], node) for node in nodes.items()]
-            return [
-                node_state(node, leases.get(name, LEASE_NAMESPACE), certificate_ends_s=ends_s.get(name, 0.0))
-                for name, node in named
-            ]
-
-        hub_metrics.register(self.metrics, links=hub.connected, nodes=states, now_s=clock.now_s)
+        if "api" in self._ports:
+            self._measure(hub, informers, enrolments)
         presence.on_connected(bulletin.tell)
         leases_of = LeaseKeeper(api, last_seen_s=hub.last_seen_s, clock=clock)
         presence.on_connected(leases_of.connected)
@@ -349,6 +340,21 @@ class Cloud:
             bulletin.tell_all()
 
         self._readvertise = readvertise
+
+    def _measure(self, hub: Hub, informers: InformerSet, enrolments: Enrolments) -> None:
+        """Metrics are served by our API server. Beside a cluster nobody could read them, and to follow every Lease
+        costs as much as renewing it."""
+        nodes, leases = informers.of(NODES), informers.of(LEASES, namespace=LEASE_NAMESPACE)
+
+        def states() -> list[NodeState]:
+            ends_s = {record.node: record.expires_s for record in enrolments.known() if not record.is_revoked}
+            named = [(node["metadata"]["name"], node) for node in nodes.items()]
+            return [
+                node_state(node, leases.get(name, LEASE_NAMESPACE), certificate_ends_s=ends_s.get(name, 0.0))
+                for name, node in named
+            ]
+
+        hub_metrics.register(self.metrics, links=hub.connected, nodes=states, now_s=self._clock.now_s)
 
     def _reconfigure(self, config: CloudConfig) -> None:
         """The configuration file says something else: addresses take effect now."""

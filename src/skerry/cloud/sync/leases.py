@@ -25,7 +25,8 @@ log = get_log(__name__)
 
 NAMESPACE = "kube-node-lease"
 DURATION_S = 40
-RENEW_EVERY_S = 20.0
+RENEW_EVERY_S = 25.0
+"""Nodes count as gone 40 to 50 s after their last renewal."""
 HEARD_S = c.KEEPALIVE_EVERY_S + 5.0
 WORKERS = 8
 
