@@ -8,7 +8,8 @@ A line::
 
     {"time": "2030-01-31T10:20:30.123456Z", "verb": "patch", "user": "jane", "groups": [...], "as": "root",
      "from": "10.0.0.7", "agent": "kubectl/v1.33.0", "resource": "apps/v1/deployments", "subresource": "scale",
-     "namespace": "default", "name": "web", "dryRun": true, "status": 409, "reason": "Conflict", "took_ms": 1.9}
+     "namespace": "default", "name": "web", "dryRun": true,
+     "annotations": {"policy/key": "…"}, "status": 409, "reason": "Conflict", "took_ms": 1.9}
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import contextlib
 import datetime
 import os
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ _WRITES = ("create", "update", "patch", "delete", "deletecollection")
 _REVIEWS = ("authentication.k8s.io", "authorization.k8s.io")
 _CONNECTIONS = ("exec", "attach", "portforward", "proxy")
 _LONGEST = 256
+_MOST_NOTES, _LONGEST_NOTE = 32, 2048
 
 
 @dataclass(slots=True)
@@ -47,12 +49,14 @@ class Trace:
         caller: who sent it.
         user: on whose behalf.
         name: of the object that was written, when the server made the name.
+        annotations: what admission noted: Pod Security, policies, webhooks.
     """
 
     info: RequestInfo | None = None
     caller: User | None = None
     user: User | None = None
     name: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_audited(self) -> bool:
@@ -127,6 +131,9 @@ class AuditLog:
                 line[name] = value[:_LONGEST]
         if info.query.get("dryRun"):
             line["dryRun"] = True
+        notes = list(trace.annotations.items())[:_MOST_NOTES]
+        if notes:
+            line["annotations"] = {name[:_LONGEST]: text[:_LONGEST_NOTE] for name, text in notes}
         return line
 
     async def _run(self) -> None:

@@ -19,6 +19,7 @@ class Call:
     Args:
         warnings: filled on the way; they become Warning headers.
         duplicates: members that stood twice in the body.
+        annotations: what admission notes for the audit log.
     """
 
     user: User
@@ -27,6 +28,7 @@ class Call:
     options: WriteOptions = field(default_factory=WriteOptions)
     warnings: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
 
     @property
     def namespace(self) -> str:

@@ -181,6 +181,7 @@ class ApiServer:
         return negotiate(accept)
 
     async def _verb(self, request: HttpRequest, call: Call, form: Form, trace: Trace) -> HttpResponse | None:
+        trace.annotations = call.annotations
         core, info = self._core, call.info
         match info.verb:
             case "get":

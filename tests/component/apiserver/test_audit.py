@@ -53,6 +53,27 @@ async def test_one_line_per_write_without_secrets(
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+async def test_what_admission_notes_is_in_the_line(
+    serve: Callable[..., Any], client: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "audit.log"
+    audit = AuditLog(path, clock=SystemClock())
+    audit.start()
+    api = client(await serve(audit=audit))
+    labels = {"pod-security.kubernetes.io/audit": "baseline"}
+    assert (await api.ask("POST", "/api/v1/namespaces", {"metadata": {"name": "n", "labels": labels}}))[0] == 201
+    place = "/api/v1/namespaces/n"
+    assert (await api.ask("POST", f"{place}/serviceaccounts", {"metadata": {"name": "default"}}))[0] == 201
+    pod = {"metadata": {"name": "p"}, "spec": {"hostPID": True, "containers": [{"name": "c", "image": "i"}]}}
+    assert (await api.ask("POST", f"{place}/pods", pod))[0] == 201
+    await audit.aclose()
+    notes = lines(path)[-1]["annotations"]
+    assert notes["pod-security.kubernetes.io/enforce-policy"] == "privileged:latest"
+    assert notes["pod-security.kubernetes.io/audit-violations"] == (
+        'would violate PodSecurity "baseline:latest": host namespaces (hostPID=true)'
+    )
+
+
 def trace(name: str) -> Trace:
     user = User("jane")
     return Trace(parse("DELETE", gvk.PODS.path("default", name)), user, user)

@@ -398,6 +398,7 @@ class Objects:
             old,
             is_dry_run=call.options.is_dry_run,
             warnings=call.warnings,
+            annotations=call.annotations,
             options=_options(call, operation),
         )
 
