@@ -113,14 +113,16 @@ class Storm:
     async def complaint(self) -> str:
         """What is not as it is desired, in cluster or engine."""
         pods = {p["metadata"]["name"]: p for p in (await self.at.api.list(PODS, namespace="default")).items}
-        wrong = sorted(set(pods) ^ set(self.names)) or [name for name, p in pods.items() if not _is_ready(p)]
+        wrong = sorted(set(pods) ^ set(self.names)) or [
+            name for name, p in pods.items() if not (_is_ready(p) or _is_evicted(p))
+        ]
         if wrong:
             return f"{wrong} are not as desired"
         try:
             running = await self.running()
         except EngineError as exc:
             return str(exc)
-        told = {name: _container_id(p) for name, p in pods.items()}
+        told = {name: _container_id(p) for name, p in pods.items() if not _is_evicted(p)}
         return "" if running == told else f"the cluster believes {told}, the engine runs {running}"
 
     async def running(self) -> dict[str, str]:
@@ -164,6 +166,12 @@ def _is_ready(found: Object) -> bool:
     containers = status.get("containerStatuses") or [{}]
     is_going = bool(found["metadata"].get("deletionTimestamp"))
     return status.get("phase") == "Running" and bool(containers[0].get("ready")) and not is_going
+
+
+def _is_evicted(found: Object) -> bool:
+    """A pod that met a full disk: no controller is here that would replace it."""
+    status = found.get("status") or {}
+    return (status.get("phase"), status.get("reason")) == ("Failed", "Evicted")
 
 
 def _container_id(found: Object) -> str:
