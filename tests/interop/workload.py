@@ -115,7 +115,7 @@ class Workload:
         """What is not yet as it should be, in words; without ``word`` the files in the containers are not looked at."""
         pods = await self.pods()
         if len(pods) != replicas:
-            return f"{len(pods)} of {replicas} pods in the cluster"
+            return f"{len(pods)} of {replicas} pods in the cluster: { {p['metadata']['name']: _why(p) for p in pods} }"
         if unready := {pod["metadata"]["name"]: _why(pod) for pod in pods if not is_ready(pod)}:
             return f"not ready: {unready}"
         containers = await asyncio.to_thread(self.containers)
@@ -160,7 +160,7 @@ async def node_is_ready(api: KubeApi, name: str) -> str:
 def _why(pod: Object) -> str:
     status = pod.get("status") or {}
     waiting = [item.get("state") for item in status.get("containerStatuses") or ()]
-    return f"{status.get('phase')} {waiting}"
+    return f"{status.get('phase')} {status.get('reason', '')} {status.get('message', '')} {waiting}"
 
 
 def _audiences(token: str) -> list[str]:
