@@ -23,6 +23,7 @@ class NetProxy:
         self._target = (host, port)
         self._supervisor = supervisor
         self._writers: set[asyncio.StreamWriter] = set()
+        self._takes: set[asyncio.Task[None]] = set()
         self._passes = asyncio.Event()
         self._passes.set()
         self._refuses = False
@@ -53,6 +54,14 @@ class NetProxy:
         """Carry each piece so much later, and at most so many bytes a second in each direction; 0 takes it back."""
         self._delay_s, self._bytes_per_s = delay_s, bytes_per_s
 
+    async def end(self) -> None:
+        """Cut everything, and what is just being opened."""
+        self.cut()
+        takes = list(self._takes)
+        for task in takes:
+            task.cancel()
+        await asyncio.gather(*takes, return_exceptions=True)
+
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         self.accepted += 1
@@ -60,12 +69,17 @@ class NetProxy:
             writer.transport.abort()
             return
         self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._takes.add(task)
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             self._writers.discard(writer)
             writer.transport.abort()
             return
+        finally:
+            self._takes.discard(task)
         self._writers.add(far_writer)
         self._supervisor.detach("up", self._carry(reader, far_writer))
         self._supervisor.detach("down", self._carry(far_reader, writer))
@@ -96,5 +110,5 @@ async def net_proxy(host: str, port: int, *, bind: str = "127.0.0.1") -> AsyncIt
             yield proxy
         finally:
             server.close()
-            proxy.cut()
+            await proxy.end()
             await server.wait_closed()
