@@ -20,6 +20,8 @@ SANDBOX_S = 240.0
 PULL_S = 3600.0
 """Deadline of one image pull; the engine ends a stalled one much earlier."""
 
+_STARTING = "server is not initialized yet"
+"""What containerd answers between its socket and its CRI plugin."""
 _IMAGE_METHODS = frozenset({"ListImages", "ImageStatus", "PullImage", "RemoveImage", "ImageFsInfo"})
 
 _REMEDIES: tuple[tuple[str, str, str], ...] = (
@@ -108,7 +110,8 @@ class CriClient:
         await self._grpc.aclose()
 
     def _translated(self, name: str, reason: str, exc: GrpcError) -> EngineError:
-        if exc.status in (Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED, Status.CANCELLED):
+        is_away = exc.status in (Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED, Status.CANCELLED)
+        if is_away or _STARTING in exc.message:
             return EngineUnavailable(
                 f"container engine at {self.socket}: {exc.message}", hint="is it running? systemctl status containerd"
             )
