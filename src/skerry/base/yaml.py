@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 MAX_ALIASES = 100
+MAX_DEPTH = 100
 MAX_BYTES = 3 * 1024 * 1024
 
 

@@ -9,15 +9,25 @@ from typing import Any
 
 import yaml
 
-from skerry.base.yaml import MAX_ALIASES, YamlError
+from skerry.base.yaml import MAX_ALIASES, MAX_DEPTH, YamlError
 
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader that counts aliases, keeps timestamps as text and refuses duplicate keys."""
 
     aliases = 0
+    depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise YamlError(f"YAML nested more than {MAX_DEPTH} levels deep")
+        try:
+            return self._compose(parent, index)
+        finally:
+            self.depth -= 1
+
+    def _compose(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.events.AliasEvent):
             self.aliases += 1
             if self.aliases > MAX_ALIASES:

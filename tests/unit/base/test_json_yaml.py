@@ -46,3 +46,14 @@ def test_yaml_duplicate_key_names_the_line() -> None:
 def test_bad_yaml_is_one_error(text: str) -> None:
     with pytest.raises(yaml.YamlError):
         yaml.load(text)
+
+
+@pytest.mark.parametrize("text", ["[" * 150, "{a: " * 150, "- " * 150])
+def test_nesting_is_bounded(text: str) -> None:
+    with pytest.raises(yaml.YamlError, match="nested more than 100 levels"):
+        yaml.load(text)
+
+
+def test_nesting_as_schemas_have_it_is_taken() -> None:
+    text = "".join(f"{'  ' * level}properties:\n" for level in range(60)) + "  " * 60 + "type: object\n"
+    assert "properties" in yaml.load(text)

@@ -371,6 +371,8 @@ def _connect(cut: _Cut) -> Connect:
     keep_alive_s, client_id = cut.number(), cut.text()
     will_topic, will_payload = (cut.text(), cut.binary()) if flags & 4 else (None, b"")
     user_name = cut.text() if flags & 128 else None
+    if flags & 192 == 64:
+        raise Malformed("CONNECT has a password without a user name")
     password = cut.binary() if flags & 64 else None
     return Connect(
         client_id, keep_alive_s, bool(flags & 2), user_name, password,

@@ -230,3 +230,9 @@ def test_leaving() -> None:
     client.send_disconnect()
     assert list(codec.Decoder().feed(client.data_to_send())) == [codec.Disconnect()]
     assert client.next_deadline_s() is None
+
+
+def test_a_password_without_a_user_name_is_malformed() -> None:
+    frame = b"\x10\x12\x00\x04MQTT\x04\x42\x00\x3c\x00\x02me\x00\x02pw"
+    with pytest.raises(Malformed, match="without a user name"):
+        list(codec.Decoder().feed(frame))
