@@ -192,8 +192,25 @@ def parse_fields(text: str, resource: Resource, *, selectable: Iterable[str] | N
     Raises:
         BadRequest: not a selector, or a label that the resource does not know.
     """
-    terms = [_field_term(part, resource, selectable) for part in _split_escaped(text) if part]
+    terms = [_field_term(part, resource, selectable) for part in _parts(text)]
     return FieldSelector(tuple(terms))
+
+
+def exact_field(text: str, label: str) -> str | None:
+    """The value that a field selector demands of ``label``, whatever the resource; None when several may match.
+
+    Reads as ``parse_fields`` does: what decides about access and what selects objects must not differ.
+
+    Raises:
+        BadRequest: not a selector.
+    """
+    terms = [(name, operator, _unescape(value)) for name, operator, value in map(_split_term, _parts(text))]
+    return next((value for name, operator, value in terms if name == label and operator != "!="), None)
+
+
+def escaped_value(value: str) -> str:
+    """A value as it stands in the text of a field selector."""
+    return re.sub(r"([\\,=])", r"\\\1", value)
 
 
 class _Tokens:
@@ -365,8 +382,8 @@ def _label_kind(label: str, resource: Resource, selectable: Iterable[str] | None
     return known[label]
 
 
-def _split_escaped(text: str) -> list[str]:
-    return re.findall(r"(?:\\.|[^,\\])+", text, re.DOTALL)
+def _parts(text: str) -> list[str]:
+    return re.findall(r"(?:\\.|[^,\\]|\\\Z)+", text, re.DOTALL)
 
 
 def _split_term(part: str) -> tuple[str, str, str]:
@@ -379,6 +396,8 @@ def _split_term(part: str) -> tuple[str, str, str]:
 def _unescape(value: str) -> str:
     if re.search(r"(?<!\\)(?:\\\\)*\\(?![\\,=])", value):
         raise BadRequest(f"invalid field selector: invalid escape sequence in {show(value)}")
+    if re.match(r"(?:\\.|[^\\,=])*[,=]", value, re.DOTALL):
+        raise BadRequest(f"invalid field selector: unescaped character in value: {show(value)}")
     return re.sub(r"\\([\\,=])", r"\1", value)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
+from skerry.api.selectors import exact_field
 from skerry.api.status import BadRequest, Invalid
 
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
@@ -136,11 +137,11 @@ def _collective(verb: str, name: str, query: Query) -> tuple[str, str]:
 
 
 def _selected_name(selector: str) -> str:
-    for term in selector.split(","):
-        for mark in ("metadata.name==", "metadata.name="):
-            if term.startswith(mark):
-                return term[len(mark) :]
-    return ""
+    try:
+        name = exact_field(selector, "metadata.name") or ""
+    except BadRequest:  # who serves the request says so; until then it names nothing
+        return ""
+    return "" if name in (".", "..") or "/" in name or "%" in name else name
 
 
 @dataclass(frozen=True, slots=True)

@@ -278,6 +278,27 @@ async def test_a_node_certificate_reads_its_own_pods_only(api: Any, as_user: Cal
     assert (await node.ask("POST", token, {"spec": {"boundObjectRef": reference}}))[0] == 201
 
 
+async def test_a_name_in_a_selector_or_a_watch_path_is_all_that_is_seen(api: Any, as_user: Callable[..., Any]) -> None:
+    for name in ("mine", "other"):
+        await api.ask("POST", gvk.SECRETS.path("default"), {"metadata": {"name": name}})
+    rule = {"verbs": ["list", "watch"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"]}
+    await api.ask("POST", gvk.ROLES.path("default"), {"metadata": {"name": "one"}, "rules": [rule]})
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "one"}
+    binding = {"metadata": {"name": "one"}, "roleRef": reference, "subjects": [{"kind": "User", "name": "bob"}]}
+    await api.ask("POST", gvk.ROLEBINDINGS.path("default"), binding)
+    bob, secrets = as_user("bob"), gvk.SECRETS.path("default")
+    status, found = await bob.ask("GET", f"{secrets}?fieldSelector=metadata.name%3Dmine")
+    assert (status, [item["metadata"]["name"] for item in found["items"]]) == (200, ["mine"])
+    for selector in (r"type!%3Dx%5C,metadata.name%3Dmine", r"type!%3Dx%5C,metadata.name%5C%3Dmine"):
+        assert (await bob.ask("GET", f"{secrets}?fieldSelector={selector}"))[0] == 403
+    path = secrets.replace("/v1/", "/v1/watch/", 1)
+    assert (await bob.ask("GET", f"{path}/other?timeoutSeconds=1"))[0] == 403
+    for query in ("resourceVersion=0", "resourceVersion=1"):
+        async with bob.open("GET", f"{path}/mine?{query}&timeoutSeconds=1") as answer:
+            told = [json.loads(text) for text in (await answer.read()).splitlines()]
+        assert [(event["type"], event["object"]["metadata"]["name"]) for event in told] == [("ADDED", "mine")]
+
+
 async def test_nobody_grants_more_than_he_holds(api: Any, as_user: Callable[..., Any]) -> None:
     grant = {"metadata": {"name": "granter"}, "rules": [
         {"verbs": ["*"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"]},

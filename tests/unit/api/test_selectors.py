@@ -10,7 +10,15 @@ import pytest
 
 from skerry.api import gvk
 from skerry.api.gvk import Resource
-from skerry.api.selectors import label_selector, match_labels, node_term_requirement, parse_fields, parse_labels
+from skerry.api.selectors import (
+    escaped_value,
+    exact_field,
+    label_selector,
+    match_labels,
+    node_term_requirement,
+    parse_fields,
+    parse_labels,
+)
 from skerry.api.status import BadRequest
 
 
@@ -146,3 +154,26 @@ def test_escapes_and_exact_values() -> None:
     assert selector.exact("metadata.name") == "a,b=c"
     assert selector.exact("metadata.namespace") == "n"
     assert selector.exact("spec.nodeName") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("metadata.name=a", "a"),
+        ("type!=x,metadata.name==a", "a"),
+        (r"type!=x\,metadata.name\=a", None),
+        ("metadata.name!=a", None),
+        (rf"metadata.name={escaped_value('a,b=c')}", "a,b=c"),
+    ],
+)
+def test_what_decides_reads_as_what_selects(text: str, value: str | None) -> None:
+    assert exact_field(text, "metadata.name") == value
+    assert parse_fields(text, gvk.SECRETS).exact("metadata.name") == value
+
+
+@pytest.mark.parametrize("text", [r"type!=x\,metadata.name=a", "type=a=b", "metadata.name=a\\"])
+def test_values_with_bare_marks_are_refused(text: str) -> None:
+    with pytest.raises(BadRequest, match="invalid field selector"):
+        parse_fields(text, gvk.SECRETS)
+    with pytest.raises(BadRequest, match="invalid field selector"):
+        exact_field(text, "metadata.name")

@@ -203,6 +203,8 @@ LEASE = {"group": "coordination.k8s.io"}
         (seen("list", "pods", "", "", field_selector="spec.nodeName=edge-1"), True),
         (seen("watch", "pods", "", "", field_selector="status.phase!=Failed,spec.nodeName==edge-1"), True),
         (seen("watch", "pods", "", "", field_selector="spec.nodeName=edge-2"), False),
+        (seen("list", "pods", "", "", field_selector=r"status.phase!=x\,spec.nodeName=edge-1"), False),
+        (seen("list", "pods", "", "", field_selector=r"status.phase!=x\,spec.nodeName\=edge-1"), False),
         (seen("patch", "pods", "p", subresource="status"), True),
         (seen("patch", "pods", "other", subresource="status"), False),
         (seen("create", "pods", "p", subresource="exec"), False),

@@ -24,6 +24,20 @@ from skerry.apiserver.request_info import parse, write_options
             ("apps", "v1", "deployments", "", "x", "d"),
         ),
         (
+            "GET",
+            "/api/v1/namespaces/x/secrets",
+            r"fieldSelector=type!%3Dx\,metadata.name%3Dmine",
+            "list",
+            ("", "v1", "secrets", "", "x", ""),
+        ),
+        (
+            "DELETE",
+            "/api/v1/namespaces/x/secrets",
+            r"fieldSelector=type!%3Dx\,metadata.name\%3Dmine",
+            "deletecollection",
+            ("", "v1", "secrets", "", "x", ""),
+        ),
+        (
             "PATCH",
             "/apis/apps/v1/namespaces/x/deployments/d/scale",
             "",

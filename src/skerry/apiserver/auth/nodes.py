@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from skerry.api.gvk import Object
+from skerry.api.selectors import exact_field
+from skerry.api.status import BadRequest
 from skerry.apiserver.auth.bootstrap_policy import node_rules
 from skerry.apiserver.auth.rbac import Attributes, rule_allows
 
@@ -126,7 +128,7 @@ class NodeAuthorizer:
             return verb == "create" and self._is_own_pod(attributes, node)
         if sub:
             return False
-        if verb in ("list", "watch") and f"spec.nodeName={node}" in _terms(attributes.field_selector):
+        if verb in ("list", "watch") and _selected_node(attributes.field_selector) == node:
             return True
         if verb == "create":  # admission lets only mirror pods of the node itself pass
             return True
@@ -144,7 +146,7 @@ class NodeAuthorizer:
         if attributes.subresource:
             return False
         if attributes.verb in ("list", "watch", "deletecollection"):
-            return f"spec.nodeName={node}" in _terms(attributes.field_selector)
+            return _selected_node(attributes.field_selector) == node
         if attributes.verb == "create":
             return True
         found = self._neighbours.find(_SLICES, "", attributes.name)
@@ -252,5 +254,8 @@ def _of_volume(volume: Object, add: Callable[[str, Any], None]) -> None:
         add("secrets", (source.get("secret") or {}).get("name"))
 
 
-def _terms(selector: str) -> list[str]:
-    return [term.strip().replace("==", "=") for term in selector.split(",")]
+def _selected_node(selector: str) -> str | None:
+    try:
+        return exact_field(selector, "spec.nodeName")
+    except BadRequest:
+        return None

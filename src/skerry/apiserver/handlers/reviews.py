@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from skerry.api.gvk import Object
+from skerry.api.selectors import escaped_value
 from skerry.api.status import BadRequest
 from skerry.apiserver.auth.access import Access
 from skerry.apiserver.auth.authn import AUTHENTICATED, Authenticator, ServiceAccountTokens, User
@@ -104,7 +105,11 @@ def _selector_text(selector: dict[str, Any] | None) -> str:
     if selector.get("rawSelector"):
         return str(selector["rawSelector"])
     terms = [item for item in selector.get("requirements") or () if item.get("operator") == "In"]
-    return ",".join(f"{item.get('key')}={item['values'][0]}" for item in terms if len(item.get("values") or ()) == 1)
+    return ",".join(
+        f"{item.get('key')}={escaped_value(str(item['values'][0]))}"
+        for item in terms
+        if len(item.get("values") or ()) == 1
+    )
 
 
 def _subject(spec: dict[str, Any]) -> User:

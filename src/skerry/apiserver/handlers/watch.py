@@ -72,7 +72,7 @@ class Watches:
         if self._by_user[user] >= MOST_PER_USER:
             raise TooManyRequests(f"user {user} has {MOST_PER_USER} watches open; close some of them first")
         self._by_user[user] += 1
-        sees = Sight(matches, call.namespace)
+        sees = Sight(matches, call.namespace, call.name)
         watch = Watch(
             first,
             self._objects.collection(call).reader(sees.concerns if sees.is_narrow else None),
@@ -100,16 +100,17 @@ class Watches:
 
     def _first(self, call: Call, options: ListOptions, matches: Matches | None) -> Iterator[list[Step]]:
         collection, namespace, current_rv = self._objects.collection(call), call.namespace, self._objects.store.rv
+        sees = Sight(matches, namespace, call.name)
         wants_state = options.send_initial if options.send_initial is not None else options.rv == 0
         if wants_state:
             if options.rv > current_rv:
                 raise ServerTimeout(f"Too large resource version: {options.rv}, current: {current_rv}")
-            entries = [entry for entry in collection.entries(namespace or None) if matches is None or matches(entry)]
+            entries = [entry for entry in collection.entries(namespace or None) if sees.shows(entry)]
             return _state(entries, current_rv, ends=bool(options.send_initial and options.wants_bookmarks))
         if not options.rv:
             return iter(())
         try:
-            return _history(collection.since(options.rv), Sight(matches, namespace))
+            return _history(collection.since(options.rv), sees)
         except TooOld as exc:
             raise Gone(str(exc)) from exc
 
@@ -205,16 +206,17 @@ class Watch:
 
 
 class Sight:
-    """What a watcher sees: one namespace or all, and what its selectors match."""
+    """What a watcher sees: one namespace or all, one name or all, and what its selectors match."""
 
-    def __init__(self, matches: Matches | None, namespace: str) -> None:
+    def __init__(self, matches: Matches | None, namespace: str, name: str = "") -> None:
         self._matches = matches
         self._namespace = namespace
+        self._name = name
 
     @property
     def is_narrow(self) -> bool:
         """Whether there can be changes that it does not see."""
-        return self._matches is not None or bool(self._namespace)
+        return self._matches is not None or bool(self._namespace or self._name)
 
     def concerns(self, event: Event) -> bool:
         """Whether it sees anything of a change."""
@@ -222,9 +224,17 @@ class Sight:
 
     def told(self, event: Event) -> Step | None:
         """What it sees of a change."""
-        if self._namespace and event.entry.key.ns != self._namespace:
+        if not self._reaches(event.entry):
             return None
         return translate(event, self._matches)
+
+    def shows(self, entry: Entry) -> bool:
+        """Whether it sees an object as it is now."""
+        return self._reaches(entry) and (self._matches is None or self._matches(entry))
+
+    def _reaches(self, entry: Entry) -> bool:
+        key = entry.key
+        return (not self._namespace or key.ns == self._namespace) and (not self._name or key.name == self._name)
 
 
 def _state(entries: list[Entry], rv: int, *, ends: bool) -> Iterator[list[Step]]:
