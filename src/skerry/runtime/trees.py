@@ -1,23 +1,74 @@
-"""Removing and measuring directory trees."""
+"""Making, removing and measuring directories that programs in containers may change meanwhile."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import uuid
 from pathlib import Path
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def make_directory(path: str | Path, mode: int, *, dir_fd: int | None = None) -> None:
+    """Make a directory with exactly ``mode``; what is swapped into its place meanwhile is not touched.
+
+    Raises:
+        FileExistsError: something is there.
+        OSError: what was made was changed into something else.
+    """
+    os.mkdir(path, mode & 0o755, dir_fd=dir_fd)
+    fd = os.open(path, _DIRECTORY, dir_fd=dir_fd)
+    try:
+        if os.fstat(fd).st_uid == os.geteuid():  # else a program moved a directory of its own here
+            os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory and what is in it, never following a link. Missing is fine."""
+    """Remove a directory and what is in it, however deep, never following a link. Missing is fine."""
     try:
-        entries = list(os.scandir(path))
+        top = os.open(path, _DIRECTORY)
     except FileNotFoundError:
         return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            remove_tree(Path(entry.path))
-        else:
-            Path(entry.path).unlink(missing_ok=True)
+    try:
+        while names := _strip(top):
+            for name in names:
+                _lift(name, top)
+    finally:
+        os.close(top)
     path.rmdir()
+
+
+def _strip(fd: int) -> list[str]:
+    """Remove the files and the empty directories of a directory; gives the names of the other directories."""
+    left = []
+    with os.scandir(fd) as found:
+        entries = list(found)
+    for entry in entries:
+        with contextlib.suppress(FileNotFoundError):
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=fd)
+                continue
+            try:
+                os.rmdir(entry.name, dir_fd=fd)
+            except OSError as exc:
+                if exc.errno != errno.ENOTEMPTY:
+                    raise
+                left.append(entry.name)
+    return left
+
+
+def _lift(name: str, top: int) -> None:
+    """Strip the directory ``name`` of ``top`` and move what is left in it to ``top``: no depth is too deep."""
+    fd = os.open(name, _DIRECTORY, dir_fd=top)
+    try:
+        for inner in _strip(fd):
+            os.rename(inner, uuid.uuid4().hex, src_dir_fd=fd, dst_dir_fd=top)
+    finally:
+        os.close(fd)
 
 
 def tree_bytes(path: Path) -> int:

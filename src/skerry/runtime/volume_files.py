@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import errno
 import os
 import stat
 import uuid
@@ -80,12 +82,28 @@ def give_to_group(path: Path, group: int, *, only_if_root_differs: bool = False)
     for directory, _, names, fd in os.fwalk(path, follow_symlinks=False):
         del directory
         for name in names:
-            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if stat.S_ISREG(found.st_mode):
-                os.chown(name, -1, group, dir_fd=fd, follow_symlinks=False)
-                os.chmod(name, stat.S_IMODE(found.st_mode) | _GROUP_WRITES, dir_fd=fd)
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISREG(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
+                    _give_file(name, fd, group)
         os.fchown(fd, -1, group)
         os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) | wanted)
+
+
+def _give_file(name: str, directory: int, group: int) -> None:
+    """Give the group one file, if it still is one: a program may have put a link in its place."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as exc:
+        if exc.errno in (errno.ELOOP, errno.ENXIO):
+            return
+        raise
+    try:
+        found = os.fstat(fd)
+        if stat.S_ISREG(found.st_mode):
+            os.fchown(fd, -1, group)
+            os.fchmod(fd, stat.S_IMODE(found.st_mode) | _GROUP_WRITES)
+    finally:
+        os.close(fd)
 
 
 def safe_path(path: str) -> str:

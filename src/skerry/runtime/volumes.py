@@ -6,6 +6,7 @@ holds the pod with a named reason; nothing is ever mounted empty in its place.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from skerry.runtime.claims import Objects, Place, claim_of, place_of
 from skerry.runtime.downward import NodeFacts, field_value, resource_value
 from skerry.runtime.mounting import mount_memory, pin, unmount_below
 from skerry.runtime.ports import Mount
-from skerry.runtime.trees import remove_tree
+from skerry.runtime.trees import make_directory, remove_tree
 from skerry.runtime.volume_files import Files, VolumeError, give_to_group, object_data, safe_path, write_files
 
 __all__ = [
@@ -276,9 +277,8 @@ def _check_host_path(place: Place) -> None:
         raise VolumeError(f"hostPath {place.path!r} must be absolute and without '..'")
     if place.kind in ("", "DirectoryOrCreate"):
         if not path.exists():
-            path.mkdir(parents=True, mode=0o755)
-            if place.is_managed:
-                path.chmod(0o777)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            make_directory(path, 0o777 if place.is_managed else 0o755)
     elif place.kind == "FileOrCreate":
         path.touch(exist_ok=True, mode=0o644)
     elif not path.exists():
@@ -352,11 +352,8 @@ def _make_below(base: Path, parts: Sequence[str]) -> None:
     fd = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in parts:
-            try:
-                os.mkdir(part, 0o777, dir_fd=fd)
-                os.chmod(part, 0o777, dir_fd=fd)
-            except FileExistsError:
-                pass
+            with contextlib.suppress(FileExistsError):
+                make_directory(part, 0o777, dir_fd=fd)
             following = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
             os.close(fd)
             fd = following

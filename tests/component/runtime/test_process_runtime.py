@@ -12,7 +12,7 @@ import pytest
 
 from skerry.base import json
 from skerry.runtime.logs import read_log
-from skerry.runtime.ports import ContainerState, EngineRefused, Mount
+from skerry.runtime.ports import ContainerState, EngineError, EngineRefused, Mount
 from skerry.runtime.process.engine import ProcessRuntime, ProcessSettings
 from skerry.runtime.process.shim import start_time
 from skerry.testing.contracts.pod_runtime import Rig, container_in, log_lines, started
@@ -104,6 +104,69 @@ async def test_pods_have_their_own_users_and_no_new_privileges(rig: Rig) -> None
         assert int(lines[1][1].split()[1], 16) == 0
         assert lines[2][1].split() == [b"NoNewPrivs:", b"1"]
     assert len(set(users)) == (2 if is_root else 1) and b"0" not in users
+
+
+def user_of(tmp_path: Path, sandbox_id: str) -> int:
+    return int(json.loads((tmp_path / "runtime" / sandbox_id / "sandbox.json").read_bytes())["user_id"])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives pods users of their own")
+async def test_a_user_id_is_not_given_again_at_once(tmp_path: Path) -> None:
+    settings = ProcessSettings(uid_base=2_900_000, uid_count=3)
+    rig = Rig(lambda: ProcessRuntime(tmp_path / "runtime", settings=settings), tmp_path, "label", "label")
+    users = []
+    for _ in range(4):
+        runtime = rig.adapter()  # the turn is kept over restarts
+        sandbox_id = await runtime.create_sandbox(rig.sandbox())
+        users.append(user_of(tmp_path, sandbox_id))
+        await runtime.remove_sandbox(sandbox_id)
+    assert len(set(users[:3])) == 3 and users[3] == users[0]
+    await rig.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives pods users of their own")
+async def test_a_user_id_with_a_live_process_is_not_given(tmp_path: Path) -> None:
+    settings = ProcessSettings(uid_base=2_910_000, uid_count=3)
+    rig = Rig(lambda: ProcessRuntime(tmp_path / "runtime", settings=settings), tmp_path, "label", "label")
+    others = [await asyncio.create_subprocess_exec("sleep", "300", user=2_910_000 + n) for n in (0, 2)]
+    try:
+        assert user_of(tmp_path, await rig.adapter().create_sandbox(rig.sandbox())) == 2_910_001
+        with pytest.raises(EngineError, match="all 3 user ids"):
+            await rig.adapter().create_sandbox(rig.sandbox())
+    finally:
+        for other in others:
+            other.kill()
+            await other.wait()
+    await rig.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a user gets no other user id")
+@pytest.mark.parametrize(
+    ("asked", "is_privileged", "outcome"),
+    [
+        ({"runAsUser": 0}, False, "runAsUser 0 of container 'app' is not allowed"),
+        ({"runAsUser": 1234}, False, "runAsUser 1234 of container 'app' is not allowed"),
+        ({"runAsUser": 2_920_007}, True, "belong to pods"),
+        ({"runAsUser": 1234, "runAsGroup": 2_920_007}, True, "belong to pods"),
+        ({"runAsUser": 1234}, True, b"1234"),
+    ],
+)
+async def test_a_user_id_asked_for_is_had_or_refused(
+    tmp_path: Path, asked: dict[str, int], is_privileged: bool, outcome: str | bytes
+) -> None:
+    settings = ProcessSettings(allow_privileged=is_privileged, uid_base=2_920_000, uid_count=8)
+    rig = Rig(lambda: ProcessRuntime(tmp_path / "runtime", settings=settings), tmp_path, "label", "label")
+    (tmp_path / "runtime").mkdir()
+    (tmp_path / "runtime" / "last-user-id.json").write_text('{"number": 2920000}')
+    runtime, spec = rig.adapter(), rig.sandbox()
+    container = replace(rig.container("id -u"), container={"name": "app", "securityContext": asked})
+    if isinstance(outcome, str):
+        with pytest.raises(EngineRefused, match=outcome):
+            await started(runtime, spec, container)
+    else:
+        await started(runtime, spec, container)
+        assert await log_lines(spec.log_directory / "app" / "0.log", 1) == [("stdout", outcome)]
+    await rig.close()
 
 
 async def test_read_only_mounts_and_nested_mounts(rig: Rig, tmp_path: Path) -> None:

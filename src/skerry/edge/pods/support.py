@@ -43,7 +43,7 @@ class Entry:
 
 _YES, _NO, _TOLD, _NA = Support.YES, Support.NO, Support.TOLD, Support.ELSEWHERE
 _ALLOWED = "process runtime: only with `allowPrivileged` in the node's configuration"
-_IDS = "process runtime: only with `allowPrivileged`; each pod has a user id of its own"
+_IDS = "process runtime: only with `allowPrivileged`, and no id of another pod; each pod has a user id of its own"
 _CLOUD = "decided in the cloud before a pod comes to a node"
 
 _SPEC = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import signal
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -41,7 +42,7 @@ from skerry.runtime.ports import (
 from skerry.runtime.process.records import Records
 from skerry.runtime.process.shim import REQUEST, boot_id, start_time
 from skerry.runtime.process.starter import Starter, Watch, end_session, send_signal
-from skerry.runtime.process.usage import use_below
+from skerry.runtime.process.usage import live_user_ids, use_below
 from skerry.runtime.trees import remove_tree
 
 log = get_log(__name__)
@@ -62,7 +63,7 @@ class ProcessSettings:
 
     Args:
         node_ip: told as the pods' address.
-        uid_base, uid_count: user ids that pods get when the agent runs as root.
+        uid_base, uid_count: user ids that pods get, in turn, when the agent runs as root.
         use_namespaces: give containers a file system view of their own where the system lets us.
         log_limit_bytes, log_keep_count: rotation of container logs.
     """
@@ -168,7 +169,7 @@ class ProcessRuntime:
         record = self._records.sandbox(sandbox_id)
         if record is None:
             raise EngineError(f"sandbox {sandbox_id} does not exist")
-        self._check_container(spec, sandbox.pod)
+        self._check_container(spec, sandbox.pod, record["user_id"])
         has_views = await self._views()
         container_id = f"{sandbox_id}.{spec.name}.{spec.attempt}.{uuid.uuid4().hex[:6]}"
         place = self._records.directory / sandbox_id / container_id
@@ -379,7 +380,7 @@ class ProcessRuntime:
             if volume.get("hostPath") is not None and not self._settings.allow_host_paths:
                 raise _refused(f"hostPath volume {volume.get('name')!r} is not allowed on this node", "allowPrivileged")
 
-    def _check_container(self, spec: ContainerSpec, pod: Mapping[str, object]) -> None:
+    def _check_container(self, spec: ContainerSpec, pod: Mapping[str, object], own: int | None) -> None:
         if not spec.command:
             raise EngineRefused(
                 f"container {spec.name!r} has no command: it runs as a process here, its image is only a label",
@@ -392,10 +393,25 @@ class ProcessRuntime:
         whole: Any = (_part(pod, "spec")).get("securityContext") or {}
         for name in _IDS:
             asked = security.get(name, whole.get(name))
-            if asked not in (None, []) and not self._settings.allow_privileged and asked != os.geteuid():
-                raise _refused(
-                    f"{name} {asked!r} of container {spec.name!r} is not allowed on this node", "allowPrivileged"
-                )
+            if asked not in (None, []):
+                self._check_id(name, asked, spec.name, own)
+
+    def _check_id(self, name: str, asked: Any, container: str, own: int | None) -> None:
+        """Refuse an id that the program would not get, or that is another pod's."""
+        what = f"{name} {asked!r} of container {container!r}"
+        is_root = os.geteuid() == 0
+        if asked == (own if is_root else os.geteuid()):
+            return
+        if not self._settings.allow_privileged:
+            raise _refused(f"{what} is not allowed on this node", "allowPrivileged")
+        if name == "runAsUser" and not is_root:
+            raise EngineRefused(f"{what} cannot be had: the agent is not root", hint="run the agent as root")
+        pods = range(self._settings.uid_base, self._settings.uid_base + self._settings.uid_count)
+        if is_root and any(int(number) in pods for number in (asked if isinstance(asked, list) else [asked])):
+            raise EngineRefused(
+                f"{what} is one of those that belong to pods ({pods.start} to {pods.stop - 1})",
+                hint="choose an id outside of this range",
+            )
 
     def _is_privileged(self, container: Mapping[str, object]) -> bool:
         security: Any = container.get("securityContext") or {}
@@ -423,13 +439,17 @@ class ProcessRuntime:
         for number, owner in taken.items():
             if owner == pod_uid and number is not None:
                 return int(number)
-        base = self._settings.uid_base
-        for number in range(base, base + self._settings.uid_count):
-            if number not in taken:
+        base, count = self._settings.uid_base, self._settings.uid_count
+        last = self._records.last_user_id()
+        # Another agent of this machine should not begin where this one does.
+        after = secrets.randbelow(count) if last is None else last + 1 - base
+        busy = taken.keys() | live_user_ids()
+        for step in range(count):
+            number = base + (after + step) % count
+            if number not in busy:
+                self._records.put_last_user_id(number)
                 return number
-        raise EngineError(
-            f"all {self._settings.uid_count} user ids for pods are taken", reason="FailedCreatePodSandBox"
-        )
+        raise EngineError(f"all {count} user ids for pods are taken", reason="FailedCreatePodSandBox")
 
     async def _views(self) -> bool:
         if self._has_views is None:

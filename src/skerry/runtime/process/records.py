@@ -16,6 +16,7 @@ from skerry.runtime.process.shim import SPEC, STATE
 from skerry.runtime.trees import remove_tree
 
 SANDBOX = "sandbox.json"
+_LAST_USER = "last-user-id.json"
 
 
 class Records:
@@ -49,6 +50,15 @@ class Records:
         path = self.directory / sandbox_id
         path.mkdir(exist_ok=True, mode=0o700)
         write_atomic(path / SANDBOX, json.dumps(record), mode=0o600)
+
+    def last_user_id(self) -> int | None:
+        """The user id that a pod was given last."""
+        number = (_read(self.directory / _LAST_USER) or {}).get("number")
+        return number if isinstance(number, int) else None
+
+    def put_last_user_id(self, number: int) -> None:
+        """Keep it, so that the next pod gets another one though this one is gone."""
+        write_atomic(self.directory / _LAST_USER, json.dumps({"number": number}), mode=0o600)
 
     def containers(self, sandbox_id: str) -> list[str]:
         """Ids of a sandbox's containers."""

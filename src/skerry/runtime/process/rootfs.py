@@ -179,7 +179,7 @@ def _make(path: str, *, is_dir: bool) -> None:
     if is_dir:
         os.mkdir(path, 0o755)  # noqa: PTH102
     else:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
 
 
 def _write(path: str, text: str) -> None:

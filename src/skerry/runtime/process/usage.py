@@ -29,6 +29,18 @@ def use_below(roots: Iterable[int]) -> dict[int, ProcessUse]:
     return {root: _sum(below, own, root) for root in roots}
 
 
+def live_user_ids() -> set[int]:
+    """User ids (real, effective, saved, of files) that processes of this machine run with."""
+    found: set[int] = set()
+    for path in Path("/proc").glob("[0-9]*/status"):
+        try:
+            text = path.read_bytes()
+        except OSError:
+            continue  # it has ended meanwhile
+        found.update(int(number) for number in text.partition(b"\nUid:")[2].partition(b"\n")[0].split())
+    return found
+
+
 def _sum(below: dict[int, list[int]], own: dict[int, tuple[int, int]], root: int) -> ProcessUse:
     cpu = memory = count = 0
     waiting = list(below.get(root, ()))
