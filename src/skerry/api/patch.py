@@ -5,6 +5,9 @@ All take decoded JSON and give a new value; arguments are never changed. Not her
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+from heapq import heappop, heappush
 from typing import Any
 
 from skerry.api.schema import Schema
@@ -218,10 +221,11 @@ def _retain(original: dict[str, Any], patch: dict[str, Any]) -> None:
     keys = patch.pop(_RETAIN)
     if not isinstance(keys, list):
         raise BadRequest("invalid patch format of retainKeys")
+    kept = {key for key in keys if isinstance(key, str)}
     for key, value in patch.items():
-        if value is not None and not _is_directive(key) and key not in keys:
+        if value is not None and not _is_directive(key) and key not in kept:
             raise BadRequest("invalid patch format of retainKeys")
-    for key in [key for key in original if key not in keys]:
+    for key in [key for key in original if key not in kept]:
         del original[key]
 
 
@@ -269,38 +273,51 @@ def _merge_list(original: list[Any], patch: list[Any], schema: Schema | None) ->
     if not key:
         raise BadRequest("cannot merge lists without merge key")
     original, patch = _apply_item_directives(original, patch, key)
-    merged = list(original)
-    for item in patch:
-        _merge_item(merged, item, key, schema.items)
-    return _ordered(merged, patch, original, key)
+    return _ordered(_merge_items(original, patch, key, schema.items), patch, original, key)
 
 
 def _apply_item_directives(original: list[Any], patch: list[Any], key: str) -> tuple[list[Any], list[Any]]:
     is_replaced = False
     changes: list[Any] = []
+    deleted: set[bytes | None] = set()  # never None: an item without the key is refused
     for item in patch:
         if not isinstance(item, dict):
             raise BadRequest("invalid patch format of a list of objects")
         directive = item.get(_DIRECTIVE)
         if directive == "delete":
             _need_key(item, key)
-            original = [have for have in original if not _same(have, item, key)]
+            deleted.add(_identity(item, key))
         elif directive == "replace":
             is_replaced = True
         elif directive in (None, "merge"):
             changes.append({name: value for name, value in item.items() if name != _DIRECTIVE})
         else:
             raise BadRequest(f"unknown patch type: {directive} in map: {dumps(item).decode()}")
-    return (list(_plain(changes)), []) if is_replaced else (original, changes)
+    if is_replaced:
+        return list(_plain(changes)), []
+    return [have for have in original if _identity(have, key) not in deleted] if deleted else original, changes
 
 
-def _merge_item(merged: list[Any], item: dict[str, Any], key: str, schema: Schema | None) -> None:
-    _need_key(item, key)
+def _merge_items(original: list[Any], patch: list[Any], key: str, schema: Schema | None) -> list[Any]:
+    """Each item of the patch merged into the first one of its identity, or appended."""
+    merged = list(original)
+    places: defaultdict[bytes | None, list[int]] = defaultdict(list)  # a heap of indices per identity
     for index, have in enumerate(merged):
-        if _same(have, item, key):
-            merged[index] = _merge_map(deep_copy(have), item, schema)
-            return
-    merged.append(_plain(item))
+        places[_identity(have, key)].append(index)  # under None nothing is ever looked up
+    for item in patch:
+        _need_key(item, key)
+        identity = _identity(item, key)
+        if not (found := places[identity]):
+            merged.append(_plain(item))
+            heappush(places[_identity(merged[-1], key)], len(merged) - 1)
+            continue
+        index = found[0]
+        is_shared = index < len(original) and merged[index] is original[index]
+        merged[index] = _merge_map(deep_copy(merged[index]) if is_shared else merged[index], item, schema)
+        if (now := _identity(merged[index], key)) != identity:
+            heappop(found)
+            heappush(places[now], index)
+    return merged
 
 
 def _need_key(item: dict[str, Any], key: str) -> None:
@@ -314,38 +331,61 @@ def _same(left: Any, right: Any, key: str) -> bool:
     return json_equal(left, right)
 
 
+def _identity(item: Any, key: str) -> bytes | None:
+    """A text that two items share exactly if they are ``_same``; ``None`` if the item is the same as no other."""
+    if key and isinstance(item, dict):
+        return b"key " + dumps(item[key], sort_keys=True) if key in item else None
+    return dumps(item, sort_keys=True)
+
+
 def _ordered(merged: list[Any], patch_order: list[Any], server_order: list[Any], key: str) -> list[Any]:
     """Patch items in the patch's order and the others in the server's, interleaved.
 
     One of the others goes first only where both stood in the original list and it stood earlier; so items that are
     new come before those that the patch does not touch.
     """
-    mine = [item for item in merged if _position(patch_order, item, key) >= 0]
-    mine.sort(key=lambda item: _position(patch_order, item, key))
-    others = [item for item in merged if _position(patch_order, item, key) < 0]
+    wanted = _positions(patch_order, key)
+    placed = [(wanted.get(_identity(item, key), -1), item) for item in merged]
+    mine = [item for _, item in sorted((pair for pair in placed if pair[0] >= 0), key=lambda pair: pair[0])]
+    others = [item for place, item in placed if place < 0]
+    if not mine or not others:
+        return mine + others
+    stood = _positions(server_order, key)
+    lefts = [stood.get(_identity(item, key), -1) for item in others]
+    rights = [stood.get(_identity(item, key), -1) for item in mine]
     result: list[Any] = []
-    while mine and others:
-        left, right = _position(server_order, others[0], key), _position(server_order, mine[0], key)
-        result.append(others.pop(0) if 0 <= left < right else mine.pop(0))
-    return result + mine + others
+    left = right = 0
+    while left < len(others) and right < len(mine):
+        if 0 <= lefts[left] < rights[right]:
+            result.append(others[left])
+            left += 1
+        else:
+            result.append(mine[right])
+            right += 1
+    return result + mine[right:] + others[left:]
 
 
-def _position(order: list[Any], item: Any, key: str) -> int:
-    return next((index for index, other in enumerate(order) if _same(other, item, key)), -1)
+def _positions(order: Iterable[Any], key: str) -> dict[bytes | None, int]:
+    """Where each identity stands first."""
+    positions: dict[bytes | None, int] = {}
+    for index, item in enumerate(order):
+        positions.setdefault(_identity(item, key), index)
+    positions.pop(None, None)
+    return positions
 
 
 def _unique(items: list[Any]) -> list[Any]:
-    seen: list[Any] = []
+    seen: dict[bytes | None, Any] = {}
     for item in items:
-        if not any(json_equal(item, other) for other in seen):
-            seen.append(item)
-    return seen
+        seen.setdefault(_identity(item, ""), item)
+    return list(seen.values())
 
 
 def _without(have: Any, removed: Any) -> list[Any]:
     if not isinstance(have, list) or not isinstance(removed, list):
         raise BadRequest("invalid patch format of primitive list")
-    return [item for item in have if not any(json_equal(item, other) for other in removed)]
+    gone = {_identity(item, "") for item in removed}
+    return [item for item in have if _identity(item, "") not in gone]
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -259,3 +261,59 @@ def test_merged_lists_hold_everything_once_in_both_orders(have: list[str], chang
 def test_a_pointer_that_is_no_text_is_refused(operation: dict[str, object]) -> None:
     with pytest.raises(Invalid):
         json_patch({"a": 1}, [operation])
+
+
+def calls_of(obj: dict[str, Any], patch: dict[str, Any], schema: Schema) -> int:
+    """How many functions run while a patch is applied."""
+    count = 0
+
+    def note(_frame: FrameType, _event: str, _argument: Any) -> None:
+        nonlocal count
+        count += 1
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        strategic_merge_patch(obj, patch, schema)
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.mark.parametrize("case", ["new", "same", "reversed", "delete", "order", "primitives", "delete primitives"])
+def test_the_work_of_a_merge_grows_with_the_patch_and_not_with_its_square(case: str, table: SchemaTable) -> None:
+    status, meta = table.definition("io.k8s.api.core.v1.PodStatus"), table.metadata()
+
+    def work(size: int) -> int:
+        items = [{"type": f"t{number}", "status": "True"} for number in range(size)]
+        texts = [f"f{number}" for number in range(size)]
+        obj: dict[str, Any] = {"conditions": items}
+        match case:
+            case "new":
+                return calls_of({}, {"conditions": items}, status) + calls_of({"conditions": []}, obj, status)
+            case "same":
+                return calls_of(obj, {"conditions": items}, status)
+            case "reversed":
+                return calls_of(obj, {"conditions": items[::-1]}, status)
+            case "delete":
+                gone = [{"type": item["type"], "$patch": "delete"} for item in items]
+                return calls_of(obj, {"conditions": gone}, status)
+            case "order":
+                order = [{"type": item["type"]} for item in items]
+                return calls_of(obj, {"$setElementOrder/conditions": order, "conditions": items[::2]}, status)
+            case "primitives":
+                return calls_of({"finalizers": texts}, {"finalizers": texts[::-1]}, meta)
+            case _:
+                return calls_of({"finalizers": texts}, {"$deleteFromPrimitiveList/finalizers": texts}, meta)
+
+    assert work(400) < 2.5 * work(200)
+
+
+def test_an_item_named_twice_is_merged_twice(table: SchemaTable) -> None:
+    status = table.definition("io.k8s.api.core.v1.PodStatus")
+    twice = [{"type": "a", "status": "True"}, {"type": "b"}, {"type": "a", "reason": "R"}]
+    merged = strategic_merge_patch(
+        {"conditions": [{"type": "b"}, {"type": "b", "x": 1}]}, {"conditions": twice}, status
+    )
+    both = {"type": "a", "status": "True", "reason": "R"}
+    assert merged == {"conditions": [both, {"type": "b"}, {"type": "b", "x": 1}]}
