@@ -128,3 +128,20 @@ async def test_a_node_that_floods_is_read_more_slowly_and_the_others_are_not(api
             assert not (await flood.request("query", "null/node/x")).is_ok
             assert asyncio.get_running_loop().time() - started_s > fast_s
             assert not flood.ended.is_set()
+
+
+async def test_large_messages_count_for_many(
+    api: FakeKubeApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    async with cloud(api, tmp_path, hub_limits=HubLimits(messages_per_s=5.0)) as kit:
+        loud = connect(kit.hub_url, "loud", kit.tls(kit.node_credential("loud")))
+        calm = connect(kit.hub_url, "calm", kit.tls(kit.node_credential("calm")))
+        async with loud as flood, calm as other:
+            text = {"text": "x" * 51 * 16 * 1024}  # one message that costs more than ten seconds' worth
+            await flood.send(Envelope("", c.SOURCE_EDGED, c.GROUP_META, c.OP_QUERY, "null/node/c", text))
+            assert not (await other.request("query", "default/configmap/x")).is_ok
+            assert not (await flood.request("query", "null/node/x")).is_ok
+            assert not flood.ended.is_set()
+    slowed = [r.__dict__["fields"]["node"] for r in caplog.records if r.getMessage() == "hub.node_slowed"]
+    assert slowed == ["loud"]

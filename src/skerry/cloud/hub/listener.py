@@ -59,7 +59,8 @@ class HubLimits:
         max_nodes: sessions; beyond it a new node is refused with 503.
         max_message_bytes: largest message of a node; a larger one ends its session.
         silence_limit_s: a node that says nothing for so long has left.
-        messages_per_s: of one node, on average over ten seconds; a faster one is read more slowly.
+        messages_per_s: of one node, on average over ten seconds; a faster one is read more slowly. Each
+            16 KiB of a message count as one more.
         retransmit_first_s: until a delivery without acknowledgement is sent again; doubles up to 30 s.
     """
 

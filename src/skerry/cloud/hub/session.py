@@ -32,6 +32,8 @@ log = get_log(__name__)
 MAX_REQUESTS = 512
 PARALLEL_REQUESTS = 16
 WRITE_TIMEOUT_S = 15.0
+COST_BYTES = 16 * 1024
+"""So many bytes of a message count as one message more against the limit."""
 HOLDINGS_WITHIN_S = 10.0
 """So long the first resync waits for what a node says it holds; then the cursor must do."""
 CLOSE_GOING_AWAY = 1001
@@ -229,7 +231,7 @@ class NodeSession:
 
     async def _read(self) -> None:
         while (message := await self._websocket.receive()) is not None:
-            await self._wait_for_rate()
+            await self._wait_for_rate(len(message.data))
             try:
                 self._peer.receive_message(message.data)
             except ProtocolError as exc:
@@ -245,15 +247,15 @@ class NodeSession:
             self.end(f"message over the limit of {self._parts.max_message_bytes} bytes", code=CLOSE_TOO_LARGE)
         self.end(failure or f"the node left (code {self._websocket.close_code})")
 
-    async def _wait_for_rate(self) -> None:
-        """A node that sends too fast is read more slowly; its own connection then holds it up, and nobody else."""
-        wait_s = self._rate.take(self._parts.clock.monotonic_s())
+    async def _wait_for_rate(self, size_bytes: int) -> None:
+        """A node that sends too much is read more slowly; its own connection then holds it up, and nobody else."""
+        wait_s = self._rate.take(self._parts.clock.monotonic_s(), 1 + size_bytes / COST_BYTES)
         if wait_s <= 0:
             return
         if not self._was_slowed:
             self._was_slowed = True
             self._log.warning(
-                "hub.node_slowed", limit_per_s=self._parts.messages_per_s,
+                "hub.node_slowed", limit_per_s=self._parts.messages_per_s, message_bytes=size_bytes,
                 hint="the node sends more than it may; look at what it reports",
             )  # fmt: skip
         await asyncio.sleep(wait_s)
@@ -341,16 +343,16 @@ class NodeSession:
 
 
 class _Rate:
-    """A token bucket: so many messages a second, ten seconds' worth at once."""
+    """A token bucket: so many small messages a second, ten seconds' worth at once; a large one counts for many."""
 
     def __init__(self, per_s: float, now_s: float) -> None:
         self._per_s = per_s
         self._left = self._burst = per_s * 10
         self._at_s = now_s
 
-    def take(self, now_s: float) -> float:
-        """Take one; how long to wait before the next, in seconds."""
-        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s) - 1
+    def take(self, now_s: float, cost: float) -> float:
+        """Take so many; how long to wait before going on, in seconds."""
+        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s) - cost
         self._at_s = now_s
         return -self._left / self._per_s if self._left < 0 else 0.0
 
