@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from skerry.api.gvk import CONFIGMAPS, CSRS, NODES, PODS, SERVICEACCOUNTS, SERVICES, VOLUMEATTACHMENTS, Object
+from skerry.api.gvk import CONFIGMAPS, CSRS, EVENTS, NODES, PODS, SERVICEACCOUNTS, SERVICES, VOLUMEATTACHMENTS, Object
 from skerry.apiserver.auth.authn import MASTERS, User
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.local import LocalKubeApi
@@ -199,3 +200,44 @@ async def test_a_watch_brings_what_matches_and_every_change(parts: Parts, node: 
             again, {"w": application("watch", "/core/v1/secrets/default/null")}, resource="watchapp/sync"
         )
         assert failed["w"]["Error"]["ErrStatus"]["code"] == 403
+
+
+def event(reason: str, **reporter: Any) -> Object:
+    about = {"kind": "Pod", "namespace": "default", "name": "p"}
+    return {"metadata": {}, "involvedObject": about, "reason": reason, "message": "m", "type": "Normal"} | reporter
+
+
+async def test_a_node_writes_over_its_own_events_only(parts: Parts, node: HollowNode) -> None:
+    _, api = parts
+    others = {
+        "nobody": {},
+        "controller": {"source": {"component": "node-controller"}, "reportingComponent": "node-controller"},
+        "other-host": {"source": {"host": "edge-2"}},
+        "other-instance": {"reportingInstance": "scheduler-1"},
+    }
+    own = {"own-host": {"source": {"host": "edge-1"}}, "own-instance": {"reportingInstance": "edge-1"}, "unnamed": {}}
+    for name, reporter in others.items():
+        made = event("Kept", **reporter)
+        made["metadata"] = {"name": name, "namespace": "default"}
+        await api.create(EVENTS, made, namespace="default")
+    for reason in ("First", "Second"):
+        for name in others:
+            await node.send(_report("insert", name, event(reason, source={"host": "edge-1"})))
+            patch = {"event": event(reason), "patchData": json.dumps({"reason": reason}).decode()}
+            await node.send(_report("patch", name, patch))
+        for name, reporter in own.items():
+            await node.send(_report("insert", name, event(reason, **reporter)))
+    # Events are not answered: those that the node sent last mark the end.
+    async with asyncio.timeout(20):
+        while True:
+            found = {o["metadata"]["name"]: o for o in (await api.list(EVENTS, namespace="default")).items}
+            if all(name in found and found[name]["reason"] == "Second" for name in own):
+                break
+            await asyncio.sleep(0.02)
+    for name in others:
+        assert found[name]["reason"] == "Kept", name
+    assert found["unnamed"]["source"]["host"] == "edge-1"
+
+
+def _report(operation: str, name: str, content: Any) -> Envelope:
+    return Envelope("", "edged", "meta", operation, f"default/event/{name}", content)

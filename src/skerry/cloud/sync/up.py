@@ -368,15 +368,16 @@ class Upstream:
             )
 
     def _check_event(self, request: Request, event: Object) -> None:
-        source = (event.get("source") or {}).get("host") or event.get("reportingInstance") or request.node
-        if source != request.node:
-            raise Forbidden(f"node {request.node} may not report events of {source}")
+        reporter = _reporter(event)
+        if not reporter:  # so that the node can be told from others when it reports this again
+            event["source"] = (event.get("source") or {}) | {"host": request.node}
+        elif reporter != request.node:
+            raise Forbidden(f"node {request.node} may not report events of {reporter}")
 
     async def _check_known_event(self, request: Request, route: Route) -> None:
-        """A node may not write over what another one, or a controller, has reported."""
+        """A node may only write over what names it as its reporter: controllers often name no host."""
         known = await self._api.get(EVENTS, route.name, namespace=route.namespace)
-        host = (known.get("source") or {}).get("host") or known.get("reportingInstance") or request.node
-        if host != request.node:
+        if _reporter(known) != request.node:
             raise Forbidden(f'events "{route.name}" is forbidden: node {request.node} did not report it')
 
     def _object(self, request: Request, obj: Object) -> Envelope:
@@ -396,6 +397,11 @@ def _body(request: Request) -> dict[str, Any]:
         raise BadRequest(f"metadata in the content of {request.envelope.resource!r} is not an object")
     content.setdefault("metadata", {})
     return content
+
+
+def _reporter(event: Object) -> str:
+    """The host that reported an event; empty if it names none."""
+    return str((event.get("source") or {}).get("host") or event.get("reportingInstance") or "")
 
 
 def _status_patch(request: Request) -> dict[str, Any]:
