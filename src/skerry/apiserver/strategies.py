@@ -71,7 +71,8 @@ def prepare_part(kind: Kind, subresource: str, obj: Object, old: Object) -> Obje
     new["metadata"] = dict(old["metadata"])
     if subresource in ("status", "approval") and kind.custom is None and kind.resource.group != "apps":
         for name in _STATUS_METADATA:
-            _take(name, new["metadata"], obj["metadata"])
+            if name != "ownerReferences" or kind.storage != gvk.PODS.group_resource:
+                _take(name, new["metadata"], obj["metadata"])
     if subresource == "status":
         _take("status", new, obj)
         if kind.storage == gvk.CSRS.group_resource:

@@ -299,6 +299,40 @@ async def test_a_name_in_a_selector_or_a_watch_path_is_all_that_is_seen(api: Any
         assert [(event["type"], event["object"]["metadata"]["name"]) for event in told] == [("ADDED", "mine")]
 
 
+async def test_a_node_gains_nothing_by_pods_of_its_own_making(api: Any, as_user: Callable[..., Any]) -> None:
+    await _account(api, "default")
+    node, pods = as_user("system:node:edge-1", "system:nodes"), gvk.PODS.path("default")
+    meta = {"name": "db", "annotations": {"kubernetes.io/config.mirror": "hash"}}
+    spec = {"nodeName": "edge-1", "containers": [{"name": "c", "image": "i"}]}
+    claim = {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}
+    volume = {"name": "data", "ephemeral": {"volumeClaimTemplate": claim}}
+    for more in ({"volumes": [volume]}, {"resourceClaims": [{"name": "gpu", "resourceClaimName": "theirs"}]}):
+        status, body = await node.ask("POST", pods, {"metadata": meta, "spec": spec | more})
+        assert (status, "claims" in body["message"]) == (403, True), body
+    assert (await node.ask("POST", pods, {"metadata": meta, "spec": spec}))[0] == 201
+    merge = "application/merge-patch+json"
+    unmask = {"metadata": {"annotations": {"kubernetes.io/config.mirror": None}}}
+    assert (await node.ask("PATCH", f"{pods}/db/status", unmask, kind=merge))[0] == 403
+    claims = {"status": {"resourceClaimStatuses": [{"name": "gpu", "resourceClaimName": "theirs"}]}}
+    assert (await node.ask("PATCH", f"{pods}/db/status", claims, kind=merge))[0] == 403
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "6f1e7a4e-0000-4000-8000-000000000000"}
+    status, body = await node.ask("PATCH", f"{pods}/db/status", {"metadata": {"ownerReferences": [owner]}}, kind=merge)
+    assert (status, "ownerReferences" in body["metadata"]) == (200, False)
+
+
+async def test_a_node_describes_only_its_own_drivers_and_devices(api: Any, as_user: Callable[..., Any]) -> None:
+    node = as_user("system:node:edge-1", "system:nodes")
+    for name, expected in (("edge-2", 403), ("edge-1", 201)):
+        csi = {"metadata": {"name": name}, "spec": {"drivers": []}}
+        assert (await node.ask("POST", gvk.CSINODES.path(), csi))[0] == expected
+        pool = {"name": name, "generation": 1, "resourceSliceCount": 1}
+        slice_ = {
+            "metadata": {"name": f"{name}-gpus"},
+            "spec": {"driver": "gpu.example.com", "nodeName": name, "pool": pool},
+        }
+        assert (await node.ask("POST", gvk.RESOURCESLICES.path(), slice_))[0] == expected
+
+
 async def test_nobody_grants_more_than_he_holds(api: Any, as_user: Callable[..., Any]) -> None:
     grant = {"metadata": {"name": "granter"}, "rules": [
         {"verbs": ["*"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"]},
@@ -318,6 +352,10 @@ async def test_nobody_grants_more_than_he_holds(api: Any, as_user: Callable[...,
     assert body["message"].endswith(
         'not currently held:\n{APIGroups:[""], Resources:["pods" "secrets"], Verbs:["get"]}'
     )
+    later = {"metadata": {"name": "later"}, "roleRef": {**reference, "kind": "Role", "name": "none"}, "subjects": [{"kind": "User", "name": "bob"}]}  # fmt: skip
+    status, body = await bob.ask("POST", gvk.ROLEBINDINGS.path("default"), later)
+    assert (status, body["message"]) == (404, 'roles.rbac.authorization.k8s.io "none" not found')
+    assert (await api.ask("POST", gvk.ROLEBINDINGS.path("default"), later))[0] == 201
     admin = {"metadata": {"name": "up"}, "roleRef": {**reference, "name": "cluster-admin"}, "subjects": [{"kind": "User", "name": "bob"}]}  # fmt: skip
     assert (await bob.ask("POST", gvk.ROLEBINDINGS.path("default"), admin))[0] == 403
     # what others wrote may get a label from anybody who may write roles

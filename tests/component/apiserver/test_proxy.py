@@ -30,12 +30,12 @@ async def backend() -> AsyncIterator[int]:
     await runner.cleanup()
 
 
-async def _pod(api: Any, port: int) -> None:
+async def _pod(api: Any, port: int, address: str = "127.0.0.1") -> None:
     await api.ask("POST", gvk.SERVICEACCOUNTS.path("default"), {"metadata": {"name": "default"}})
     container = {"name": "c", "image": "i", "ports": [{"name": "web", "containerPort": port}]}
     pod = {"metadata": {"name": "proxy-p"}, "spec": {"containers": [container]}}
     assert (await api.ask("POST", gvk.PODS.path("default"), pod))[0] == 201
-    status = {"status": {"phase": "Running", "podIP": "127.0.0.1"}}
+    status = {"status": {"phase": "Running", "podIP": address}}
     place = gvk.PODS.path("default", "proxy-p", "status")
     assert (await api.ask("PATCH", place, status, kind="application/merge-patch+json"))[0] == 200
 
@@ -77,10 +77,22 @@ async def test_requests_reach_a_service(serve: Any, client: Callable[..., Any], 
         assert await api.ask("PUT", f"{gvk.SERVICES.path('default', name)}/proxy/x") == (201, "PUT /x ")
 
 
-async def test_a_pod_cannot_point_at_this_machine(api: Any, backend: int) -> None:
-    await _pod(api, backend)
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "::1",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "::127.0.0.1",
+        "2002:7f00:1::",
+        "64:ff9b::7f00:1",
+    ],
+)
+async def test_a_pod_cannot_point_at_this_machine(api: Any, backend: int, address: str) -> None:
+    await _pod(api, backend, address)
     status, body = await api.ask("GET", f"{gvk.PODS.path('default', 'proxy-p')}/proxy/")
-    assert (status, body["message"]) == (400, "address not allowed: 127.0.0.1")
+    assert (status, body["message"]) == (400, f"address not allowed: {address}")
 
 
 class Nodes:

@@ -165,9 +165,20 @@ NEIGHBOURS: dict[tuple[str, str, str], dict[str, Any]] = {
 }
 
 
+MIRROR_POD = {
+    "metadata": {"name": "db", "namespace": "a", "annotations": {"kubernetes.io/config.mirror": "hash"}},
+    "spec": {
+        "nodeName": "edge-1",
+        "serviceAccountName": "theirs",
+        "volumes": [{"name": "data", "ephemeral": {}}, {"name": "s", "secret": {"secretName": "theirs"}}],
+        "resourceClaims": [{"name": "gpu", "resourceClaimName": "theirs"}],
+    },
+}
+
+
 class Store:
     def pods_of(self, node: str) -> list[Any]:
-        return [POD] if node == "edge-1" else []
+        return [POD, MIRROR_POD] if node == "edge-1" else []
 
     def find(self, gr: str, namespace: str, name: str) -> Any:
         return NEIGHBOURS.get((gr, namespace, name))
@@ -188,6 +199,10 @@ LEASE = {"group": "coordination.k8s.io"}
         (seen("get", "persistentvolumeclaims", "x"), False),
         (seen("get", "persistentvolumes", "volume", ""), True),
         (seen("get", "persistentvolumes", "x", ""), False),
+        (seen("get", "persistentvolumeclaims", "db-data"), False),
+        (seen("get", "secrets", "theirs"), False),
+        (seen("get", "resourceclaims", "theirs", group="resource.k8s.io"), False),
+        (seen("create", "serviceaccounts", "theirs", subresource="token"), False),
         (seen("get", "serviceaccounts", "sa"), True),
         (seen("create", "serviceaccounts", "sa", subresource="token"), True),
         (seen("create", "serviceaccounts", "other", subresource="token"), False),

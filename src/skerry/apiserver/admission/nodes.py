@@ -6,9 +6,8 @@ Source: kubernetes plugin/pkg/admission/{nodetaint,noderestriction}/admission.go
 from __future__ import annotations
 
 from skerry.api.gvk import Object
-from skerry.apiserver.admission.pods import MIRROR
 from skerry.apiserver.admission.request import AdmissionRequest, Find
-from skerry.apiserver.auth.nodes import NODE_USER, NODES_GROUP, references
+from skerry.apiserver.auth.nodes import MIRROR, NODE_USER, NODES_GROUP, references
 from skerry.apiserver.store.log import Key
 
 RESTRICTED_PREFIX = "node-restriction.kubernetes.io/"
@@ -63,6 +62,14 @@ class NodeRestriction:
             case "leases.coordination.k8s.io":
                 if request.namespace == "kube-node-lease" and request.name != node:
                     raise request.forbidden("can only access node lease with the same name as the requesting node")
+            case "csinodes.storage.k8s.io":
+                if request.name != node:
+                    raise request.forbidden("can only access CSINode with the same name as the requesting node")
+            case "resourceslices.resource.k8s.io" if request.operation == "create":
+                if (request.obj.get("spec") or {}).get("nodeName") != node:
+                    raise request.forbidden(
+                        "can only create ResourceSlice with the same NodeName as the requesting node"
+                    )
 
     def _node(self, request: AdmissionRequest, node: str) -> None:
         if request.name != node:
@@ -109,6 +116,12 @@ class NodeRestriction:
             before = request.old["metadata"].get("labels") or {}
             if (request.obj["metadata"].get("labels") or {}) != before:
                 raise request.forbidden(f'node "{node}" cannot update labels through pod status')
+            mirrors = [(pod["metadata"].get("annotations") or {}).get(MIRROR) for pod in (request.old, request.obj)]
+            if mirrors[0] != mirrors[1]:
+                raise request.forbidden(f'node "{node}" cannot update annotation "{MIRROR}" through pod status')
+            held, claimed = _claim_statuses(request.old), _claim_statuses(request.obj)
+            if any(claim not in held for claim in claimed):
+                raise request.forbidden(f'node "{node}" cannot update resource claim statuses')
 
     @staticmethod
     def _mirror(request: AdmissionRequest, node: str) -> None:
@@ -126,8 +139,15 @@ class NodeRestriction:
         named = sorted({kind for kind, _, name in references(pod) if kind != "serviceaccounts" and name})
         if named:
             raise request.forbidden(f'node "{node}" can not create pods that reference {", ".join(named)}')
-        if any("persistentVolumeClaim" in volume for volume in (pod.get("spec") or {}).get("volumes") or ()):
+        spec = pod.get("spec") or {}
+        if any("persistentVolumeClaim" in volume or "ephemeral" in volume for volume in spec.get("volumes") or ()):
             raise request.forbidden(f'node "{node}" can not create pods that reference persistentvolumeclaims')
+        if spec.get("resourceClaims"):
+            raise request.forbidden(f'node "{node}" can not create pods that reference resourceclaims')
+
+
+def _claim_statuses(pod: Object) -> list[Object]:
+    return (pod.get("status") or {}).get("resourceClaimStatuses") or []
 
 
 def _is_refused(label: str) -> bool:

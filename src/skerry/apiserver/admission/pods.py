@@ -11,9 +11,9 @@ from typing import Any
 from skerry.api.gvk import Object
 from skerry.api.status import Forbidden
 from skerry.apiserver.admission.request import AdmissionRequest, Collect, Find
+from skerry.apiserver.auth.nodes import MIRROR
 from skerry.apiserver.store.log import Key
 
-MIRROR = "kubernetes.io/config.mirror"
 EDGE_TAINT = "node-role.kubernetes.io/edge"
 TOKEN_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_EXPIRY_S = 3607

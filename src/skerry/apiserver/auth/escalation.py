@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from skerry.api.gvk import Object
-from skerry.api.status import Forbidden
+from skerry.api.status import Forbidden, not_found
 from skerry.apiserver.auth.access import Access
 from skerry.apiserver.auth.authn import MASTERS
 from skerry.apiserver.auth.rbac import Attributes, Rule
@@ -40,6 +40,7 @@ class Escalation:
 
         Raises:
             Forbidden: it would.
+            NotFound: a binding names a role that is not there, whose rules to come nobody knows.
         """
         if MASTERS in call.user.groups:
             return
@@ -76,7 +77,10 @@ class Escalation:
         asked = Attributes(call.user, "bind", group, plural, namespace=namespace, name=str(reference.get("name", "")))
         if self._access.allows(asked):
             return
-        missing = self._missing(call, self._access.policy().role_rules(reference, namespace))
+        policy = self._access.policy()
+        if not policy.has_role(reference, namespace):
+            raise not_found(f"{plural}.{group}", str(reference.get("name", "")))
+        missing = self._missing(call, policy.role_rules(reference, namespace))
         if missing:
             raise _refused(call, obj["metadata"]["name"], missing)
 

@@ -16,6 +16,8 @@ from skerry.apiserver.auth.rbac import Attributes, rule_allows
 
 NODE_USER = "system:node:"
 NODES_GROUP = "system:nodes"
+MIRROR = "kubernetes.io/config.mirror"
+"""Annotation of pods that a node made itself, to show what it runs on its own."""
 
 _READ = ("get", "list", "watch")
 _LEASES = "leases.coordination.k8s.io"
@@ -152,8 +154,11 @@ class NodeAuthorizer:
         found = self._neighbours.find(_SLICES, "", attributes.name)
         return found is not None and (found.get("spec") or {}).get("nodeName") == node
 
-    def _pods(self, node: str) -> Iterable[Object]:
-        return self._neighbours.pods_of(node)
+    def _pods(self, node: str) -> Iterator[Object]:
+        """The pods that give rights: mirror pods, which the node wrote itself, do not."""
+        return (
+            pod for pod in self._neighbours.pods_of(node) if MIRROR not in (pod["metadata"].get("annotations") or {})
+        )
 
     def _is_own_pod(self, attributes: Attributes, node: str) -> bool:
         if not attributes.name:

@@ -82,6 +82,11 @@ class Policy:
         place = namespace if role_ref.get("kind") == "Role" else ""
         return self._roles.get((place, str(role_ref.get("name", ""))), ())
 
+    def has_role(self, role_ref: Mapping[str, Any], namespace: str) -> bool:
+        """Whether the role that a binding in ``namespace`` names is there."""
+        place = namespace if role_ref.get("kind") == "Role" else ""
+        return (place, str(role_ref.get("name", ""))) in self._roles
+
     def rules_of(self, user: User, namespace: str) -> Iterator[Rule]:
         """Every rule that ``user`` has in ``namespace`` (empty: in the whole cluster)."""
         if MASTERS in user.groups:

@@ -30,6 +30,8 @@ _KEPT_BACK = frozenset(
 )  # fmt: skip
 _ANSWER_KEPT_BACK = frozenset({"connection", "content-length", "content-type", "keep-alive", "transfer-encoding", "upgrade"})  # noqa: E501  # fmt: skip
 
+_ENDS_IN_IPV4 = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b::/96"))
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -173,8 +175,20 @@ def _check(host: str) -> None:
         address = ipaddress.ip_address(host)
     except ValueError:
         raise BadRequest(f"address not allowed: {host}") from None
-    if address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified:
-        raise BadRequest(f"address not allowed: {host}")
+    for seen in (address, *_carried(address)):
+        if seen.is_loopback or seen.is_link_local or seen.is_multicast or seen.is_unspecified:
+            raise BadRequest(f"address not allowed: {host}")
+
+
+def _carried(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
+    """The IPv4 addresses that an IPv6 address stands for: mapped, compatible, 6to4, Teredo, NAT64."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return
+    for found in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())):
+        if found is not None:
+            yield found
+    if any(address in network for network in _ENDS_IN_IPV4):
+        yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
 
 
 def _passed(headers: Mapping[str, str]) -> dict[str, str]:
