@@ -24,7 +24,7 @@ from skerry.app.join import end_pods
 from skerry.app.places import data_root
 from skerry.base import json
 from skerry.base.aio.supervise import race
-from skerry.base.errors import SkerryError
+from skerry.base.errors import ConfigError, SkerryError
 from skerry.base.files import DirectoryLock, make_private_dir, write_atomic
 from skerry.kube.http import HttpTransport
 from skerry.kube.ports import KubeApi
@@ -50,9 +50,10 @@ def main(
     if clean:
         return _clean(directory, as_json=as_json)
     to_make = [str(path) for path in directory.parents if not path.exists()]
+    _check_ours(directory)
     make_private_dir(directory)
     with DirectoryLock(directory):
-        if to_make:
+        if not (directory / _MADE).exists():
             write_atomic(directory / _MADE, json.dumps(to_make), mode=0o600)
         for name in end_left_over(directory):
             output.progress(f"ended the {name} that an earlier, killed demo had left")
@@ -398,6 +399,7 @@ def _keep_port(data: Path, port: int) -> None:
 def _clean(directory: Path, *, as_json: bool) -> int:
     existed = directory.exists()
     if existed:
+        _check_ours(directory)
         end_group(directory)
         with DirectoryLock(directory):
             end_left_over(directory)
@@ -410,6 +412,18 @@ def _clean(directory: Path, *, as_json: bool) -> int:
     text = f"removed {directory}" if existed else f"nothing to remove: {directory} does not exist"
     output.emit({"cleaned": existed, "data": str(directory)}, as_json=as_json, text=text)
     return 0
+
+
+def _check_ours(directory: Path) -> None:
+    """Only what a demo has made is used, and removed, by a demo.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    if directory.exists() and not (directory / _MADE).is_file() and any(directory.iterdir()):
+        raise ConfigError(
+            f"{directory} was not made by `skerry demo`", hint="nothing was changed; name the demo's own directory"
+        )
 
 
 def _made_parents(directory: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry.api.config import edge as config_kind
+from skerry.api.names import label_errors
 from skerry.app import output
 from skerry.app.places import edge_data
 from skerry.app.runtimes import choose_runtime, open_runtime
@@ -58,6 +59,7 @@ async def _join(
     places: Mapping[str, list[list[Any]]], data: Path, config_file: Path | None, check_only: bool, service: bool,
     as_json: bool,
 ) -> int:  # fmt: skip
+    _check_labels(labels)
     if (data / NODE_FILE).exists() and not check_only:
         raise ConfigError(
             f"{data} belongs to a joined node already", hint="`skerry reset` undoes the join, or choose another --data"
@@ -82,7 +84,7 @@ async def _join(
     if service and _can_install():
         _install(data)
         facts["unit"] = _UNIT.name
-    facts |= {"joined": True, "checks": report}
+    facts |= {"joined": True, "checks": report, "data": str(data)}
     output.emit(facts, as_json=as_json, text=_text(facts))
     return 0
 
@@ -121,6 +123,21 @@ async def _enrol(
         write_atomic(data / "edge.yaml", _as_json(config))
     write_secret(data / NODE_FILE, json.dumps(facts))
     return facts
+
+
+def _check_labels(text: str | None) -> None:
+    """Labels that the cluster would refuse are refused before anything is checked or changed.
+
+    Raises:
+        ConfigError: names the label and what is wrong with it.
+    """
+    for pair in (text or "").split(","):
+        key, mark, value = pair.partition("=")
+        wrong = label_errors({key: value}, "--labels") if mark else []
+        if pair and not mark:
+            raise ConfigError(f"--labels: {pair!r} is no label", hint="write them as KEY=VALUE,KEY=VALUE")
+        if pair and wrong:
+            raise ConfigError(str(wrong[0]), hint="see labels in the Kubernetes documentation: site=north, line=3")
 
 
 def reset(*, data: Path | None, config_file: Path | None, yes: bool, as_json: bool) -> int:
@@ -216,5 +233,6 @@ def _tell(check: Check) -> None:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    running = f"unit {facts['unit']} runs" if "unit" in facts else "start the agent with: skerry edge run"
+    run = f"skerry edge run --data {facts['data']}"
+    running = f"unit {facts['unit']} runs" if "unit" in facts else f"start the agent with: {run}"
     return f"node {facts['node']} has joined; {running}"

@@ -198,7 +198,7 @@ class Mapper:
     def _calls(self) -> dict[str, Call]:
         return {
             "RegisterDevice": self._on_device,
-            "UpdateDevice": self._on_device,
+            "UpdateDevice": self._on_update_device,
             "RemoveDevice": self._on_remove_device,
             "CreateDeviceModel": self._on_model,
             "UpdateDeviceModel": self._on_model,
@@ -216,6 +216,10 @@ class Mapper:
         self._put_device(message)
         self._changed.set()
         return {"deviceName": message["name"], "deviceNamespace": message.get("namespace", "")}
+
+    async def _on_update_device(self, request: Message, caller: Caller) -> Message:
+        await self._on_device(request, caller)
+        return {}
 
     async def _on_remove_device(self, request: Message, caller: Caller) -> Message:
         self._devices.pop(dmi.id_of(request), None)

@@ -223,3 +223,12 @@ def test_an_engine_without_an_image_is_left_alone_and_named(data: Path, engine: 
     assert facts["runtime"] == "process"
     assert any("holds no image with a shell" in line for line in facts["missing"])
     assert engine.ctr("containers", "ls", "-q").split() == []
+
+
+def test_what_no_demo_has_made_is_neither_used_nor_removed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("kept")
+    for words in (("--clean",), ("--exit-when-ready", "--no-plug")):
+        refused = demo(tmp_path, *words)
+        assert refused.returncode == 2
+        assert "was not made by `skerry demo`" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]

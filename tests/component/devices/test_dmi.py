@@ -149,7 +149,9 @@ async def test_a_foreign_mapper_is_given_its_device_and_reports(edge: Edge) -> N
         await eventually(lambda: edge.value("temperature") == "21.25")
 
 
-async def test_a_desired_value_travels_down_is_written_and_comes_back(edge: Edge) -> None:
+async def test_a_desired_value_travels_down_is_written_and_comes_back(
+    edge: Edge, caplog: pytest.LogCaptureFixture
+) -> None:
     edge.bind()
     machine = Machine()
     async with foreign_mapper(edge, machine):
@@ -158,6 +160,7 @@ async def test_a_desired_value_travels_down_is_written_and_comes_back(edge: Edge
         await eventually(lambda: edge.observed("setpoint") == "24.5" and edge.value("setpoint") == "24.5")
         assert machine.registers["s"] == 24.5
         assert (machine.writes, len(machine.configs)) == (1, 1)
+    assert "call_failed" not in caplog.text
 
 
 async def test_mapper_first_then_model_then_device_and_away_again(edge: Edge) -> None:

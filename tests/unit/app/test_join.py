@@ -1,7 +1,10 @@
 """Addresses as a person types them after ``skerry join``."""
 
+from pathlib import Path
+
 import pytest
 
+from skerry.app import join
 from skerry.app.join import split_address
 from skerry.base.errors import ConfigError
 
@@ -25,3 +28,13 @@ def test_addresses(text: str, expected: tuple[str, int]) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         split_address(text, 10002)
+
+
+@pytest.mark.parametrize("labels", ["foo", "a=b=c", "x/y/z=1", "site=north,UPPER CASE=1"])
+def test_labels_that_a_cluster_refuses_stop_the_join(tmp_path: Path, labels: str) -> None:
+    with pytest.raises(ConfigError, match="--labels"):
+        join.main(
+            host="127.0.0.1", token="t", node="n", runtime="process", cri_socket="", labels=labels, hubs=(), tunnels=(),
+            data=tmp_path / "edge", config_file=None, check_only=False, service=False, as_json=True,
+        )  # fmt: skip
+    assert not (tmp_path / "edge").exists()
