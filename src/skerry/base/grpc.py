@@ -198,6 +198,7 @@ class GrpcServer:
             return
         server, path = self._server, self._path
         self._server = None
+        await server.stop_listening()
         server.close()
         server.drop_connections()
         await server.wait_closed()
@@ -227,9 +228,21 @@ class _Server(Server):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._protocols: list[H2Protocol] = []
+        self._has_dropped = False
+
+    async def stop_listening(self) -> None:
+        """Take no more connections; those that are being taken are ready to be closed on return.
+
+        asyncio leaks a connection whose server closes between its accept and its transport (two steps of the loop).
+        """
+        for listener in getattr(self._server, "sockets", ()):
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     def drop_connections(self) -> None:
-        """Close every connection at once."""
+        """Close every connection at once, also those that were taken but have not begun."""
+        self._has_dropped = True
         for protocol in self._protocols:
             if hasattr(protocol, "connection"):
                 protocol.connection.close()
@@ -237,6 +250,15 @@ class _Server(Server):
     def _protocol_factory(self) -> H2Protocol:
         self._protocols = [p for p in self._protocols if not getattr(p.handler, "connection_lost", False)]
         protocol = super()._protocol_factory()
+        made = protocol.connection_made
+
+        def connection_made(transport: asyncio.BaseTransport) -> None:
+            made(transport)
+            if self._has_dropped:
+                transport.close()
+
+        # On the instance, before a transport takes it: the transport keeps the method that it finds now.
+        protocol.connection_made = connection_made  # type: ignore[method-assign]
         self._protocols.append(protocol)
         return protocol
 

@@ -164,3 +164,23 @@ def test_no_protobuf_runtime_is_loaded() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert found.strip() == "[]"
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_a_connection_that_has_just_come_is_closed_too(tmp_path: Path, steps: int) -> None:
+    server = GrpcServer(DMI, {})
+    path = tmp_path / "s"
+    await server.start(path)
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.setblocking(False)
+        await loop.sock_connect(peer, str(path))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await server.aclose()
+        async with asyncio.timeout(5):
+            try:
+                while await loop.sock_recv(peer, 4096):  # what the server wrote before it closed
+                    pass
+            except ConnectionResetError:
+                pass
