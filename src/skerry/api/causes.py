@@ -78,6 +78,7 @@ _ROWS = (
     Cause("SK-P007", "the pod's node is offline", "what is shown is the last known state; the node runs the pod by itself"),
     Cause("SK-P008", "the container was killed for its memory", "raise the memory limit, or mend the leak"),
     Cause("SK-P009", "the container is not ready", "its readiness probe fails; see the message"),
+    Cause("SK-P010", "the container cannot be started", "see the message: the program must be there, and what the pod asks for allowed on this node"),
     Cause("SK-D001", "the device names no node", "set spec.nodeName to the node that reaches the device"),
     Cause("SK-D002", "the device's model does not exist", "create the DeviceModel in the device's namespace"),
     Cause("SK-D003", "the device does not answer", "check its power, cable and address (protocol.configData)"),

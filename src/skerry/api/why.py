@@ -115,14 +115,23 @@ def _container(status: Mapping[str, Any], subject: str, table: CauseTable) -> li
     if reason in _IMAGE_REASONS:
         return [table.found("SK-P003", where, f"{reason}: {message}")]
     if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
-        code = "SK-P006" if "command" in message else "SK-P004"
-        return [table.found(code, where, f"{reason}: {message}")]
+        return [table.found(_code_of_start(reason, message), where, f"{reason}: {message}")]
     if reason == "FailedMount":
         return [table.found("SK-P005", where, message)]
     if reason == "CrashLoopBackOff":
         ended = f"exit code {last.get('exitCode')}" if last else "no exit code known"
         return [table.found("SK-P002", where, f"{status.get('restartCount', 0)} restarts, last {ended}")]
     return []
+
+
+def _code_of_start(reason: str, message: str) -> str:
+    """Why a container could not be made or started."""
+    if "has no command" in message:
+        return "SK-P006"
+    lowered = message.lower()
+    if reason == "CreateContainerConfigError" and ("configmap" in lowered or "secret" in lowered):
+        return "SK-P004"
+    return "SK-P010"
 
 
 def _not_ready(pod: Object, subject: str, table: CauseTable) -> list[Finding]:
