@@ -498,6 +498,11 @@ disabled_plugins = {json.dumps(disabled)}
         tail = (self.directory / "log").read_text()[-2000:]
         raise PartMissing(f"containerd did not start: {tail}")
 
+    def restore_images(self) -> None:
+        """Import the images again that a test has removed: one image may have several names, and loses all at once."""
+        if not {BUSYBOX_IMAGE, PAUSE_IMAGE} <= set(self.ctr("images", "ls", "-q").split()):
+            self._import_images()
+
     def _import_images(self) -> None:
         busybox = _program_in(self._packages, "busybox").read_bytes()
         for tag, command in ((BUSYBOX_IMAGE, ["/bin/sh"]), (PAUSE_IMAGE, ["/bin/sleep", "infinity"])):
@@ -586,4 +591,6 @@ def shared_containerd(config: pytest.Config) -> Containerd:
         config.add_cleanup(engine.close)
         engine.start()
         config.stash[_CONTAINERD] = engine
-    return config.stash[_CONTAINERD]
+    engine = config.stash[_CONTAINERD]
+    engine.restore_images()
+    return engine

@@ -61,7 +61,7 @@ async def test_everything_works_on_site_with_the_cloud_gone(tmp_path: Path, requ
 
 async def _load(at: Site, socket: Path, directory: Path) -> None:
     archive, name = directory / "image.tar", "skerry.test/by-hand:1"
-    archive.write_bytes(image_archive(name, busybox_program(), ["/bin/sh"]))
+    archive.write_bytes(image_archive(name, busybox_program(), ["/bin/sh", "-c", "true"]))
     programs = str(unpack("containerd") / "usr/bin")
     assert (await result(at, "image", "load", str(archive), path=programs))["loaded"] == [name]
     client = CriClient(socket)
