@@ -74,7 +74,7 @@ class ResourceParts:
         self._pods = pods.pods
         self.warden = Warden(
             pods, read=self._read, usage=self._usage, make_room=self._collector.collect,
-            thresholds=self._thresholds, clock=self._clock,
+            thresholds=self._thresholds, clock=self._clock, settle_s=self._config.eviction_settle_s,
         )  # fmt: skip
         return self.warden
 
@@ -106,7 +106,7 @@ class ResourceParts:
         for kind in self.warden.pressures.last_s:
             short = [s for s in self.warden.pressures.shortages if s.kind == kind]
             text = "; ".join(f"{s.signal} is {_human(s.available)}, below {_human(s.threshold)}" for s in short)
-            text = text or "it was short less than five minutes ago"
+            text = text or "it was short a short time ago"
             found[kind] = f"{text}; biggest here: {await self._consumers()}" if kind == DISK else text
         return found
 

@@ -1,6 +1,6 @@
 """Whether the node runs short of memory, disk or process ids. Pure.
 
-A pressure begins when an amount is below its threshold and ends when it has been above for ``SETTLE_S``, so that a node
+A pressure begins when an amount is below its threshold and ends when it has been above for some minutes, so that a node
 does not flap. Source: kubernetes pkg/kubelet/eviction/helpers.go (v1.36).
 """
 
@@ -72,13 +72,19 @@ class Pressures:
 
 
 def judge(
-    amounts: Mapping[str, Amount], thresholds: Mapping[str, str], before: Pressures, *, now_s: float
+    amounts: Mapping[str, Amount],
+    thresholds: Mapping[str, str],
+    before: Pressures,
+    *,
+    now_s: float,
+    settle_s: float = SETTLE_S,
 ) -> Pressures:
     """Pressures from what is left.
 
     Args:
         amounts: by signal; a signal that cannot be read is missing and holds nothing.
         now_s: monotonic.
+        settle_s: for how long a shortage must be over before its pressure ends.
     """
     shortages = []
     for signal, text in thresholds.items():
@@ -86,5 +92,5 @@ def judge(
         if found is not None and (least := threshold(text, found.total)) > found.available:
             shortages.append(Shortage(signal, found.available, least))
     short = {shortage.kind for shortage in shortages}
-    last_s = {kind: at_s for kind, at_s in before.last_s.items() if now_s - at_s < SETTLE_S}
+    last_s = {kind: at_s for kind, at_s in before.last_s.items() if now_s - at_s < settle_s}
     return Pressures(tuple(shortages), last_s | dict.fromkeys(short, now_s))

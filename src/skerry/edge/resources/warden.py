@@ -9,7 +9,7 @@ from skerry.api.gvk import Object
 from skerry.base.aio.clock import Clock
 from skerry.base.errors import SkerryError
 from skerry.base.obs.log import get_log
-from skerry.edge.resources.pressure import DISK, Amount, Pressures, Shortage, judge
+from skerry.edge.resources.pressure import DISK, SETTLE_S, Amount, Pressures, Shortage, judge
 from skerry.edge.resources.ranking import Usage, message, ranked
 
 log = get_log(__name__)
@@ -35,6 +35,7 @@ class Warden:
         usage: what the pods use, by uid.
         make_room: frees disk space without ending a pod; bytes that it freed.
         thresholds: by signal.
+        settle_s: for how long a shortage must be over before its pressure ends.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Warden:
         make_room: Callable[[int], Awaitable[int]],
         thresholds: Mapping[str, str],
         clock: Clock,
+        settle_s: float = SETTLE_S,
     ) -> None:
         self._pods = pods
         self._read = read
@@ -53,6 +55,7 @@ class Warden:
         self._make_room = make_room
         self._thresholds = thresholds
         self._clock = clock
+        self._settle_s = settle_s
         self._evicting = ""
         self.pressures = Pressures()
 
@@ -72,7 +75,10 @@ class Warden:
             SkerryError, OSError: something could not be read; nothing is evicted then.
         """
         before = self.pressures
-        self.pressures = judge(await self._read(), self._thresholds, before, now_s=self._clock.monotonic_s())
+        self.pressures = judge(
+            await self._read(), self._thresholds, before,
+            now_s=self._clock.monotonic_s(), settle_s=self._settle_s,
+        )  # fmt: skip
         for kind in self.pressures.last_s.keys() - before.last_s.keys():
             log.warning("pressure.began", kind=kind, shortages=[s.signal for s in self.pressures.shortages])
         for kind in before.last_s.keys() - self.pressures.last_s.keys():

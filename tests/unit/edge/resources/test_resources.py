@@ -92,6 +92,7 @@ def test_a_pressure_begins_at_once_and_ends_when_it_has_settled() -> None:
     found = judge(fine, thresholds, found, now_s=10 + SETTLE_S - 1)
     assert not found.shortages and found.holds(MEMORY) and not found.holds(DISK)
     assert not judge(fine, thresholds, found, now_s=10 + SETTLE_S).holds(MEMORY)
+    assert not judge(fine, thresholds, found, now_s=15, settle_s=5).holds(MEMORY)
     assert judge({"nodefs.available": Amount(9, 100)}, thresholds, Pressures(), now_s=0).holds(DISK)
     assert judge({"pid.available": Amount(4, 100)}, thresholds, Pressures(), now_s=0).holds(PID)
 
