@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import json
 import os
+import selectors
 import signal
 import socket
 import ssl
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +42,7 @@ PODS = "/api/v1/namespaces/default/pods"
 MAPS = "/api/v1/namespaces/default/configmaps"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 RATES = (10, 20, 40, 80, 160)
+CROWDS = 2
 ROUND_S = 8.0
 
 
@@ -193,32 +196,6 @@ class Wire(asyncio.Protocol):
         return await self._waiting
 
 
-class Watcher(asyncio.Protocol):
-    """A watch that notes how old the events are on arrival."""
-
-    def __init__(self, ages: list[float], path: str) -> None:
-        self._ages = ages
-        self._path = path
-        self._rest = b""
-        self.ready = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.write(f"GET {self._path} HTTP/1.1\r\nHost: x\r\nUser-Agent: bench/1\r\n\r\n".encode())  # type: ignore[attr-defined]
-
-    def data_received(self, data: bytes) -> None:
-        if not self.ready.done():
-            self.ready.set_result(None)
-        now = time.time()
-        data = self._rest + data
-        at = data.find(b'"sent":"')
-        end = 0
-        while at >= 0 and len(data) >= at + 26:
-            end = at + 26
-            self._ages.append(now - float(data[at + 8 : end]))
-            at = data.find(b'"sent":"', end)
-        self._rest = data[max(end, len(data) - 64) :] if at < 0 else data[at:]
-
-
 async def connect(port: int, tls: ssl.SSLContext) -> Wire:
     _, wire = await asyncio.get_running_loop().create_connection(
         Wire, "127.0.0.1", port, ssl=tls, server_hostname="127.0.0.1"
@@ -274,56 +251,142 @@ async def load(server: Server, pods: int, watchers: int) -> dict[str, Any]:
         found[f"{name}_ms"], found[f"{name}_mb"] = round(best * 1000, 1), round(size / 1e6, 1)
     found["pod_bytes"] = round(found["list_mb"] * 1e6 / pods)
     found["rss_mb"] = server.rss_mb()
-    found["fanout"] = await fanout(server, wires, tls, watchers)
+    found["fanout"] = await fanout(server, wires, watchers)
     for wire in wires:
         wire.transport.close()
     return found
 
 
-async def fanout(server: Server, wires: list[Wire], tls: ssl.SSLContext, watchers: int) -> dict[str, Any]:
-    """Watchers of one resource at rising rates, until events are late."""
-    loop = asyncio.get_running_loop()
-    ages: list[float] = []
-    all_watchers = []
+async def fanout(server: Server, wires: list[Wire], watchers: int) -> dict[str, Any]:
+    """Watchers of one resource at rising rates, until events are late. They live in processes of their own."""
     before_mb = server.rss_mb()
     await wires[0].ask("POST", MAPS, b'{"metadata":{"name":"beat"},"data":{"sent":"%018.6f"}}' % time.time())
-    path = f"{MAPS}?watch=1&fieldSelector=metadata.name%3Dbeat"
-    for start in range(0, watchers, 50):
-        made = [
-            loop.create_connection(lambda: Watcher(ages, path), "127.0.0.1", server.port, ssl=tls,
-                                   server_hostname="127.0.0.1")
-            for _ in range(min(50, watchers - start))
-        ]  # fmt: skip
-        all_watchers += await asyncio.gather(*made)
-    await asyncio.gather(*(watcher.ready for _, watcher in all_watchers))
+    crowds = [await Crowd.start(server, watchers // CROWDS) for _ in range(CROWDS)]
+    watchers = watchers // CROWDS * CROWDS
+    for each in crowds:
+        await each.take(watchers)  # the state that a watch begins with
     each_kb = round((server.rss_mb() - before_mb) * 1e3 / watchers)
     found: dict[str, Any] = {"watchers": watchers, "idle_kb_each": each_kb}
-    for per_s in RATES:
-        ages.clear()
-        cpu_s = server.cpu_s()
-        begun = time.monotonic()
-        events = int(per_s * ROUND_S)
-        for number in range(events):
-            await asyncio.sleep(max(0.0, begun + number / per_s - time.monotonic()))
-            body = b'{"data":{"sent":"%018.6f"}}' % time.time()
-            await wires[0].ask("PATCH", f"{MAPS}/beat", body, "application/merge-patch+json")
-        sent_s = time.monotonic() - begun
-        for _ in range(200):
-            if len(ages) >= events * watchers:
+    try:
+        for per_s in RATES:
+            found[f"at_{per_s}_per_s"] = late = await one_rate(server, wires[0], crowds, per_s, watchers)
+            if late["p99_ms"] > 1000 or late["really_per_s"] < per_s * 0.7:
                 break
-            await asyncio.sleep(0.05)
-        late = quantiles_ms(ages)
-        found[f"at_{per_s}_per_s"] = {
-            "really_per_s": round(events / sent_s, 1),
-            "delivered": round(len(ages) / (events * watchers), 4),
-            **late,
-            "server_cpu": round((server.cpu_s() - cpu_s) / sent_s, 2),
-        }
-        if late["p99_ms"] > 1000 or events / sent_s < per_s * 0.7:
-            break
-    for transport, _ in all_watchers:
-        transport.abort()
+    finally:
+        for crowd in crowds:
+            await crowd.end()
     return found
+
+
+async def one_rate(server: Server, wire: Wire, crowds: list[Crowd], per_s: int, watchers: int) -> dict[str, Any]:
+    """How old events are on arrival at this rate."""
+    cpu_s, crowd_s = server.cpu_s(), sum(crowd.cpu_s() for crowd in crowds)
+    begun = time.monotonic()
+    events = int(per_s * ROUND_S)
+    for number in range(events):
+        await asyncio.sleep(max(0.0, begun + number / per_s - time.monotonic()))
+        body = b'{"data":{"sent":"%018.6f"}}' % time.time()
+        await wire.ask("PATCH", f"{MAPS}/beat", body, "application/merge-patch+json")
+    sent_s = time.monotonic() - begun
+    used_s, crowd_s = server.cpu_s() - cpu_s, sum(crowd.cpu_s() for crowd in crowds) - crowd_s
+    ages: list[float] = []
+    for crowd in crowds:
+        ages += await crowd.take(events * watchers // len(crowds))
+    return {
+        "really_per_s": round(events / sent_s, 1),
+        "delivered": round(len(ages) / (events * watchers), 4),
+        **quantiles_ms(ages),
+        "server_cpu": round(used_s / sent_s, 2),
+        "watchers_cpu": round(crowd_s / sent_s, 2),
+    }
+
+
+class Crowd:
+    """A process that holds watches and notes how old events are on arrival: bare sockets and one selector."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, server: Server, count: int) -> Crowd:
+        """Begin ``count`` watches; returns when all of them are answered."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, __file__, "--watch", str(server.port), "--watchers", str(count),
+            "--folder", str(server.files.directory.parent),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        if await process.stdout.readline() != b"ready\n":
+            raise RuntimeError("the watchers could not begin")
+        return cls(process)
+
+    async def take(self, expected: int) -> list[float]:
+        """The ages since the last call, once ``expected`` of them are there or none has come for a second."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(b"%d\n" % expected)
+        size = int(await self._process.stdout.readline())
+        return list(array("d", await self._process.stdout.readexactly(size)))
+
+    def cpu_s(self) -> float:
+        """Processor time so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    async def end(self) -> None:
+        """Close the watches."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+
+
+def crowd(port: int, folder: Path, count: int) -> None:
+    """The process of a ``Crowd``: commands on stdin, answers on stdout."""
+    tls = client_tls(pki.prepare(folder / "pki", hosts=["127.0.0.1"]))
+    request = (
+        f"GET {MAPS}?watch=1&fieldSelector=metadata.name%3Dbeat HTTP/1.1\r\nHost: x\r\nUser-Agent: bench/1\r\n\r\n"
+    )
+    chooser = selectors.DefaultSelector()
+    rests: dict[ssl.SSLSocket, bytes] = {}
+    for _ in range(count):
+        plain = socket.create_connection(("127.0.0.1", port))
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        secure = tls.wrap_socket(plain, server_hostname="127.0.0.1")
+        secure.sendall(request.encode())
+        if b" 200 " not in secure.recv(4096).split(b"\r\n")[0]:
+            raise RuntimeError("the watch was refused")
+        secure.setblocking(False)
+        chooser.register(secure, selectors.EVENT_READ)
+        rests[secure] = b""
+    print("ready", flush=True)
+    chooser.register(sys.stdin, selectors.EVENT_READ)
+    ages, expected, quiet_s = array("d"), 0, 0.0
+    buffer = bytearray(64 * 1024)
+    view = memoryview(buffer)
+    while True:
+        ready = chooser.select(0.2 if expected else None)
+        for key, _ in ready:
+            secure = key.fileobj  # type: ignore[assignment]
+            if key.fileobj is sys.stdin:
+                line = sys.stdin.readline()
+                if not line:
+                    return
+                expected = int(line)
+                continue
+            with contextlib.suppress(ssl.SSLWantReadError):
+                while size := secure.recv_into(buffer):
+                    now = time.time()
+                    data = rests[secure] + bytes(view[:size])
+                    at = data.find(b'"sent":"')
+                    while 0 <= at <= len(data) - 26:
+                        ages.append(now - float(data[at + 8 : at + 26]))
+                        at = data.find(b'"sent":"', at + 26)
+                    rests[secure] = data[-7:] if at < 0 else data[at:]
+        quiet_s = 0.0 if ready else quiet_s + 0.2
+        if expected and (len(ages) >= expected or quiet_s > 1.0):
+            sys.stdout.buffer.write(b"%d\n" % (len(ages) * 8) + ages.tobytes())
+            sys.stdout.buffer.flush()
+            ages, expected, quiet_s = array("d"), 0, 0.0
 
 
 def quantiles_ms(ages: list[float]) -> dict[str, float]:
@@ -385,9 +448,12 @@ if __name__ == "__main__":
     parser.add_argument("--pods", type=int, default=10_000)
     parser.add_argument("--watchers", type=int, default=1_000)
     parser.add_argument("--serve", type=int, default=0)
+    parser.add_argument("--watch", type=int, default=0)
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     if given.serve:
         uvloop.run(serve(given.serve, given.folder))
+    elif given.watch:
+        crowd(given.watch, given.folder, given.watchers)
     else:
         print(json.dumps(run(pods=given.pods, watchers=given.watchers), indent=1))

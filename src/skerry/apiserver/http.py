@@ -265,15 +265,17 @@ class ApiServer:
 
     async def _watch(self, request: HttpRequest, call: Call, form: Form) -> HttpResponse | None:
         watch = self._core.watch(call, list_options(call.info), on_stop=request.on_gone)
-        is_first = True
+        render, is_first = self._renderer.events, True
         headers = [("Cache-Control", "no-cache, private")]
         try:
             async with request.stream(200, content_type="application/json", headers=headers) as out:
                 out.be_patient()
                 try:
                     async for steps in watch:
-                        await out.write(self._renderer.events(call, steps, form, is_first=is_first))
-                        is_first = False
+                        await out.write(render(call, steps, form, is_first=is_first))
+                        if is_first:
+                            is_first = False
+                            watch.pass_to(lambda later: out.write_now(render(call, later, form, is_first=False)))
                 except Gone as exc:
                     status = json.dumps(exc.to_status())
                     await out.write(b'{"type":"ERROR","object":%b}\n' % status)

@@ -12,7 +12,7 @@ from skerry.apiserver.handlers.watch import translate
 from skerry.apiserver.request_info import parse
 from skerry.apiserver.store.entry import Entry, Event, encode
 from skerry.apiserver.store.log import Key, Op, Row
-from skerry.apiserver.store.ring import KEEP_ANYWAY, KEEP_COUNT, EventRing
+from skerry.apiserver.store.ring import KEEP_ANYWAY, KEEP_COUNT, RELAYED_A_TURN, EventRing
 from skerry.apiserver.store.watch import Collection, TooOld, WatchCache
 from skerry.base.aio.fanout import SlowReader
 
@@ -185,6 +185,56 @@ async def test_a_waiting_watcher_wakes_and_ends() -> None:
     reader.close()
     with pytest.raises(StopAsyncIteration):
         await reader.batch()
+
+
+async def test_a_sink_gets_what_comes_while_the_task_waits_and_what_it_refuses_is_for_the_task() -> None:
+    ring = EventRing(floor_rv=0)
+    reader, given = ring.reader(), []
+    is_open = True
+
+    def sink(events: list[Event]) -> bool:
+        if is_open:
+            given.append([found.entry.rv for found in events])
+        return is_open
+
+    reader.sink = sink
+    ring.push(event(1))  # nobody waits yet: this is for the task
+    await asyncio.sleep(0)
+    assert [found.entry.rv for found in await reader.batch()] == [1]
+    waiting = asyncio.ensure_future(reader.batch())
+    await asyncio.sleep(0)
+    ring.push(event(2))
+    ring.push(event(3))
+    await asyncio.sleep(0)
+    assert given == [[2, 3]]
+    assert not waiting.done()
+    is_open = False
+    ring.push(event(4))
+    assert [found.entry.rv for found in await waiting] == [4]
+    assert given == [[2, 3]]
+    reader.close()
+
+
+async def test_many_watchers_are_told_in_turns_and_late_ones_get_all_at_once() -> None:
+    ring, given = EventRing(floor_rv=0), []
+    count = RELAYED_A_TURN + 1
+    readers = [ring.reader() for _ in range(count)]
+    waiting = [asyncio.ensure_future(reader.batch()) for reader in readers]
+    for reader in readers:
+        reader.sink = lambda events: given.append([found.entry.rv for found in events]) is None
+    await asyncio.sleep(0)
+    ring.push(event(1))
+    await asyncio.sleep(0)
+    assert len(given) == RELAYED_A_TURN
+    ring.push(event(2))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert given.count([1, 2]) == 1
+    assert given.count([2]) == RELAYED_A_TURN
+    for reader in readers:
+        reader.close()
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(end) for end in ends} == {StopAsyncIteration}
 
 
 def event(rv: int, *, size: int = 1) -> Event:

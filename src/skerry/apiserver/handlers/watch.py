@@ -12,11 +12,13 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
 
 from skerry.api.status import Gone, ServerTimeout, TooManyRequests
 from skerry.apiserver.calls import Call
 from skerry.apiserver.handlers.crud import Objects
 from skerry.apiserver.handlers.lists import ListOptions
+from skerry.apiserver.registry import Kind
 from skerry.apiserver.store.entry import Entry, Event
 from skerry.apiserver.store.ring import RingReader
 from skerry.apiserver.store.watch import TooOld
@@ -45,6 +47,7 @@ class Step:
 
 
 Show = Callable[[list[Step]], Awaitable[list[Step]]]
+Pass = Callable[[list[Step]], bool]
 
 
 class Watches:
@@ -54,6 +57,7 @@ class Watches:
         self._objects = objects
         self._rng = rng or random.Random()
         self._by_user: Counter[str] = Counter()
+        self._sights: WeakValueDictionary[tuple[str, ...], Sight] = WeakValueDictionary()
 
     def run(self, call: Call, options: ListOptions, *, on_stop: OnStop | None = None) -> Watch:
         """Begin a watch. What is wrong with the request is raised here, not at the first step.
@@ -66,13 +70,12 @@ class Watches:
             BadRequest: a selector cannot be read.
             TooManyRequests: the user has too many watches.
         """
-        matches = self._objects.semantics.matcher(call.kind, options.label_selector, options.field_selector)
-        first = self._first(call, options, matches)
+        sees = self._sight(call, options)
+        first = self._first(call, options, sees)
         user = call.user.name
         if self._by_user[user] >= MOST_PER_USER:
             raise TooManyRequests(f"user {user} has {MOST_PER_USER} watches open; close some of them first")
         self._by_user[user] += 1
-        sees = Sight(matches, call.namespace, call.name)
         watch = Watch(
             first,
             self._objects.collection(call).reader(sees.concerns if sees.is_narrow else None),
@@ -98,9 +101,21 @@ class Watches:
 
         return show
 
-    def _first(self, call: Call, options: ListOptions, matches: Matches | None) -> Iterator[list[Step]]:
+    def _sight(self, call: Call, options: ListOptions) -> Sight:
+        """One for all watchers that see the same."""
+        resource = call.kind.resource
+        place = (
+            resource.api_version, resource.plural, call.namespace, call.name,
+            options.label_selector, options.field_selector,
+        )  # fmt: skip
+        sees = self._sights.get(place)
+        if sees is None or sees.kind is not call.kind:
+            matches = self._objects.semantics.matcher(call.kind, options.label_selector, options.field_selector)
+            sees = self._sights[place] = Sight(matches, call.namespace, call.name, kind=call.kind)
+        return sees
+
+    def _first(self, call: Call, options: ListOptions, sees: Sight) -> Iterator[list[Step]]:
         collection, namespace, current_rv = self._objects.collection(call), call.namespace, self._objects.store.rv
-        sees = Sight(matches, namespace, call.name)
         wants_state = options.send_initial if options.send_initial is not None else options.rv == 0
         if wants_state:
             if options.rv > current_rv:
@@ -149,6 +164,18 @@ class Watch:
         self._alarm: asyncio.TimerHandle | None = None
         self._current_rv = current_rv
         self._on_close: Callable[[], None] | None = on_close
+
+    def pass_to(self, give: Pass) -> None:
+        """Give steps to ``give`` at once while the iteration waits, as long as it says that it took them."""
+        if self._show is not None:  # steps are converted first, which takes its time
+            return
+        sees = self._sees
+
+        def sink(events: list[Event]) -> bool:
+            steps = [step for event in events if (step := sees.told(event)) is not None]
+            return not steps or give(steps)
+
+        self._reader.sink = sink
 
     def stop(self) -> None:
         """End the iteration from outside."""
@@ -206,12 +233,15 @@ class Watch:
 
 
 class Sight:
-    """What a watcher sees: one namespace or all, one name or all, and what its selectors match."""
+    """What watchers see: one namespace or all, one name or all, and what their selectors match."""
 
-    def __init__(self, matches: Matches | None, namespace: str, name: str = "") -> None:
+    def __init__(self, matches: Matches | None, namespace: str, name: str = "", *, kind: Kind | None = None) -> None:
         self._matches = matches
         self._namespace = namespace
         self._name = name
+        self._last: Event | None = None
+        self._last_told: Step | None = None
+        self.kind = kind
 
     @property
     def is_narrow(self) -> bool:
@@ -223,10 +253,11 @@ class Sight:
         return self.told(event) is not None
 
     def told(self, event: Event) -> Step | None:
-        """What it sees of a change."""
-        if not self._reaches(event.entry):
-            return None
-        return translate(event, self._matches)
+        """What it sees of a change; found once for all watchers that share this."""
+        if event is not self._last:
+            self._last_told = translate(event, self._matches) if self._reaches(event.entry) else None
+            self._last = event
+        return self._last_told
 
     def shows(self, entry: Entry) -> bool:
         """Whether it sees an object as it is now."""

@@ -22,8 +22,12 @@ KEEP_MOST = 100_000
 KEEP_BYTES = 32 * 1024 * 1024
 KEEP_ANYWAY = 16
 BATCH = 64
+RELAYED_A_TURN = 100
+"""Watchers that are told of a change before the loop does something else."""
 
 Interest = Callable[[Event], bool]
+Sink = Callable[[list[Event]], bool]
+"""Takes changes for a watcher that waits, and says whether it did."""
 
 
 class EventRing:
@@ -41,6 +45,8 @@ class EventRing:
         self._first = 0
         self._bytes = 0
         self._readers: set[RingReader] = set()
+        self._due: dict[RingReader, None] = {}
+        self._is_serving = False
 
     def __len__(self) -> int:
         return len(self._events)
@@ -75,8 +81,13 @@ class EventRing:
         for reader in self._readers:
             if reader.at == end and reader.interest is not None and not reader.interest(event):
                 reader.at = end + 1
-            else:
+            elif reader.sink is None:
                 reader.wake()
+            else:
+                self._due[reader] = None
+        if self._due and not self._is_serving:
+            self._is_serving = True
+            asyncio.get_running_loop().call_soon(self._serve)
 
     def since(self, rv: int) -> list[Event]:
         """Changes after ``rv``, which is at least ``floor_rv``."""
@@ -120,6 +131,17 @@ class EventRing:
     def drop(self, reader: RingReader) -> None:
         """A watcher has ended."""
         self._readers.discard(reader)
+        self._due.pop(reader, None)
+
+    def _serve(self) -> None:
+        """Tell the next watchers. Those of one turn are few, so that a thousand do not hold up everybody else; what
+        comes meanwhile goes to the later ones in the same write."""
+        for reader in list(islice(self._due, RELAYED_A_TURN)):
+            del self._due[reader]
+            reader.relay()
+        self._is_serving = bool(self._due)
+        if self._is_serving:
+            asyncio.get_running_loop().call_soon(self._serve)
 
     def _forget(self, now_ts: float) -> None:
         events = self._events
@@ -134,9 +156,13 @@ class EventRing:
 
 
 class RingReader:
-    """One watcher's place. Iterate, or ``get()`` / ``drain()`` / ``batch()``; ``close()`` when done."""
+    """One watcher's place. Iterate, or ``get()`` / ``drain()`` / ``batch()``; ``close()`` when done.
 
-    __slots__ = ("_closed", "_ring", "_waiting", "at", "interest")
+    With a ``sink``, changes that come while it waits go there, and its task sleeps on: to wake a task costs as much as
+    to send a change. What the sink does not take is for the task, as without one.
+    """
+
+    __slots__ = ("_closed", "_ring", "_waiting", "at", "interest", "sink")
 
     def __init__(self, ring: EventRing, at: int, interest: Interest | None) -> None:
         self._ring = ring
@@ -144,6 +170,7 @@ class RingReader:
         self._closed = False
         self.at = at
         self.interest = interest
+        self.sink: Sink | None = None
 
     async def batch(self) -> list[Event]:
         """The next changes, at most ``BATCH``; waits for one.
@@ -185,6 +212,20 @@ class RingReader:
         self._closed = True
         self._ring.drop(self)
         self.wake()
+
+    def relay(self) -> None:
+        """Give what is there to the sink, if the task waits."""
+        if self._waiting is None or self._waiting.done() or self.sink is None:
+            self.wake()
+            return
+        try:
+            found = self._ring.take(self, BATCH)
+        except SlowReader:
+            self.wake()  # the task meets it itself
+            return
+        if found and not self.sink(found):
+            self.at -= len(found)
+            self.wake()
 
     def wake(self) -> None:
         """End the wait: something is there, or it is time for something else."""

@@ -23,6 +23,7 @@ class ResponseStream:
         self._response = response
         self._connection = connection
         self.gone = connection.gone
+        self._has_begun = False
 
     def be_patient(self) -> None:
         """Keep little for a client that may read slowly for a long time; there can be thousands of these."""
@@ -48,6 +49,20 @@ class ResponseStream:
         for start in range(0, len(data), slice_bytes):
             await self._write(bytes(view[start : start + slice_bytes]), timeout_s)
 
+    def write_now(self, data: bytes) -> bool:
+        """Send without waiting; False, and nothing sent, when the client is slow or gone or the data is large.
+
+        Only while no ``write`` is under way. The framing of a chunk is made here: aiohttp's own costs a coroutine.
+        """
+        writer = self._response._payload_writer
+        transport = self._connection.transport
+        if writer is None or transport is None or self._connection._paused or self.gone.is_set():
+            return False
+        if not 0 < len(data) <= SLICE_BYTES or not self._has_begun or transport.is_closing():
+            return False
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
     async def _write(self, data: bytes, timeout_s: float | None) -> None:
         if self.gone.is_set():
             raise ClientGone("the client has left")
@@ -56,6 +71,7 @@ class ResponseStream:
             return
         try:
             await writer.write(data, drain=False)  # type: ignore[call-arg]
+            self._has_begun = True
             if self._connection._paused:  # no timer as long as the client keeps up
                 async with asyncio.timeout(timeout_s):
                     await self._connection._drain_helper()
