@@ -22,7 +22,7 @@ from skerry.api import crds
 from skerry.api.config import cloud as kind
 from skerry.api.config import cloudcore
 from skerry.api.config.cloud import CloudConfig, port_plan
-from skerry.api.gvk import DEVICEMODELS, DEVICES, LEASES, NODES, Resource
+from skerry.api.gvk import DEVICEMODELS, DEVICES, ENROLMENTS, LEASES, NODES, Resource
 from skerry.apiserver.auth.authn import MASTERS, User
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.http import ApiServer
@@ -161,7 +161,7 @@ class Cloud:
         cluster = await cluster_backend.open_cluster(credentials, config)
         stack.push_async_callback(cluster.transport.aclose)
         supervisor = await stack.enter_async_context(Supervisor("cloud", clock=self._clock))
-        informers = InformerSet(cluster.api, clock=self._clock)
+        informers = InformerSet(cluster.api, clock=self._clock, packed=(NODES, ENROLMENTS))
         supervisor.keep("informers", informers.run)
         hosts = reachable_hosts(config.advertise, config.listen)
         tunnels = Tunnels(clock=self._clock)

@@ -90,7 +90,8 @@ def made(script: Script, **options: Any) -> Informer:
     return Informer(script, PODS, clock=Instant(), **options)  # type: ignore[arg-type]
 
 
-async def test_list_then_watch() -> None:
+@pytest.mark.parametrize("is_packed", [False, True])
+async def test_list_then_watch(is_packed: bool) -> None:
     script = Script(
         [pod("a", 1)],
         [
@@ -100,9 +101,10 @@ async def test_list_then_watch() -> None:
             WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": "150"}}),
         ],
     )
-    informer = made(script)
+    informer = made(script, is_packed=is_packed)
     seen = recorded(informer)
     await play(informer, script)
+    assert [obj["metadata"]["name"] for obj in informer.items()] == ["b"]
     assert seen == [
         ("ADDED", None, "a@1"),
         ("MODIFIED", "a@1", "a@101"),
@@ -220,3 +222,8 @@ async def test_a_set_shares_informers_and_starts_late_ones() -> None:
         assert informers.of(PODS, indexes={"node": by_node}) is first
         await informers.wait_synced()
     assert len(first) == 1
+
+
+def test_a_packed_cache_has_no_indexes() -> None:
+    with pytest.raises(ValueError, match="packed"):
+        made(Script([]), is_packed=True).add_index("node", by_node)

@@ -28,10 +28,14 @@ class Supervisor:
     Args:
         name: prefix of every task's name in logs.
         clock: time source for restart delays.
+        on_failure: called with the exception of a ``run`` task that failed.
     """
 
-    def __init__(self, name: str, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, name: str, *, clock: Clock | None = None, on_failure: Callable[[Exception], None] | None = None
+    ) -> None:
         self.name = name
+        self._on_failure = on_failure
         self._clock = clock or SystemClock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] | None = None
@@ -131,6 +135,8 @@ class Supervisor:
             await self._clock.sleep(backoff.next_s())
 
     def _fail(self, exc: Exception) -> None:
+        if self._on_failure is not None:
+            self._on_failure(exc)
         if self._failure is None:
             self._failure = asyncio.get_running_loop().create_future()
         if not self._failure.done():

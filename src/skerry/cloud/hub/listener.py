@@ -8,7 +8,6 @@ us ping the first one: no pong within 1 s and the newer wins; a pong and the new
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import uuid
 from collections.abc import Sequence
@@ -242,22 +241,21 @@ class Hub:
             )
 
     async def _serve(self, caller: Caller, request: HttpRequest) -> None:
+        """Accept the WebSocket; its session goes on when the request is over."""
         door = self._doors.setdefault(caller.node, asyncio.Lock())
-        async with contextlib.AsyncExitStack() as stack:
-            try:
-                async with door:
-                    await self._make_room(caller)
-                    upgrade = request.websocket(
-                        max_message_bytes=self._limits.max_message_bytes, headers=self._answer_headers(caller)
-                    )
-                    session = NodeSession(caller, await stack.enter_async_context(upgrade), self._parts)
-                    self._sessions[caller.node] = session
-            except BadUpgrade as exc:
-                raise _No(400, str(exc)) from exc
-            finally:
-                self._close_door(caller.node)
-            async with self._gate.watch(caller.node, caller.fingerprint, session.end):
-                await self._run(session)
+        try:
+            async with door:
+                await self._make_room(caller)
+                websocket = await request.accept(
+                    max_message_bytes=self._limits.max_message_bytes, headers=self._answer_headers(caller)
+                )
+                session = NodeSession(caller, websocket, self._parts)
+                self._sessions[caller.node] = session
+        except BadUpgrade as exc:
+            raise _No(400, str(exc)) from exc
+        finally:
+            self._close_door(caller.node)
+        request.go_on(websocket, f"session-{caller.node}", self._run(session))
 
     def _close_door(self, node: NodeName) -> None:
         """Forget the lock of a node without a session, unless somebody waits at it."""
@@ -275,9 +273,10 @@ class Hub:
             skerry=caller.is_skerry,
         )
         try:
-            await self._gate.connected(caller.node, caller.fingerprint)
-            await self._presence.connected(session.link())
-            reason = await session.run()
+            async with self._gate.watch(caller.node, caller.fingerprint, session.end):
+                await self._gate.connected(caller.node, caller.fingerprint)
+                await self._presence.connected(session.link())
+                reason = await session.run()
         except ApiError as exc:
             reason = f"the cluster failed: {exc.message}"
         finally:
@@ -287,6 +286,7 @@ class Hub:
                 self._close_door(caller.node)
             log.info("hub.disconnected", node=caller.node, address=caller.address, reason=reason)
             await self._presence.disconnected(link, reason)
+            await session.close()
 
     async def _make_room(self, caller: Caller) -> None:
         """Only one living connection per node.

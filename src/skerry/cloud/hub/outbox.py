@@ -166,6 +166,10 @@ class NodeOutbox:
         self._holds[delivery.uid] = acked_of(delivery)
         return delivery
 
+    def held(self, uid: str) -> Acked | None:
+        """What the node holds of an object."""
+        return self._holds.get(uid)
+
     def next_look_s(self, now_s: float) -> float | None:
         """When what waits behind a delivery under way may go at the latest; None when nothing waits for that."""
         lanes = [self._lanes[key] for key in self._under_way.values()]

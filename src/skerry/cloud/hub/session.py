@@ -40,6 +40,7 @@ CLOSE_GOING_AWAY = 1001
 CLOSE_BROKEN = 1002
 CLOSE_REFUSED = 1008
 CLOSE_TOO_LARGE = 1009
+CLOSE_FAILED = 1011
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +96,9 @@ class NodeSession:
         )
         websocket.on_ping = self._pinged
         self._wake = asyncio.Event()
-        self._ended = asyncio.Event()
         self._end: tuple[int, str] | None = None
-        self._lanes = _RequestLanes(self._handle)
-        self._supervisor = Supervisor(f"hub-{caller.node}", clock=parts.clock)
+        self._supervisor = Supervisor(f"hub-{caller.node}", clock=parts.clock, on_failure=self._failed)
+        self._lanes = _RequestLanes(self._handle, self._supervisor)
         self._connected_s = parts.clock.now_s()
         self._heard_s = self._connected_s
         self._received_bytes = 0
@@ -106,29 +106,29 @@ class NodeSession:
         self._is_synced = False
         self._has_changed = False
         self._told: Envelope | None = None
-        self._has_told = asyncio.Event()
+        self._has_told = asyncio.Event() if caller.tells_holdings else None
+        self._is_told = False
         self._rate = _Rate(parts.messages_per_s, now_s)
         self._was_slowed = False
 
     async def run(self) -> str:
         """Serve until the connection ends; returns why."""
-        async with self._supervisor, contextlib.aclosing(self._lanes):
-            self._supervisor.run("read", self._read())
+        async with self._supervisor:
             self._supervisor.run("write", self._write())
             self._supervisor.run("resync", self._first_sync())
-            failure = self._supervisor.detach("watch", self._watch())
-            await self._ended.wait()
-            failure.cancel()
-        code, reason = self._end or (CLOSE_GOING_AWAY, "the hub stops")
+            await self._read()
+        return self._end[1] if self._end else "the hub stops"
+
+    async def close(self) -> None:
+        """Close the WebSocket, with the reason."""
         with contextlib.suppress(ClientGone, ConnectionError):
-            await self._websocket.close(code, reason)
-        return reason
+            await self._websocket.close(*(self._end or (CLOSE_GOING_AWAY, "the hub stops")))
 
     def end(self, reason: str, *, code: int = CLOSE_GOING_AWAY) -> None:
         """Ask the session to end."""
         if self._end is None:
             self._end = (code, reason)
-        self._ended.set()
+            self._websocket.stop_receiving()
 
     def put(self, delivery: Delivery) -> None:
         """Queue a delivery."""
@@ -157,11 +157,11 @@ class NodeSession:
 
     def resync(self, *, force: bool) -> None:
         """Queue what differs; see ``Outbox.resync``. What a node has told of itself is better than a guess."""
-        self._supervisor.run("resync", self._sync(force=force and self._told is None))
+        self._supervisor.run("resync", self._sync(force=force and not self._is_told))
 
     async def is_alive(self, *, timeout_s: float) -> bool:
         """Whether the other side answers a WebSocket ping in time."""
-        return not self._ended.is_set() and await self._websocket.ping(timeout_s=timeout_s)
+        return self._end is None and await self._websocket.ping(timeout_s=timeout_s)
 
     def link(self) -> NodeLink:
         """The state of this link."""
@@ -192,12 +192,9 @@ class NodeSession:
         sent_s = self.outbox.oldest_sent_s()
         return max(0.0, self._parts.clock.monotonic_s() - sent_s) if sent_s else 0.0
 
-    async def _watch(self) -> None:
-        """A failed reader or writer ends the session."""
-        try:
-            await self._supervisor.wait()
-        except Exception as exc:  # noqa: BLE001 - the supervisor has logged it; the session ends either way
-            self.end(f"internal error: {type(exc).__name__}", code=1011)
+    def _failed(self, exc: Exception) -> None:
+        """A failed writer, or a first resync that failed, ends the session."""
+        self.end(f"internal error: {type(exc).__name__}", code=CLOSE_FAILED)
 
     async def _first_sync(self) -> None:
         acked = await self._parts.cursor.load(self.caller.node)
@@ -208,14 +205,15 @@ class NodeSession:
 
     async def _holdings(self, acked: dict[str, Entry]) -> dict[str, Entry]:
         """What the node says it holds; without its word, what is known."""
+        assert self._has_told is not None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HOLDINGS_WITHIN_S):
                 await self._has_told.wait()
-        if self._told is None:
+        told, self._told, self._has_told = self._told, None, None
+        if told is None:
             self._log.warning("hub.holdings_not_told", within_s=HOLDINGS_WITHIN_S)
             return acked
-        told = self._told.content if isinstance(self._told.content, dict) else {}
-        return holdings_of(told, acked)
+        return holdings_of(told.content if isinstance(told.content, dict) else {}, acked)
 
     async def _sync(self, *, force: bool) -> None:
         self._has_changed = True
@@ -230,7 +228,7 @@ class NodeSession:
         self._queued()
 
     async def _read(self) -> None:
-        while (message := await self._websocket.receive()) is not None:
+        while self._end is None and (message := await self._websocket.receive()) is not None:
             await self._wait_for_rate(len(message.data))
             try:
                 self._peer.receive_message(message.data)
@@ -242,6 +240,7 @@ class NodeSession:
             self._heard_s = self._parts.clock.now_s()
             self._take_events()
             self._wake.set()
+            del message  # nothing of it stays while the next one is awaited
         failure = self._websocket.failure
         if self._websocket.close_code == CLOSE_TOO_LARGE:
             self.end(f"message over the limit of {self._parts.max_message_bytes} bytes", code=CLOSE_TOO_LARGE)
@@ -279,6 +278,7 @@ class NodeSession:
                     self.end(f"the node does not read: {exc}")
                     return
                 self._sent_bytes += len(frame)
+                del frame
             if frames:
                 continue
             await self._sleep_until(self._deadline_s(now_s))
@@ -320,12 +320,14 @@ class NodeSession:
         if delivery.operation == c.OP_DELETE:
             self._parts.cursor.removed(self.caller.node, delivery.uid)
         else:
-            self._parts.cursor.acked(self.caller.node, acked_of(delivery))
+            self._parts.cursor.acked(self.caller.node, self.outbox.held(delivery.uid) or acked_of(delivery))
 
     def _accept(self, envelope: Envelope) -> None:
         if envelope.resource == c.RESOURCE_HOLDINGS:
-            self._told = envelope
-            self._has_told.set()
+            self._is_told = True
+            if self._has_told is not None:
+                self._told = envelope
+                self._has_told.set()
             return
         request = Request(self.caller.node, envelope, self.caller.is_skerry)
         if len(self._lanes) >= MAX_REQUESTS:
@@ -360,13 +362,13 @@ class _Rate:
 class _RequestLanes:
     """Requests of one node: in order per resource path, several paths at once."""
 
-    def __init__(self, handle: Callable[[Request], Awaitable[None]]) -> None:
+    def __init__(self, handle: Callable[[Request], Awaitable[None]], supervisor: Supervisor) -> None:
         self._handle = handle
+        self._supervisor = supervisor
         self._lanes: dict[str, deque[Request]] = {}
-        self._ready: deque[str] = deque()
+        self._ready: dict[str, None] = {}  # in order; a deque would cost each idle node 800 bytes
         self._busy = 0
         self._count = 0
-        self._supervisor = Supervisor("hub-requests")
 
     def __len__(self) -> int:
         return self._count
@@ -378,16 +380,15 @@ class _RequestLanes:
             self._lanes[key].append(request)
             return
         self._lanes[key] = deque([request])
-        self._ready.append(key)
+        self._ready[key] = None
         self._pump()
-
-    async def aclose(self) -> None:
-        await self._supervisor.aclose()
 
     def _pump(self) -> None:
         while self._ready and self._busy < PARALLEL_REQUESTS:
             self._busy += 1
-            self._supervisor.detach("request", self._one(self._ready.popleft()))
+            key = next(iter(self._ready))
+            del self._ready[key]
+            self._supervisor.detach("request", self._one(key))
 
     async def _one(self, key: str) -> None:
         lane = self._lanes[key]
@@ -398,7 +399,7 @@ class _RequestLanes:
             self._busy -= 1
             self._count -= 1
             if lane:
-                self._ready.append(key)
+                self._ready[key] = None
             else:
                 del self._lanes[key]
             if not asyncio.current_task().cancelling():  # type: ignore[union-attr]

@@ -52,7 +52,8 @@ class SilentNodes:
 
     Args:
         api: the cluster.
-        informers: shared; nodes, leases and pods are asked of it.
+        informers: shared; nodes and pods are asked of it. Leases are read one by one, when their node has fallen
+            silent: to follow the Leases of thousands of nodes would cost more than all the rest.
         clock: time source for transition times.
     """
 
@@ -60,7 +61,6 @@ class SilentNodes:
         self._api = api
         self._clock = clock or SystemClock()
         self._nodes = informers.of(NODES)
-        self._leases = informers.of(LEASES, namespace=LEASE_NAMESPACE)
         self._pods = informers.of(PODS, indexes={"node": by_node})
         self._queue: KeyedQueue[str, None] | None = None
         self._nodes.on_event(self._on_node)
@@ -68,7 +68,7 @@ class SilentNodes:
 
     async def run(self) -> None:
         """Work; never ends."""
-        for informer in (self._nodes, self._leases, self._pods):
+        for informer in (self._nodes, self._pods):
             await informer.wait_synced()
         queue = self._queue = KeyedQueue("silence", self._mark, workers=WORKERS, on_error=self._failed)
         try:
@@ -100,13 +100,19 @@ class SilentNodes:
             return
         since = None
         if is_silent(node):
-            lease = self._leases.get(name, LEASE_NAMESPACE) or {}
-            since = str((lease.get("spec") or {}).get("renewTime") or "")
+            since = await self._last_heard(name)
         now = rfc3339(self._clock.now_s())
         for pod in self._pods.by_index("node", name):
             patch = silence_patch(pod, silent_since=since, node=name, now=now)
             if patch is not None:
                 await self._patch(pod, patch)
+
+    async def _last_heard(self, node: str) -> str:
+        try:
+            lease = await self._api.get(LEASES, node, namespace=LEASE_NAMESPACE)
+        except NotFound:
+            return ""
+        return str((lease.get("spec") or {}).get("renewTime") or "")
 
     async def _patch(self, pod: Object, patch: Object) -> None:
         meta = pod["metadata"]

@@ -368,6 +368,8 @@ def _connect(cut: _Cut) -> Connect:
     name, level, flags = cut.text(), cut.byte(), cut.byte()
     if name != "MQTT" or level != PROTOCOL_LEVEL or flags & 1:
         raise Malformed(f"MQTT protocol {name!r:.20} level {level} is not 3.1.1")
+    if flags & 0x18 == 0x18 or (flags & 0x38 and not flags & 4):
+        raise Malformed(f"CONNECT with flags {flags:#04x}: a will of quality 3, or the quality of no will")
     keep_alive_s, client_id = cut.number(), cut.text()
     will_topic, will_payload = (cut.text(), cut.binary()) if flags & 4 else (None, b"")
     user_name = cut.text() if flags & 128 else None

@@ -236,3 +236,11 @@ def test_a_password_without_a_user_name_is_malformed() -> None:
     frame = b"\x10\x12\x00\x04MQTT\x04\x42\x00\x3c\x00\x02me\x00\x02pw"
     with pytest.raises(Malformed, match="without a user name"):
         list(codec.Decoder().feed(frame))
+
+
+@pytest.mark.parametrize("flags", [0x0A, 0x22, 0x1E])
+def test_a_will_of_quality_3_and_the_quality_of_no_will_are_malformed(flags: int) -> None:
+    will = b"\x00\x01w\x00\x00" if flags & 4 else b""
+    body = b"\x00\x04MQTT\x04" + bytes([flags]) + b"\x00\x3c\x00\x02me" + will
+    with pytest.raises(Malformed, match="will"):
+        list(codec.Decoder().feed(bytes([0x10, len(body)]) + body))

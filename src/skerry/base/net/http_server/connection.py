@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from aiohttp import web
@@ -33,6 +34,9 @@ class Owner(Protocol):
     def left(self, address: Address) -> None:
         """A connection of this address has ended."""
 
+    def go_on(self, name: str, body: Coroutine[Any, Any, None]) -> None:
+        """Run what outlives its request; ends with the server."""
+
 
 @dataclass(slots=True)
 class Opening:
@@ -46,7 +50,7 @@ class Opening:
 class Connection(RequestHandler):
     """aiohttp's connection, with a deadline for request heads, the peer's identity, and a sign of departure."""
 
-    __slots__ = ("_certificate", "_head_timer", "_listeners", "_opening", "_owner", "_released", "address", "gone")
+    __slots__ = ("_certificate", "_head_timer", "_listeners", "_opening", "_released", "address", "gone", "owner")
 
     def __init__(self, owner: Owner, opening: Opening) -> None:
         limits = owner.limits
@@ -60,7 +64,7 @@ class Connection(RequestHandler):
             auto_decompress=False,
             lingering_time=1.0,
         )
-        self._owner = owner
+        self.owner = owner
         self._opening = opening
         self.address = opening.address
         self.gone = asyncio.Event()
@@ -72,7 +76,7 @@ class Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._opening.is_taken = True
-        self._owner.connections.add(self)
+        self.owner.connections.add(self)
         self._arm()
 
     def data_received(self, data: bytes) -> None:
@@ -91,11 +95,20 @@ class Connection(RequestHandler):
         """Forget this connection: it is lost, or was taken over and has ended."""
         if self._released:
             return
+        self._forget()
+        self.mark_gone()
+        self.owner.left(self.address)
+
+    def hand_over(self) -> Callable[[], None]:
+        """The request ends and its WebSocket stays: forget all but the count; call the result when it is gone."""
+        self.transport = None  # aiohttp closes what it forgets
+        self._forget()
+        return partial(self.owner.left, self.address)
+
+    def _forget(self) -> None:
         self._released = True
         self._disarm()
-        self.mark_gone()
-        self._owner.connections.discard(self)
-        self._owner.left(self.address)
+        self.owner.connections.discard(self)
         if self._manager is not None:
             super().connection_lost(None)
 
@@ -131,7 +144,7 @@ class Connection(RequestHandler):
         return self._certificate
 
     def _arm(self) -> None:
-        self._head_timer = self._loop.call_later(self._owner.limits.head_s, self._head_late)
+        self._head_timer = self._loop.call_later(self.owner.limits.head_s, self._head_late)
 
     def _disarm(self) -> None:
         if self._head_timer is not None:

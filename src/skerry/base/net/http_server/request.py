@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 from urllib.parse import unquote
@@ -23,7 +23,7 @@ from skerry.base.net.http_server.limits import (
 )
 from skerry.base.net.http_server.streams import RawStream, ResponseStream
 from skerry.base.net.http_server.tls import TUNED_TLS_BYTES
-from skerry.base.net.http_server.websocket import WebSocket
+from skerry.base.net.http_server.websocket import NO_LIMIT, WebSocket
 
 
 class HttpRequest:
@@ -142,14 +142,24 @@ class HttpRequest:
         Raises:
             BadUpgrade: the request does not ask for a WebSocket.
         """
+        websocket = await self.accept(max_message_bytes=max_message_bytes, protocols=protocols, headers=headers)
+        try:
+            yield websocket
+        finally:
+            await websocket.close()
+
+    async def accept(
+        self, *, max_message_bytes: int, protocols: Iterable[str] = (), headers: Mapping[str, str] | None = None
+    ) -> WebSocket:
+        """As ``websocket``; the caller closes it, or hands it over by ``go_on``."""
         response: web.WebSocketResponse[Literal[False]] = web.WebSocketResponse(
             autoping=False,
-            autoclose=True,
+            autoclose=False,
             protocols=tuple(protocols),
             compress=False,
             max_msg_size=max_message_bytes,
             decode_text=False,
-            timeout=2.0,
+            writer_limit=NO_LIMIT,
         )
         response.headers.update(headers or {})
         try:
@@ -158,12 +168,16 @@ class HttpRequest:
             raise BadUpgrade((exc.text or "not a WebSocket request").strip()) from exc
         except ConnectionError as exc:
             raise ClientGone(str(exc)) from exc
-        self.streamed = response
-        websocket = WebSocket(response, self.gone)
-        try:
-            yield websocket
-        finally:
-            await websocket.close()
+        self.is_hijacked = True
+        return WebSocket(self.connection, response)
+
+    def go_on(self, websocket: WebSocket, name: str, body: Coroutine[Any, Any, None]) -> None:
+        """End this request, and let ``body`` go on with its WebSocket in a task of the server; it must close it.
+
+        For WebSockets that stay for days: nothing of the request is kept. The server's end cancels ``body``.
+        """
+        websocket.outlive_request(self.connection.hand_over())
+        self.connection.owner.go_on(name, body)
 
     @asynccontextmanager
     async def hijack(self) -> AsyncIterator[RawStream]:

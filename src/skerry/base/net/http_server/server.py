@@ -7,7 +7,8 @@ import contextlib
 import socket
 import ssl
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from aiohttp import web
 
@@ -144,15 +145,20 @@ class HttpServer:
         else:
             self._by_address.pop(address, None)
 
+    def go_on(self, name: str, body: Coroutine[Any, Any, None]) -> None:
+        self._supervisor.detach(name, body)
+
     async def _answer(self, inner: web.BaseRequest) -> web.StreamResponse:
         request = HttpRequest(inner, self.limits)
         try:
             response = await self._handler(request)
         except (ConnectionError, ClientGone):
+            if request.is_hijacked:
+                request.connection.release()
             raise asyncio.CancelledError from None
         except Exception as exc:
             log.exception("http.failed", exc, server=self.name, method=request.method, path=request.path)
-            if request.streamed is not None:
+            if request.streamed is not None or request.is_hijacked:
                 request.connection.abort()
                 raise asyncio.CancelledError from None
             response = HttpResponse(500, b"internal error; the server's log has the cause\n", "text/plain")

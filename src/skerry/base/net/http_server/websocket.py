@@ -1,15 +1,27 @@
-"""Accepted WebSockets."""
+"""Accepted WebSockets.
+
+After the handshake the connection leaves aiohttp's request handling: ``_Line`` takes its place under the transport and
+keeps only what frames need, so that an idle WebSocket is cheap. Frames are read and written by aiohttp's own reader and
+writer.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import WebSocketError
+from aiohttp.streams import EofStream
 
+from skerry.base.net.http_server.connection import Connection
 from skerry.base.net.http_server.limits import ClientGone
+
+CLOSE_WAIT_S = 2.0
+_CLOSE_OK, _CLOSE_UNSAID, _CLOSE_BROKEN = 1000, 1005, 1006
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,52 +32,116 @@ class WsMessage:
     data: bytes
 
 
+NO_LIMIT = 1 << 62
+"""So many bytes aiohttp's writer may write before it waits by itself, without a deadline: never."""
+
+
+class _Line(BaseProtocol):
+    """The connection below a WebSocket: bytes to the reader, and the news that it is gone."""
+
+    __slots__ = ("_has_ended", "_is_broken", "_on_lost", "_queue", "_reader")
+
+    def __init__(self, connection: Connection, response: web.WebSocketResponse[Any]) -> None:
+        super().__init__(connection._loop)
+        self._upgraded = True
+        self._is_broken = False
+        self._has_ended: asyncio.Event | None = None
+        self._on_lost: Callable[[], None] = connection.release
+        self._reader: Any = response._parser
+        queue: Any = response._reader
+        queue._protocol = self
+        self._queue = queue
+        self._paused = connection.writing_paused
+        transport, self.transport = connection.transport, connection.transport
+        connection._payload_parser = None  # it would end our queue when aiohttp forgets its connection
+        if transport is None:
+            self.connection_lost(None)
+            return
+        transport.set_protocol(self)
+        self.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """After a broken frame nothing is understood; what comes is dropped, so that our close frame can arrive."""
+        if not self._is_broken:
+            self._is_broken, _ = self._reader.feed_data(data)
+
+    def eof_received(self) -> None:
+        self._queue.feed_eof()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if not self._queue.is_eof():
+            self._queue.feed_eof()
+        if self._has_ended is not None:
+            self._has_ended.set()
+        self._on_lost()
+
+    async def wait_lost(self) -> None:
+        """Wait until the connection has ended."""
+        if self.transport is not None:
+            self._has_ended = asyncio.Event()
+            await self._has_ended.wait()
+
+    async def drain(self) -> None:
+        """Wait until the transport takes more."""
+        await self._drain_helper()
+
+    def keep_without(self, on_lost: Callable[[], None]) -> None:
+        """The request that it came from is over; ``on_lost`` is called in its place."""
+        self._on_lost = on_lost
+        if self.transport is None:
+            on_lost()
+
+
 class WebSocket:
     """An accepted WebSocket. One reader; any number of writers (messages never mix).
 
     Pings are answered (and told to ``on_ping``) and pongs noted while somebody is in ``receive``.
     """
 
-    def __init__(self, inner: web.WebSocketResponse[Literal[False]], gone: asyncio.Event) -> None:
-        self._inner = inner
-        self._gone = gone
-        self._pong = asyncio.Event()
-        self._refused: int | None = None
+    def __init__(self, connection: Connection, response: web.WebSocketResponse[Any]) -> None:
+        self.protocol = response.ws_protocol or ""
         self.failure = ""
+        self.close_code: int | None = None
         self.on_ping: Callable[[], None] = lambda: None
-
-    @property
-    def close_code(self) -> int | None:
-        """The code that the other side, or we, closed with; 1006 for a broken connection."""
-        return self._refused or self._inner.close_code
+        writer: Any = response._writer
+        self._queue: Any = response._reader
+        self._line = writer.protocol = _Line(connection, response)
+        self._writer = writer
+        self._pong: asyncio.Event | None = None
+        self._is_receiving = False
+        self._is_closed = False
 
     @property
     def is_closed(self) -> bool:
-        return self._inner.closed or self._gone.is_set()
-
-    @property
-    def protocol(self) -> str:
-        """The subprotocol agreed on, or empty."""
-        return self._inner.ws_protocol or ""
+        return self._is_closed or self._line.transport is None
 
     async def receive(self) -> WsMessage | None:
-        """The next message; None when the WebSocket has ended (``close_code`` and ``failure`` say how)."""
-        while True:
-            message = await self._inner.receive()
-            if message.type is WSMsgType.TEXT:
-                return WsMessage("text", message.data)
-            if message.type is WSMsgType.BINARY:
-                return WsMessage("binary", message.data)
-            if message.type is WSMsgType.PING:
-                self.on_ping()
-                await self._answer_ping(message.data)
-            elif message.type is WSMsgType.PONG:
-                self._pong.set()
-            else:
-                if message.type is WSMsgType.ERROR:
-                    self.failure = str(message.data)
-                    self._refused = getattr(message.data, "code", None)
-                return None
+        """The next message; None when the WebSocket has ended (``close_code`` and ``failure`` say how), or after
+        ``stop_receiving``.
+        """
+        self._is_receiving = True
+        try:
+            while True:
+                message = await self._next()
+                if message.type is WSMsgType.TEXT:
+                    return WsMessage("text", message.data)
+                if message.type is WSMsgType.BINARY:
+                    return WsMessage("binary", message.data)
+                if message.type is WSMsgType.PING:
+                    self.on_ping()
+                    await self._answer_ping(message.data)
+                elif message.type is WSMsgType.PONG:
+                    if self._pong is not None:
+                        self._pong.set()
+                else:
+                    return None
+        finally:
+            self._is_receiving = False
+
+    def stop_receiving(self) -> None:
+        """Let ``receive`` return None, now or at its next call."""
+        self._queue.feed_data(WSMessage(WSMsgType.CLOSING, None, None), 0)
 
     async def send_text(self, data: bytes, *, timeout_s: float | None = None) -> None:
         """Send a text message of these very bytes.
@@ -81,25 +157,82 @@ class WebSocket:
 
     async def ping(self, *, timeout_s: float) -> bool:
         """Whether a pong came within ``timeout_s``. Somebody else must be in ``receive``."""
-        self._pong.clear()
+        self._pong = pong = asyncio.Event()
         try:
             await self._send(b"", WSMsgType.PING, timeout_s)
             async with asyncio.timeout(timeout_s):
-                await self._pong.wait()
+                await pong.wait()
         except (TimeoutError, ClientGone):
             return False
+        finally:
+            self._pong = None
         return True
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close; waits up to 2 s for the other side's close frame. Idempotent."""
-        if not self._inner.closed:
-            await self._inner.close(code=code, message=reason.encode()[:123])
+        if self._line.transport is None:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_WAIT_S):
+                if self._is_closed:
+                    await self._line.wait_lost()
+                else:
+                    self._is_closed = True
+                    self.close_code = self.close_code or _CLOSE_BROKEN
+                    await self._writer.close(code, reason.encode()[:123])
+                    await self._wait_for_close()
+        except (ConnectionError, TimeoutError):
+            pass
+        finally:
+            self._hang_up()
 
     def abort(self) -> None:
         """Cut the connection at once."""
-        request = self._inner._req
-        if request is not None and request.transport is not None:
-            request.transport.abort()
+        if self._line.transport is not None:
+            self._line.transport.abort()
+
+    def outlive_request(self, on_lost: Callable[[], None]) -> None:
+        """Its request ends now, and it goes on; ``on_lost`` is called once when its connection has ended."""
+        self._line.keep_without(on_lost)
+
+    async def _wait_for_close(self) -> None:
+        if self._is_receiving:
+            await self._line.wait_lost()  # whoever receives sees the close frame, and hangs up
+            return
+        while (await self._next()).type is not WSMsgType.CLOSE:
+            pass
+
+    async def _next(self) -> WSMessage:
+        """The next message of any kind; however it ends, the end is a CLOSE."""
+        try:
+            message: WSMessage = await self._queue.read()
+        except EofStream:
+            self.close_code = self.close_code or _CLOSE_BROKEN
+            self._hang_up()
+            return WSMessage(WSMsgType.CLOSE, self.close_code, None)
+        except WebSocketError as exc:
+            self.failure, self.close_code = str(exc), int(exc.code)
+            await self._answer_close(self.close_code)  # while it still sends: ``close`` gives it time to read this
+            return WSMessage(WSMsgType.CLOSE, self.close_code, None)
+        if message.type is WSMsgType.CLOSE:
+            self.close_code = int(message.data or 0) or _CLOSE_UNSAID
+            await self._answer_close(_CLOSE_OK)
+            self._hang_up()
+        return message
+
+    async def _answer_close(self, code: int) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            await self._writer.close(code)
+        except ConnectionError:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._is_closed = True
+        if self._line.transport is not None:
+            self._line.transport.close()
 
     async def _answer_ping(self, data: bytes) -> None:
         try:
@@ -111,8 +244,10 @@ class WebSocket:
         if self.is_closed:
             raise ClientGone("the WebSocket is closed")
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._inner.send_frame(data, opcode)
+            await self._writer.send_frame(data, opcode)
+            if self._line.writing_paused:  # no timer as long as the client keeps up
+                async with asyncio.timeout(timeout_s):
+                    await self._line.drain()
         except (ConnectionError, RuntimeError) as exc:
             raise ClientGone(str(exc)) from exc
         except TimeoutError as exc:
