@@ -1,5 +1,7 @@
 """A range of pod addresses for every node, out of one range of the cluster.
 
+When all are given out, nodes wait, in order, until another node goes; each is told so once.
+
 Source of behaviour: kubernetes pkg/controller/nodeipam/ipam/range_allocator.go (v1.36).
 """
 
@@ -18,7 +20,6 @@ from skerry.kube.informer import InformerSet, Key, key_of
 from skerry.kube.ports import KubeApi
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-AGAIN_S = 60.0
 
 
 def parse_range(text: str, prefix: int) -> Network:
@@ -50,20 +51,50 @@ def ranges_of(node: Object) -> list[Network]:
     return found
 
 
-def free_range(network: Network, prefix: int, taken: Iterable[Network]) -> str | None:
-    """The first range of the prefix length that overlaps none of ``taken``; None when all are given out."""
-    blocked: set[int] = set()
-    size = network.max_prefixlen - prefix
-    first = int(network.network_address) >> size
-    for other in taken:
-        if other.version == network.version:
-            low, high = int(other.network_address) >> size, int(other.broadcast_address) >> size
-            blocked.update(range(max(low, first), min(high, first + (1 << (prefix - network.prefixlen)) - 1) + 1))
-    for number in range(first, first + (1 << (prefix - network.prefixlen))):
-        if number not in blocked:
-            address = ipaddress.ip_address(number << size)
-            return f"{address}/{prefix}"
-    return None
+class RangePool:
+    """Which ranges of one network are held, by whom. Finding a free one costs the same with any number of holders.
+
+    Args:
+        network: the cluster's range.
+        prefix: length of the prefix of what is given out.
+    """
+
+    def __init__(self, network: Network, prefix: int) -> None:
+        self._network = network
+        self._prefix = prefix
+        self._bits = network.max_prefixlen - prefix
+        self._first = int(network.network_address) >> self._bits
+        self._end = self._first + (1 << (prefix - network.prefixlen))
+        self._lowest = self._first
+        self._used: dict[int, int] = {}
+        self._held: dict[str, list[range]] = {}
+
+    def hold(self, uid: str, networks: Iterable[Network]) -> None:
+        """This node has these ranges now, wherever they come from, and no others."""
+        self.release(uid)
+        self._held[uid] = spans = [self._numbers(n) for n in networks if n.version == self._network.version]
+        for number in (number for span in spans for number in span):
+            self._used[number] = self._used.get(number, 0) + 1
+
+    def release(self, uid: str) -> None:
+        """This node has none any more."""
+        for number in (number for span in self._held.pop(uid, ()) for number in span):
+            self._used[number] -= 1
+            if not self._used[number]:
+                del self._used[number]
+                self._lowest = min(self._lowest, number)
+
+    def find(self) -> str | None:
+        """The first range that overlaps no held one; None when all are given out."""
+        while self._lowest in self._used:
+            self._lowest += 1
+        if self._lowest >= self._end:
+            return None
+        return f"{ipaddress.ip_address(self._lowest << self._bits)}/{self._prefix}"
+
+    def _numbers(self, network: Network) -> range:
+        low, high = int(network.network_address) >> self._bits, int(network.broadcast_address) >> self._bits
+        return range(max(low, self._first), min(high + 1, self._end))
 
 
 class NodeIpam:
@@ -82,10 +113,11 @@ class NodeIpam:
     ) -> None:
         self._api = api
         self._events = events
-        self._network = network
-        self._prefix = prefix
+        self._full = f"{network} has no free range of /{prefix}"
+        self._pool = RangePool(network, prefix)
         self._nodes = informers.of(NODES)
         self._given: dict[str, str] = {}
+        self._waiting: dict[Key, None] = {}
         self._loop: Loop[Key] = Loop("node-ipam", self._sync, informers=(self._nodes,), workers=1)
         self._nodes.on_event(self._changed)
 
@@ -96,24 +128,37 @@ class NodeIpam:
     def _changed(self, kind: str, old: Object | None, new: Object | None) -> None:
         if new is None:
             assert old is not None
-            self._given.pop(old["metadata"]["uid"], None)
-        elif not ranges_of(new):
+            self._gone(old)
+        elif found := ranges_of(new):
+            self._waiting.pop(key_of(new), None)
+            if old is None or ranges_of(old) != found:
+                self._pool.hold(new["metadata"]["uid"], found)
+        elif key_of(new) not in self._waiting:
             self._loop.add(key_of(new))
+
+    def _gone(self, node: Object) -> None:
+        """The first of the nodes that wait gets its range."""
+        uid = node["metadata"]["uid"]
+        self._given.pop(uid, None)
+        self._waiting.pop(key_of(node), None)
+        self._pool.release(uid)
+        if self._waiting:
+            key = next(iter(self._waiting))
+            del self._waiting[key]
+            self._loop.add(key)
 
     async def _sync(self, key: Key) -> float | None:
         node = self._nodes.get(key[1])
         if node is None or is_deleting(node) or ranges_of(node):
             return None
         uid = node["metadata"]["uid"]
-        text = self._given.get(uid) or free_range(self._network, self._prefix, self._taken())
+        text = self._given.get(uid) or self._pool.find()
         if text is None:
-            self._events.warning(node, "CIDRNotAvailable", f"{self._network} has no free range of /{self._prefix}")
-            return AGAIN_S
+            self._waiting[key] = None
+            self._events.warning(node, "CIDRNotAvailable", self._full)
+            return None
         self._given[uid] = text
+        self._pool.hold(uid, [ipaddress.ip_network(text)])
         patch: dict[str, Any] = {"metadata": {"uid": uid}, "spec": {"podCIDR": text, "podCIDRs": [text]}}
         await self._api.patch(NODES, key[1], patch)
         return None
-
-    def _taken(self) -> list[Network]:
-        shown = [network for node in self._nodes.items() for network in ranges_of(node)]
-        return shown + [ipaddress.ip_network(text) for text in self._given.values()]

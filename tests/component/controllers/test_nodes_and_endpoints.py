@@ -25,6 +25,23 @@ async def test_every_node_gets_a_range_of_its_own(cluster: Cluster) -> None:
     await cluster.until(lambda: ranges() == {f"10.244.{number}.0/24" for number in range(5)})
 
 
+async def test_nodes_beyond_the_last_range_wait_until_another_goes(cluster: Cluster) -> None:
+    for number in range(258):
+        await cluster.api.create(NODES, {"metadata": {"name": f"n{number}"}})
+    nodes = cluster.informers.of(NODES)
+
+    def without() -> list[str]:
+        return sorted(node["metadata"]["name"] for node in nodes.items() if not node["spec"].get("podCIDR"))
+
+    await cluster.until(lambda: len(nodes) == 258 and len(without()) == 2)
+    first, last = without()
+    await cluster.api.delete(NODES, "n7")
+    await cluster.until(lambda: len(nodes) == 257 and len(without()) == 1)
+    assert without() in ([first], [last])
+    await cluster.api.delete(NODES, "n8")
+    await cluster.until(lambda: without() == [])
+
+
 async def test_endpoints_written_by_hand_are_mirrored(cluster: Cluster) -> None:
     service: Object = {"metadata": {"name": "outside"}, "spec": {"ports": [{"port": 80}]}}
     await cluster.api.create(SERVICES, service, namespace="default")

@@ -10,18 +10,39 @@ import pytest
 from skerry.api.gvk import Object
 from skerry.base.errors import ConfigError
 from skerry.controllers.endpoint_mirror import is_mirrored, mirrored
-from skerry.controllers.node_ipam import free_range, parse_range, ranges_of
+from skerry.controllers.node_ipam import Network, RangePool, parse_range, ranges_of
 from skerry.controllers.node_ttl import ttl_s
 
 
+def nets(*texts: str) -> list[Network]:
+    return [ipaddress.ip_network(text) for text in texts]
+
+
 def test_ranges_are_given_out_without_overlap() -> None:
-    network = parse_range("10.244.0.0/22", 24)
-    taken = [ipaddress.ip_network("10.244.0.0/24"), ipaddress.ip_network("10.244.2.128/25")]
-    assert free_range(network, 24, []) == "10.244.0.0/24"
-    assert free_range(network, 24, taken) == "10.244.1.0/24"
-    assert free_range(network, 24, [*taken, ipaddress.ip_network("10.244.1.0/24")]) == "10.244.3.0/24"
-    assert free_range(network, 24, [ipaddress.ip_network("10.0.0.0/8")]) is None
-    assert free_range(parse_range("fd00::/48", 64), 64, [ipaddress.ip_network("fd00::/64")]) == "fd00:0:0:1::/64"
+    pool = RangePool(parse_range("10.244.0.0/22", 24), 24)
+    assert pool.find() == "10.244.0.0/24"
+    pool.hold("a", nets("10.244.0.0/24"))
+    pool.hold("b", nets("10.244.2.0/24", "192.168.0.0/24", "fd00::/64"))
+    assert pool.find() == "10.244.1.0/24"
+    pool.hold("c", nets("10.244.1.0/25"))
+    assert pool.find() == "10.244.3.0/24"
+    pool.hold("d", nets("10.244.3.0/24"))
+    assert pool.find() is None
+    pool.release("b")
+    assert pool.find() == "10.244.2.0/24"
+    pool.hold("c", nets("10.244.2.0/24"))
+    assert pool.find() == "10.244.1.0/24"
+    pool.hold("wide", nets("10.0.0.0/8"))
+    assert pool.find() is None
+    pool.release("wide")
+    pool.release("never held")
+    assert pool.find() == "10.244.1.0/24"
+
+
+def test_ranges_of_ipv6() -> None:
+    pool = RangePool(parse_range("fd00::/48", 64), 64)
+    pool.hold("a", nets("fd00::/64"))
+    assert pool.find() == "fd00:0:0:1::/64"
 
 
 @pytest.mark.parametrize(("text", "prefix"), [("nonsense", 24), ("10.244.0.1/16", 24), ("10.244.0.0/25", 24)])

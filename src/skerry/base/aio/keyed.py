@@ -7,6 +7,7 @@ waiting value of the same key is replaced by ``merge`` (default: the newer one).
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -19,6 +20,8 @@ V = TypeVar("V")
 
 class KeyedQueue(Generic[K, V]):
     """Runs ``work(key, value)`` for the newest value of each key, keys in parallel up to ``workers``.
+
+    Keys take turns: one that got a new value while it was worked on goes behind those that wait.
 
     Args:
         name: for task names and logs.
@@ -47,6 +50,7 @@ class KeyedQueue(Generic[K, V]):
         self._retry_cap_s = retry_cap_s
         self._supervisor = Supervisor(name)
         self._waiting: dict[K, V] = {}
+        self._ready: deque[K] = deque()  # the keys that wait and are not worked on, each once
         self._busy: set[K] = set()
         self._backoffs: dict[K, Backoff] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
@@ -55,7 +59,12 @@ class KeyedQueue(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Hand over a value; never blocks."""
-        self._waiting[key] = self._merge(self._waiting[key], value) if key in self._waiting else value
+        if key in self._waiting:
+            self._waiting[key] = self._merge(self._waiting[key], value)
+        else:
+            self._waiting[key] = value
+            if key not in self._busy:
+                self._ready.append(key)
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
@@ -83,6 +92,7 @@ class KeyedQueue(Generic[K, V]):
             timer.cancel()
         self._timers.clear()
         self._waiting.clear()
+        self._ready.clear()
         await self._supervisor.aclose()
 
     def __len__(self) -> int:
@@ -94,9 +104,8 @@ class KeyedQueue(Generic[K, V]):
             self.put(key, value)
 
     def _pump(self) -> None:
-        for key in [k for k in self._waiting if k not in self._busy and k not in self._timers]:
-            if len(self._busy) >= self._workers:
-                return
+        while self._ready and len(self._busy) < self._workers:
+            key = self._ready.popleft()
             self._busy.add(key)
             self._supervisor.detach(f"{key}", self._one(key, self._waiting.pop(key)))
 
@@ -110,6 +119,8 @@ class KeyedQueue(Generic[K, V]):
             self._again(key, value, exc)
         finally:
             self._busy.discard(key)
+            if key in self._waiting:
+                self._ready.append(key)
             self._pump_or_idle()
 
     def _again(self, key: K, value: V, exc: Exception) -> None:

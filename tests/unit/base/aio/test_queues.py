@@ -22,7 +22,7 @@ async def test_keyed_queue_keeps_only_the_newest_value() -> None:
     queue.put("b", 9)
     gate.set()
     await queue.join()
-    assert seen == [("a", 0), ("a", 4), ("b", 9)]
+    assert seen == [("a", 0), ("b", 9), ("a", 4)], "a key that was worked on goes behind those that wait"
     await queue.aclose()
 
 
