@@ -268,7 +268,7 @@ class Cloud:
         applications = Applications(as_node=as_node, is_needed=downstream.needs, stamp=system_stamp)
         stack.push_async_callback(applications.aclose)
         routes = RouteTable(system_stamp, [*upstream.routes(), *own.routes(), *legacy.routes(), *applications.routes()])
-        presence = NodePresence(api, clock=clock)
+        presence = NodePresence(api, nodes=informers.of(NODES), clock=clock)
         hub = Hub(
             routes=routes, gate=enrolments, cursor=record, resync=everything, presence=presence, clock=clock,
             store_id=history,

@@ -5,7 +5,7 @@ Source: kubernetes pkg/controller/ttl/ttl_controller.go (v1.36).
 
 from __future__ import annotations
 
-from skerry.api.gvk import NODES
+from skerry.api.gvk import NODES, Object
 from skerry.api.meta import is_deleting
 from skerry.controllers.loop import Loop
 from skerry.controllers.objects import annotations_of
@@ -46,17 +46,18 @@ class NodeTtl:
         self._nodes = informers.of(NODES)
         self._ttl_s: int | None = None
         self._loop: Loop[Key] = Loop("node-ttl", self._sync, informers=(self._nodes,))
-        self._nodes.on_event(lambda kind, old, new: self._changed(kind))
+        self._nodes.on_event(self._changed)
 
     async def run(self) -> None:
         """Work; never ends."""
         await self._loop.run()
 
-    def _changed(self, kind: str) -> None:
+    def _changed(self, kind: str, old: Object | None, new: Object | None) -> None:
+        """A node that comes is looked at; all are when their number asks for another value."""
         if kind == "MODIFIED":
             return
-        self._ttl_s = ttl_s(len(self._nodes), self._ttl_s)
-        for node in self._nodes.items():
+        before, self._ttl_s = self._ttl_s, ttl_s(len(self._nodes), self._ttl_s)
+        for node in self._nodes.items() if self._ttl_s != before else [new] if new else []:
             if annotations_of(node).get(TTL_NOTE) != str(self._ttl_s):
                 self._loop.add(key_of(node))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from skerry import __version__
+from skerry.api.gvk import NODES
 from skerry.base import x509
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.supervise import Supervisor
@@ -123,7 +124,7 @@ async def cloud(
     applications = Applications(as_node=as_node or (lambda node: api), is_needed=downstream.needs, stamp=system_stamp)
     history = await store_id(api)
     record = SyncRecord(api, clock=clock, store_id=history)
-    presence = NodePresence(api, clock=clock)
+    presence = NodePresence(api, nodes=informers.of(NODES), clock=clock)
     ports: dict[str, int] = {}
     hub = Hub(
         routes=RouteTable(

@@ -220,12 +220,11 @@ class Enrolments:
         """Hub's news: the node has a session with this certificate. Uses its token up."""
         record = await self._cached(node)
         if record is None or not record.live:
-            record = await self.get(node)
-        if record is None or not record.live:
             adopted = Enrolment(node, live=fingerprint, has_connected=True)
-            await self._change(node, lambda now: adopted if not now.live and not now.is_revoked else now)
-            log.info("node.adopted", node=node, fingerprint=fingerprint)
-            return
+            record = await self._change(node, lambda now: adopted if not now.live and not now.is_revoked else now)
+            if record == adopted:
+                log.info("node.adopted", node=node, fingerprint=fingerprint)
+                return
         if fingerprint != record.live or record.has_connected:
             return
         await self._change(node, lambda now: now.connected() if now.live == fingerprint else now)
@@ -280,23 +279,25 @@ class Enrolments:
             elif record.live and not record.is_good(entry.fingerprint):
                 entry.on_revoked("its certificate has been revoked, or replaced by a newer one")
 
-    async def _change(self, node: str, change: Callable[[Enrolment], Enrolment]) -> None:
+    async def _change(self, node: str, change: Callable[[Enrolment], Enrolment]) -> Enrolment:
+        """Make the record what ``change`` makes of it, whatever others do meanwhile; the record as it is then."""
         for _ in range(10):
             try:
                 found = await self._api.get(ENROLMENTS, node)
             except NotFound:
+                new = change(Enrolment(node))
                 try:
-                    await self._api.create(ENROLMENTS, object_of(change(Enrolment(node))))
-                    return
+                    await self._api.create(ENROLMENTS, object_of(new))
+                    return new
                 except AlreadyExists:
                     continue
             old = record_of(found)
             new = change(old)
             if new == old:
-                return
+                return old
             try:
                 await self._api.update(ENROLMENTS, object_of(new) | {"metadata": found["metadata"]})
-                return
+                return new
             except Conflict:
                 continue
         raise Unavailable(f"the enrolment record of node {node} is changed by others all the time")

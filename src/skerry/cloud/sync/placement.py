@@ -65,12 +65,14 @@ def service_accounts_of(pods: Iterable[Object]) -> set[tuple[str, str]]:
 
 
 def stripped(obj: Object) -> Object:
-    """The object without what no node needs: ``managedFields`` and kubectl's copy of what was applied."""
+    """The object without what no node needs: ``managedFields``, kubectl's copy of what was applied, and for how long
+    a kubelet may keep Secrets, which changes with the number of nodes, of all of them at once.
+    """
     meta = dict(obj["metadata"])
     meta.pop("managedFields", None)
     annotations = meta.get("annotations") or {}
-    if _LAST_APPLIED in annotations:
-        meta["annotations"] = {key: value for key, value in annotations.items() if key != _LAST_APPLIED}
+    if not _NOT_FOR_NODES.isdisjoint(annotations):
+        meta["annotations"] = {key: value for key, value in annotations.items() if key not in _NOT_FOR_NODES}
     return obj | {"metadata": meta}
 
 
@@ -94,7 +96,7 @@ def _gates(obj: Object) -> list[tuple[str, Any]]:
     return sorted((c["type"], c.get("status")) for c in conditions if c.get("type") in wanted)
 
 
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_NOT_FOR_NODES = frozenset({"kubectl.kubernetes.io/last-applied-configuration", "node.alpha.kubernetes.io/ttl"})
 _META_PARTS = (
     "uid", "labels", "annotations", "deletionTimestamp", "deletionGracePeriodSeconds", "finalizers", "ownerReferences",
 )  # fmt: skip

@@ -13,6 +13,7 @@ from skerry.api.status import ApiError, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.obs.log import get_log
 from skerry.cloud.hub.ports import Clone, NodeLink, NodeName
+from skerry.kube.informer import Informer
 from skerry.kube.ports import KubeApi
 
 log = get_log(__name__)
@@ -25,11 +26,13 @@ class NodePresence:
 
     Args:
         api: the cluster.
+        nodes: their cache.
         clock: time source for transition times.
     """
 
-    def __init__(self, api: KubeApi, *, clock: Clock | None = None) -> None:
+    def __init__(self, api: KubeApi, *, nodes: Informer, clock: Clock | None = None) -> None:
         self._api = api
+        self._nodes = nodes
         self._clock = clock or SystemClock()
         self._listeners: list[Callable[[NodeLink], None]] = []
         self._leavers: list[Callable[[NodeLink], None]] = []
@@ -46,11 +49,8 @@ class NodePresence:
         """A node that came in alone has no clash any more."""
         for listener in self._listeners:
             listener(link)
-        try:
-            node = await self._api.get(NODES, link.node)
-        except ApiError:
-            return  # not registered yet, or nobody can tell now: there is nothing to clear
-        if _clash_of(node) == "True":
+        node = self._nodes.get(link.node)
+        if node is not None and _clash_of(node) == "True":
             await self._set(link.node, "False", "OneConnection", "one machine uses this identity")
 
     async def disconnected(self, link: NodeLink, reason: str) -> None:
