@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 JOBS ?= 2
 
-.PHONY: help demo test check soak interop bench docs generate clean
+.PHONY: help demo test check soak interop conformance bench docs generate clean
 
 help:
 	@echo "make demo      five-minute tour: cloud, edge node, pod, device, pulled plug"
@@ -15,6 +15,7 @@ help:
 	@echo "make check     formatting, lint, types, import rules, generated files, docs"
 	@echo "make soak      the long forms of the tests"
 	@echo "make interop   tests with foreign binaries: every kubectl that is found"
+	@echo "make conformance LIST=A   one list of upstream's conformance tests, A to D; SKERRY_E2E_TEST, SKERRY_AGNHOST"
 	@echo "make bench     measurements, written to bench/results"
 	@echo "make docs      the generated part of the reference"
 	@echo "make generate  every generated file"
@@ -50,6 +51,9 @@ soak: $(VENV)/.dev
 
 interop: $(VENV)/.dev
 	$(PYTEST) -q -m "" tests/component/test_kubectl.py tests/component/test_kubectl_verbs.py tests/interop $(ARGS)
+
+conformance: $(VENV)/.dev
+	$(BIN)/python -m tests.interop.conformance --group $(LIST) $(ARGS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/run.py $(ARGS)

@@ -21,19 +21,21 @@ _HARMLESS = re.compile(r"context canceled|use of closed network connection|Watch
 
 
 class Bench:
-    """One embedded control plane on free ports of 127.0.0.1.
+    """One embedded control plane on free ports.
 
     Args:
         directory: for data and logs.
         controllers: control loops that run here, as ``--controllers`` takes them.
+        address: where it listens.
     """
 
-    def __init__(self, directory: Path, *, controllers: str = "*") -> None:
+    def __init__(self, directory: Path, *, controllers: str = "*", address: str = "127.0.0.1") -> None:
         self._directory = directory
         self.data = directory / "cloud"
         command = [
-            sys.executable, "-m", "skerry.cli.main", "cloud", "run", "--data", str(self.data), "--listen", "127.0.0.1",
-            "--ports", "any", "--log-format", "text", "-o", "json", f"--controllers={controllers}",
+            sys.executable, "-m", "skerry.cli.main", "cloud", "run", "--data", str(self.data), "--listen", address,
+            "--advertise", address, "--ports", "any", "--log-format", "text", "-o", "json",
+            f"--controllers={controllers}",
         ]  # fmt: skip
         self.cloud = GoProcess("cloud", command, directory=directory / "logs")
         self._transport: HttpTransport | None = None
