@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from skerry.app.config_files import read_any
 from skerry.app.edge_devices import DeviceParts
 from skerry.app.edge_node import NodeParts, node_labels
 from skerry.app.edge_pods import SETTLED, PodParts
-from skerry.app.places import edge_data, socket_directory
+from skerry.app.places import edge_data, socket_directory, split_address
 from skerry.app.runtimes import open_runtime, refuse_rivals
 from skerry.base import conf, json
 from skerry.base.aio.clock import SystemClock
@@ -39,7 +39,7 @@ from skerry.edge.kubelet.stats import Summary
 from skerry.edge.link import metrics as link_metrics
 from skerry.edge.link.dial import DialledLink
 from skerry.edge.link.enrol import CertificateFiles
-from skerry.edge.link.places import Places
+from skerry.edge.link.places import Address, Places
 from skerry.edge.node.keeper import NodeKeeper
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
@@ -64,6 +64,7 @@ RUN_FILE = "run.json"
 STATUS_FILE = "status.json"
 _WINDOW_BYTES = 256 * 1024
 _ENGINE = "engine"
+_API_PORT = 6443
 _QUIET_S = 20.0
 _STATUS_AT_LEAST_S = 20.0
 
@@ -166,7 +167,7 @@ class EdgeAgent:
             objects=self.objects, outbox=self.outbox, sources=ObjectSource(self.objects, self.remote),
             tokens=TokenSource(self.objects, self.remote, clock=self._clock),
             is_offline=lambda: not self.link.is_up, ask=self.remote.ask, clock=self._clock,
-            labels=lambda: node_labels(self.node, self.config, self.objects),
+            labels=lambda: node_labels(self.node, self.config, self.objects), api_server=self._api_server(),
         )  # fmt: skip
         self.devices = DeviceParts(
             self.config, node=self.node, sockets=self._sockets, database=self.database, objects=self.objects,
@@ -196,6 +197,13 @@ class EdgeAgent:
             "data": str(self.config.data),
             "sockets": {"kubelet": str(kubelet_socket), "dmi": str(self.devices.dmi_socket)},
         }
+
+    def _api_server(self) -> Callable[[], Address | None]:
+        """Where pods find the API server: as configured, else as the cloud has told."""
+        if not self.config.api_server:
+            return lambda: self.places.api
+        configured = split_address(self.config.api_server, _API_PORT)
+        return lambda: configured
 
     def _backlog(self) -> link_metrics.Backlog:
         return link_metrics.Backlog(self.outbox.depth(), self.outbox.oldest_s() or 0.0, self.outbox.dropped)

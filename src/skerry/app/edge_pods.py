@@ -51,6 +51,7 @@ class PodParts:
         is_offline: Callable[[], bool],
         ask: Ask,
         labels: Callable[[], Mapping[str, str]],
+        api_server: Callable[[], tuple[str, int] | None],
         clock: Clock,
     ) -> None:
         ledger = ImageLedger(objects, directory=config.data, clock=clock)
@@ -70,7 +71,7 @@ class PodParts:
             log_directory=config.data / "pod-logs", observe=observer.pod,
             allocatable=written(self.resources.allocatable),
             dns=NodeDns(_resolver(), config.cluster_dns, config.cluster_domain),
-            runtime_handlers=config.runtime_handlers,
+            runtime_handlers=config.runtime_handlers, api_server=api_server,
         )  # fmt: skip
         self._roster = Roster(
             node, objects=objects, observer=observer, tools=tools, knows_all=lambda: bool(objects.fact(SETTLED)),

@@ -15,7 +15,7 @@ from typing import Any
 from skerry.api.config import edge as config_kind
 from skerry.api.names import label_errors
 from skerry.app import output
-from skerry.app.places import edge_data
+from skerry.app.places import edge_data, split_address
 from skerry.app.runtimes import choose_runtime, open_runtime
 from skerry.base import json
 from skerry.base.errors import ConfigError, Refused
@@ -180,22 +180,6 @@ async def end_pods(directory: Path) -> list[str]:
     for place in (directory / "pods").glob("*/volumes"):
         volumes.remove(place)
     return done
-
-
-def split_address(text: str, port: int) -> tuple[str, int]:
-    """``host``, ``host:port`` or ``[v6]:port``."""
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        rest = rest.removeprefix(":")
-    elif text.count(":") > 1:
-        host, rest = text, ""
-    else:
-        host, _, rest = text.partition(":")
-    if not host or (rest and not (rest.isascii() and rest.isdigit())):
-        raise ConfigError(f"{text!r} is no address", hint="give HOST or HOST:PORT")
-    if rest and not 0 < int(rest) < 65536:
-        raise ConfigError(f"{text!r}: there is no port {rest}", hint="a port is a number from 1 to 65535")
-    return host, int(rest) if rest else port
 
 
 def _can_install() -> bool:

@@ -48,3 +48,19 @@ def socket_directory(data: Path) -> Path:
     if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
         raise ConfigError(f"{directory} belongs to somebody else", hint="remove it, or choose a shorter --data")
     return directory
+
+
+def split_address(text: str, port: int) -> tuple[str, int]:
+    """``host``, ``host:port`` or ``[v6]:port``."""
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        rest = rest.removeprefix(":")
+    elif text.count(":") > 1:
+        host, rest = text, ""
+    else:
+        host, _, rest = text.partition(":")
+    if not host or (rest and not (rest.isascii() and rest.isdigit())):
+        raise ConfigError(f"{text!r} is no address", hint="give HOST or HOST:PORT")
+    if rest and not 0 < int(rest) < 65536:
+        raise ConfigError(f"{text!r}: there is no port {rest}", hint="a port is a number from 1 to 65535")
+    return host, int(rest) if rest else port

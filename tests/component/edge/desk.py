@@ -67,6 +67,7 @@ class Desk:
         *,
         clock: Clock | None = None,
         dns: NodeDns | None = None,
+        api_server: tuple[str, int] | None = None,
         measure_s: float = 50.0,
         admit: Admit | None = None,
     ) -> None:
@@ -101,6 +102,7 @@ class Desk:
             log_directory=directory / "pod-logs",
             observe=observer.pod,
             dns=dns or NodeDns(),
+            api_server=lambda: api_server,
             measure_s=measure_s,
         )
         self.roster = Roster(NODE, objects=self.objects, observer=observer, tools=tools, admit=admit)

@@ -114,6 +114,24 @@ async def test_missing_secret_of_a_variable_is_a_reason(desk: Desk) -> None:
     assert waiting["reason"] == "CreateContainerConfigError" and 'secret "s" not found' in waiting["message"]
 
 
+async def test_a_process_is_told_where_the_api_server_is_unless_its_own_variable_says_otherwise(tmp_path: Path) -> None:
+    runtime = ProcessRuntime(tmp_path / "process")
+    desk = Desk(tmp_path / "edge", runtime, ProcessImages(), api_server=("cloud.example", 6443))
+    await desk.roster.start()
+    script = 'echo "$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT" > /dev/termination-log'
+    own = {"env": [{"name": "KUBERNETES_SERVICE_HOST", "value": "proxy.example"}]}
+    for name, extra in (("told", {}), ("own", own)):
+        await desk.objects.put(
+            f"default/pod/{name}", pod(script, name=name, uid=name, restartPolicy="Never", container=extra)
+        )
+    found = [
+        await desk.until(lambda n=name: desk.state(n).get("terminated", {}).get("message")) for name in ("told", "own")
+    ]
+    assert [text.strip() for text in found] == ["cloud.example:6443", "proxy.example:6443"]
+    await desk.roster.stop_all()
+    await desk.close()
+
+
 async def test_a_missing_image_is_a_reason(tmp_path: Path) -> None:
     engine = FakeEngine(images=set())
     desk = Desk(tmp_path / "edge", FakeRuntime(engine), FakeImages(engine))

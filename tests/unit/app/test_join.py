@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from skerry.app import join
-from skerry.app.join import split_address
+from skerry.app.places import split_address
 from skerry.base.errors import ConfigError
 
 

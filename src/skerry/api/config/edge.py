@@ -23,6 +23,7 @@ class EdgeConfig:
     node_ip: str = setting("", "address that the node reports; empty asks the routing table")
     cluster_dns: tuple[str, ...] = setting((), "DNS servers of pods with ClusterFirst; empty: the node's own")
     cluster_domain: str = setting("cluster.local", "domain of Services in the names that pods look up")
+    api_server: str = setting("", "host:port of the API server that pods are told; empty: as the cloud tells")
     runtime_handlers: dict[str, str] = setting({}, "the engine's handler by RuntimeClass, where their names differ")
     allow_privileged: bool = setting(False, "let pods of the process runtime use hostPath and host namespaces")
     stop_pods: bool = setting(False, "end the pods when the agent is stopped")

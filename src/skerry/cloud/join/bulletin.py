@@ -58,12 +58,14 @@ class Bulletin:
             self.tell(link)
 
     def _content(self, node: NodeName) -> dict[str, Any]:
-        """``hubs``, ``joins``, ``tunnels``: lists of ``[host, port]``; ``authorities``: PEM; ``renew``: whether the
-        node should ask for a certificate of the present authority before its own one ends."""
+        """``hubs``, ``joins``, ``tunnels``: lists of ``[host, port]``; ``api_port``: of the API server on the same
+        hosts, 0 without one; ``authorities``: PEM; ``renew``: whether the node should ask for a certificate of the
+        present authority before its own one ends."""
         authority = self._authority()
         hosts = list(dict.fromkeys(map(host_of, self._advertise())))
         places = {name: [[host, self._ports[server]] for host in hosts] for name, server in _SERVERS.items() if hosts}
         record = self._enrolments.cached(node)
         present = x509.fingerprint(authority.ca.cert_der)
         is_older = bool(authority.older) and record is not None and record.issuer != present
-        return places | {"authorities": authority.bundle_pem.decode(), "renew": is_older}
+        news = {"api_port": self._ports.get("api", 0), "authorities": authority.bundle_pem.decode(), "renew": is_older}
+        return places | news

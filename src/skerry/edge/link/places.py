@@ -21,11 +21,12 @@ MAX_ADDRESSES = 8
 
 
 class Places:
-    """Addresses of hub, join server and tunnel server, each in the order in which they are tried.
+    """Addresses of hub, join server, tunnel server and API server, each in the order in which they are tried.
 
     Args:
         path: of ``node.json``.
-        joined: its content: ``hubs`` and ``tunnels``, lists of ``[host, port]``; ``joins`` likewise, or ``join``, one.
+        joined: its content: ``hubs`` and ``tunnels``, lists of ``[host, port]``; ``joins`` likewise, or ``join``, one;
+            ``api_port``, of the API server, where the cloud has told it.
     """
 
     def __init__(self, path: Path, joined: Mapping[str, Any]) -> None:
@@ -34,19 +35,32 @@ class Places:
         self.hubs = _addresses(joined["hubs"])
         self.tunnels = _addresses(joined["tunnels"])
         self.joins = _addresses(joined.get("joins") or [joined["join"]])
+        self._api_port = _port(joined.get("api_port"))
+
+    @property
+    def api(self) -> Address | None:
+        """The API server of the cloud, which is where the hub is; None: it has none of its own."""
+        return (self.hubs[0][0], self._api_port) if self._api_port else None
 
     def learn(self, content: Mapping[str, Any]) -> bool:
         """Take what the cloud says (see ``cloud/join/bulletin.py``) and keep it. Whether anything is new."""
-        before = (self.hubs, self.joins, self.tunnels)
+        before = (self.hubs, self.joins, self.tunnels, self._api_port)
         self.hubs = _merged(content.get("hubs"), self.hubs)
         self.joins = _merged(content.get("joins"), self.joins)
         self.tunnels = _merged(content.get("tunnels"), self.tunnels)
-        if before == (self.hubs, self.joins, self.tunnels):
+        self._api_port = _port(content.get("api_port"))
+        if before == (self.hubs, self.joins, self.tunnels, self._api_port):
             return False
         self._joined |= {"hubs": self.hubs, "tunnels": self.tunnels, "joins": self.joins, "join": self.joins[0]}
+        self._joined["api_port"] = self._api_port
         write_secret(self._path, json.dumps(self._joined))
         log.info("cloud.addresses_learnt", hubs=[f"{host}:{port}" for host, port in self.hubs])
         return True
+
+
+def _port(found: Any) -> int:
+    """0 for whatever is no port."""
+    return found if isinstance(found, int) and 0 < found < 65_536 else 0
 
 
 def _merged(told: Any, known: list[Address]) -> list[Address]:

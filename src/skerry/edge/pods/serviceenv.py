@@ -1,58 +1,32 @@
-"""The variables that tell a container of the Services in its namespace, as old programs expect them. Pure.
+"""The variables that tell a container where the API server is, as every in-cluster client library expects them. Pure.
 
-Source: kubernetes pkg/kubelet/envvars/envvars.go, kubelet_pods.go:getServiceEnvVarMap (1.36).
+Variables of other Services are not made: their cluster addresses answer nobody on an edge without a mesh
+(``docs/decisions/0032-pods-are-told-the-api-servers-own-address.md``).
+
+Source: kubernetes pkg/kubelet/envvars/envvars.go (1.36).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
-
-from skerry.api.gvk import Object
+_PREFIX = "KUBERNETES"
 
 
-def service_variables(services: Iterable[Object], namespace: str, *, has_links: bool) -> dict[str, str]:
+def api_variables(host: str, port: int) -> dict[str, str]:
     """Names and values.
 
     Args:
-        services: those that this node knows.
-        has_links: ``spec.enableServiceLinks``; without it only the API server's own Service is told.
+        host: name or address that works from this node; an IPv6 address has no brackets.
+        port: TCP port.
     """
-    found: dict[str, str] = {}
-    chosen: dict[str, Object] = {}
-    for service in services:
-        metadata, spec = service.get("metadata") or {}, service.get("spec") or {}
-        if spec.get("clusterIP") in (None, "", "None") or not spec.get("ports"):
-            continue
-        name, home = str(metadata.get("name")), metadata.get("namespace")
-        if home == namespace and has_links:
-            chosen[name] = service
-        elif home == "default" and name == "kubernetes":
-            chosen.setdefault(name, service)
-    for name in sorted(chosen):
-        found |= dict(_variables(name, chosen[name].get("spec") or {}))
-    return found
-
-
-def _variables(name: str, spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    prefix, ip, ports = _name(name), str(spec["clusterIP"]), spec["ports"]
-    yield f"{prefix}_SERVICE_HOST", ip
-    yield f"{prefix}_SERVICE_PORT", str(ports[0].get("port"))
-    for port in ports:
-        if port.get("name"):
-            yield f"{prefix}_SERVICE_PORT_{_name(str(port['name']))}", str(port.get("port"))
-    host = f"[{ip}]" if ":" in ip else ip
-    for index, port in enumerate(ports):
-        protocol, number = str(port.get("protocol") or "TCP"), port.get("port")
-        url = f"{protocol.lower()}://{host}:{number}"
-        if index == 0:
-            yield f"{prefix}_PORT", url
-        port_prefix = f"{prefix}_PORT_{number}_{protocol.upper()}"
-        yield port_prefix, url
-        yield f"{port_prefix}_PROTO", protocol.lower()
-        yield f"{port_prefix}_PORT", str(number)
-        yield f"{port_prefix}_ADDR", ip
-
-
-def _name(text: str) -> str:
-    return text.upper().replace("-", "_")
+    url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
+    of_port = f"{_PREFIX}_PORT_{port}_TCP"
+    return {
+        f"{_PREFIX}_SERVICE_HOST": host,
+        f"{_PREFIX}_SERVICE_PORT": str(port),
+        f"{_PREFIX}_SERVICE_PORT_HTTPS": str(port),
+        f"{_PREFIX}_PORT": url,
+        of_port: url,
+        f"{of_port}_PROTO": "tcp",
+        f"{of_port}_PORT": str(port),
+        f"{of_port}_ADDR": host,
+    }

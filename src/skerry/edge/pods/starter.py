@@ -22,9 +22,8 @@ from skerry.edge.pods.handlers import Aim, HandlerError, Handlers
 from skerry.edge.pods.home import PodHome
 from skerry.edge.pods.hosts import host_names, hosts_file
 from skerry.edge.pods.interrupt import Interrupt
-from skerry.edge.pods.ports import NodeObjects
 from skerry.edge.pods.pulls import Pulls
-from skerry.edge.pods.serviceenv import service_variables
+from skerry.edge.pods.serviceenv import api_variables
 from skerry.edge.pods.support import not_enforced, refusal
 from skerry.edge.pods.view import BACKOFF_ANNOTATION, RESOURCES_ANNOTATION, PodView, resources_hash, spec_hash
 from skerry.runtime import volumes as v
@@ -72,6 +71,7 @@ class Starter:
         home: the pod's places on the disk.
         stop: ends a container whose postStart hook failed: (id, name).
         runtime_handlers: the engine's handler by RuntimeClass, where it has another name.
+        api_server: host and port that pods are told; None where it is not known.
         is_process: whether containers are processes of the node.
     """
 
@@ -81,7 +81,6 @@ class Starter:
         *,
         pulls: Pulls,
         volumes: v.Volumes,
-        objects: NodeObjects,
         handlers: Handlers,
         events: PodEvents,
         dns: NodeDns,
@@ -90,14 +89,15 @@ class Starter:
         interrupt: Interrupt,
         stop: Callable[[str, str], Awaitable[None]],
         runtime_handlers: Mapping[str, str],
+        api_server: Callable[[], tuple[str, int] | None],
         is_process: bool,
     ) -> None:
         self._is_process = is_process
         self._handlers_by_class = runtime_handlers
+        self._api_server = api_server
         self._runtime = runtime
         self._pulls = pulls
         self._volumes = volumes
-        self._objects = objects
         self._handlers = handlers
         self._events = events
         self._dns = dns
@@ -172,8 +172,8 @@ class Starter:
             raise EngineError(text, reason="PostStartHookError") from exc
 
     async def _container(self, wanted: Wanted, container: dict[str, Any], image_ref: str) -> ContainerSpec:
-        pod, spec = wanted.view.pod, wanted.view.spec
-        values = self._service_values(pod, spec)
+        pod = wanted.view.pod
+        values = api_variables(*address) if (address := self._api_server()) else {}
         values |= dict(environment(pod, container, await self._references(pod, container), wanted.facts, values))
         command, args = command_line(container, values)
         return ContainerSpec(
@@ -195,11 +195,6 @@ class Starter:
             spec_hash=spec_hash(container),
             target_id=_target(wanted.view, container),
         )
-
-    def _service_values(self, pod: Object, spec: Mapping[str, Any]) -> dict[str, str]:
-        services = self._objects.list("service").values()
-        has_links = spec.get("enableServiceLinks") is not False
-        return service_variables(services, str(pod["metadata"]["namespace"]), has_links=has_links)
 
     def _mounts(self, wanted: Wanted, container: Mapping[str, Any], values: Mapping[str, str]) -> list[Mount]:
         mounts = v.mounts_of(wanted.view.pod, container, self._home.volumes, values)

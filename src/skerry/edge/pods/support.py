@@ -88,7 +88,7 @@ _SPEC = (
     Entry("spec.setHostnameAsFQDN", _YES, _YES, "refused beyond 64 characters"),
     Entry("spec.hostnameOverride", _YES, _YES),
     Entry("spec.hostAliases[]", _YES, _YES),
-    Entry("spec.enableServiceLinks", _YES, _YES, "of the Services that the node knows"),
+    Entry("spec.enableServiceLinks", _NA, _NA, "Services have no address that works on an edge; see decision 32"),
     Entry("spec.readinessGates[]", _YES, _YES),
     Entry("spec.runtimeClassName", _YES, _NO,
           "the engine's handler of that name, or the one that `runtimeHandlers` names; process runtime: has none"),

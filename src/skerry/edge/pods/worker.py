@@ -56,6 +56,7 @@ class Tools:
         log_directory: ``<namespace>_<name>_<uid>/<container>/<attempt>.log`` go here.
         allocatable: the node's, for resourceFieldRef.
         runtime_handlers: the engine's handler by RuntimeClass, where it has another name.
+        api_server: host and port that pods are told; None where it is not known.
         observe: what the engine has for a uid, no older than the call.
     """
 
@@ -75,6 +76,7 @@ class Tools:
     dns: NodeDns = field(default_factory=NodeDns)
     allocatable: Mapping[str, str] = field(default_factory=dict)
     runtime_handlers: Mapping[str, str] = field(default_factory=dict)
+    api_server: Callable[[], tuple[str, int] | None] = lambda: None
     measure_s: float = 50.0
 
 
@@ -116,9 +118,9 @@ class PodWorker:
         )
         self._starter = Starter(
             tools.runtime, pulls=Pulls(tools.images, objects=tools.volumes.objects, events=tools.events),
-            volumes=tools.volumes, objects=tools.objects, handlers=handlers, events=tools.events, dns=tools.dns,
+            volumes=tools.volumes, handlers=handlers, events=tools.events, dns=tools.dns,
             clock=tools.clock, home=self._home, interrupt=self._interrupt, stop=self._stop_unhooked,
-            runtime_handlers=tools.runtime_handlers,
+            runtime_handlers=tools.runtime_handlers, api_server=tools.api_server,
             is_process=tools.node.engine == "process",
         )  # fmt: skip
 

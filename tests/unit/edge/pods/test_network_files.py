@@ -4,7 +4,7 @@ from typing import Any
 
 from skerry.edge.pods.dns import NodeDns, Resolver, pod_resolver, read_resolver
 from skerry.edge.pods.hosts import host_names, hosts_file
-from skerry.edge.pods.serviceenv import service_variables
+from skerry.edge.pods.serviceenv import api_variables
 
 NODE = NodeDns(Resolver(["9.9.9.9"], ["site.example"], ["timeout:1"]), ["169.254.96.16"], "cluster.local")
 
@@ -75,21 +75,9 @@ def test_host_names() -> None:
     assert host_names("web-0", "shop", spec, cluster_domain="c.l") == ("h", "h.sub.shop.svc.c.l")
 
 
-def service(called: str, namespace: str, ip: str | None = "10.96.0.7", **port: Any) -> dict[str, Any]:
-    ports = [{"port": 80, "protocol": "TCP"} | port]
-    return {"metadata": {"name": called, "namespace": namespace}, "spec": {"clusterIP": ip, "ports": ports}}
-
-
-def test_services_of_the_namespace_and_the_api_server_are_told() -> None:
-    services = [
-        service("kubernetes", "default", "10.96.0.1", port=443, name="https"),
-        service("my-db", "shop"),
-        service("other", "elsewhere"),
-        service("headless", "shop", "None"),
-    ]
-    found = service_variables(services, "shop", has_links=True)
-    assert found["KUBERNETES_SERVICE_HOST"] == "10.96.0.1" and found["KUBERNETES_SERVICE_PORT_HTTPS"] == "443"
-    assert found["MY_DB_PORT_80_TCP"] == found["MY_DB_PORT"] == "tcp://10.96.0.7:80"
-    assert not any(name.startswith(("OTHER", "HEADLESS")) for name in found)
-    alone = service_variables(services, "shop", has_links=False)
-    assert alone and all(name.startswith("KUBERNETES_") for name in alone)
+def test_a_container_is_told_where_the_api_server_is() -> None:
+    found = api_variables("cloud.example", 6443)
+    assert found["KUBERNETES_SERVICE_HOST"] == "cloud.example" and found["KUBERNETES_SERVICE_PORT"] == "6443"
+    assert found["KUBERNETES_PORT_6443_TCP"] == found["KUBERNETES_PORT"] == "tcp://cloud.example:6443"
+    assert api_variables("fd00::1", 443)["KUBERNETES_PORT"] == "tcp://[fd00::1]:443"
+    assert api_variables("fd00::1", 443)["KUBERNETES_SERVICE_HOST"] == "fd00::1"
