@@ -125,6 +125,7 @@ async def run_cloud(config: CloudConfig, *, as_json: bool, settings: LiveSetting
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+        gc.enable()
         await stop.wait()
         log.info("cloud.stopping")
     return 0

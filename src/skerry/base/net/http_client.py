@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import aiohttp
+from skerry.base.net.lean_aiohttp import aiohttp  # isort: skip
 from yarl import URL
 
 from skerry.base.errors import Retryable, SkerryError
@@ -168,7 +168,8 @@ class HttpClient:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True, limit=0)
+            tls = self._tls or (ssl.create_default_context() if self._base.scheme == "https" else True)
+            connector = aiohttp.TCPConnector(ssl=tls, limit=0)
             self._session = aiohttp.ClientSession(
                 connector=connector, headers={"Accept-Encoding": "identity"}, cookie_jar=aiohttp.DummyCookieJar()
             )

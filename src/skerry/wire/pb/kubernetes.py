@@ -14,11 +14,12 @@ import binascii
 import struct
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Final
 
 from skerry.base import json
 from skerry.wire.errors import Malformed, TooLarge
-from skerry.wire.pb.kubernetes_table import MESSAGES
+from skerry.wire.pb.kubernetes_table import TEXTS
 from skerry.wire.pb.scan import BYTES, FIXED64, VARINT, Budget, read_varint, scan, signed
 
 MAGIC: Final = b"k8s\x00"
@@ -34,6 +35,10 @@ _PACKAGES: Final = {"internal.apiserver.k8s.io": "apiserverinternal"}
 _EPOCH: Final = datetime(1970, 1, 1)
 _ZERO_TIME_S: Final = -62135596800
 _NS: Final = 1_000_000_000
+
+
+Field = tuple[str, str, str, bool]
+"""JSON name ("" for an embedded message), type, cardinality ("", ``repeated``, ``map``), whether a zero is kept."""
 
 
 class UnknownKind(Malformed):
@@ -80,9 +85,23 @@ def message_name(api_version: str, kind: str) -> str:
     """
     group, _, version = api_version.rpartition("/")
     name = f"meta.v1.{kind}" if kind in _META_KINDS else f"{_package(group)}.{version}.{kind}"
-    if name not in MESSAGES:
+    if name not in TEXTS:
         raise UnknownKind(f'no kind "{kind}" in version "{api_version}" has a protobuf form')
     return name
+
+
+@cache
+def fields_of(message: str) -> Mapping[int, Field]:
+    """The fields of a message by number; read from the table when first asked for.
+
+    Args:
+        message: a name of the table, such as ``core.v1.Pod``.
+    """
+    found: dict[int, Field] = {}
+    for text in filter(None, TEXTS[message].split(";")):
+        number, name, kind, label, keeps_zero = text.split(" ")
+        found[int(number)] = ("" if name == "@" else name, kind, "" if label == "-" else label, keeps_zero == "1")
+    return found
 
 
 def _package(group: str) -> str:
@@ -136,7 +155,7 @@ class _Decoder:
         """The JSON object of the message ``name`` in the given range."""
         out: dict[str, Any] = {}
         self._budget.enter()
-        fields = MESSAGES[name]
+        fields = fields_of(name)
         for number, wire_type, a, b in scan(self._data, start, end):
             row = fields.get(number)
             if row is not None:

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from skerry.edge.pods.support import ENTRIES, LISTS, Support, entry_of, not_enforced, refusal
-from skerry.wire.pb.kubernetes_table import MESSAGES
+from skerry.wire.pb.kubernetes import fields_of
+from skerry.wire.pb.kubernetes_table import TEXTS
 
 ROOTS = {"container": ("core.v1.Container", "core.v1.EphemeralContainer"), "volume": ("core.v1.Volume",)}
 
 
 def fields(message: str) -> Iterator[tuple[str, str, str]]:
-    for name, kind, label, _ in MESSAGES[message].values():
+    for name, kind, label, _ in fields_of(message).values():
         if name:
             yield name, kind, label
         else:  # embedded
@@ -25,7 +26,7 @@ def walk(message: str, path: str) -> Iterator[str]:
     for name, kind, label in fields(message):
         at = f"{path}.{name}{'[]' if label == 'repeated' else ''}"
         yield at
-        if kind in MESSAGES and at not in ("spec.volumes[]", *(f"spec.{each}[]" for each in LISTS)):  # noqa: SIM102
+        if kind in TEXTS and at not in ("spec.volumes[]", *(f"spec.{each}[]" for each in LISTS)):  # noqa: SIM102
             if not kind.startswith(("core.v1.PersistentVolumeClaim", "meta.v1", "resource.")):
                 yield from walk(kind, at)
 

@@ -8,6 +8,7 @@ plain HTTP on a TLS port gets a clear answer; a connection is handed to TLS only
 handshake. Bounds are in ``HttpLimits``, each with its overflow rule.
 """
 
+import skerry.base.net.lean_aiohttp  # isort: skip  # noqa: F401
 from skerry.base.net.http_server.limits import (
     BadUpgrade,
     BodyTooLarge,
