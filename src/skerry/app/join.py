@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import subprocess
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
@@ -14,7 +12,7 @@ from typing import Any
 
 from skerry.api.config import edge as config_kind
 from skerry.api.names import label_errors
-from skerry.app import output
+from skerry.app import edge_unit, output
 from skerry.app.places import edge_data, split_address
 from skerry.app.runtimes import choose_runtime, open_runtime
 from skerry.base import json
@@ -29,9 +27,6 @@ from skerry.runtime.ports import EngineError
 from skerry.wire.kubeedge import constants as c
 
 NODE_FILE = "node.json"
-AGENT_ENVIRONMENT = {"PYTHONOPTIMIZE": "2", "MALLOC_ARENA_MAX": "1"}
-"""Of the installed agent: without docstrings and with one heap it takes 1.5 MB less."""
-_UNIT = Path("/etc/systemd/system/skerry-edge.service")
 
 
 def main(
@@ -81,9 +76,9 @@ async def _join(
         )
         return 0
     facts = await _enrol(host, port, checks, places, data, cri_socket, labels, config_file)
-    if service and _can_install():
-        _install(data)
-        facts["unit"] = _UNIT.name
+    if service and edge_unit.can_install():
+        edge_unit.install(data)
+        facts["unit"] = edge_unit.UNIT.name
     facts |= {"joined": True, "checks": report, "data": str(data)}
     output.emit(facts, as_json=as_json, text=_text(facts))
     return 0
@@ -120,7 +115,7 @@ async def _enrol(
             config["criSocket"] = facts["criSocket"]
         if labels:
             config["labels"] = labels
-        write_atomic(data / "edge.yaml", _as_json(config))
+        write_atomic(data / "edge.yaml", edge_unit.settings_file(config))
     write_secret(data / NODE_FILE, json.dumps(facts))
     return facts
 
@@ -180,33 +175,6 @@ async def end_pods(directory: Path) -> list[str]:
     for place in (directory / "pods").glob("*/volumes"):
         volumes.remove(place)
     return done
-
-
-def _can_install() -> bool:
-    return os.geteuid() == 0 and shutil.which("systemctl") is not None and Path("/run/systemd/system").is_dir()
-
-
-def _as_json(config: Mapping[str, Any]) -> bytes:
-    """A configuration file, one setting a line. JSON is YAML, and costs the agent less memory to read."""
-    lines = (json.dumps(key) + b": " + json.dumps(value) for key, value in config.items())
-    return b"{\n  " + b",\n  ".join(lines) + b"\n}\n"
-
-
-def _unit_environment() -> str:
-    return "".join(f"Environment={name}={value}\n" for name, value in AGENT_ENVIRONMENT.items())
-
-
-def _install(data: Path) -> None:
-    unit = (
-        "[Unit]\nDescription=Skerry edge agent\nWants=network-online.target\nAfter=network-online.target\n\n"
-        f"[Service]\nExecStart={sys.executable} -m skerry.cli.main edge run --data {data} --config {data}/edge.yaml\n"
-        f"{_unit_environment()}"
-        "Restart=always\nRestartSec=2\nKillMode=process\nOOMScoreAdjust=-999\n\n[Install]\nWantedBy=multi-user.target\n"
-    )
-    Manifest(data).add("unit", str(_UNIT))
-    write_atomic(_UNIT, unit.encode())
-    for command in (("daemon-reload",), ("enable", "--now", _UNIT.name)):
-        subprocess.run(["systemctl", *command], check=True, capture_output=True, timeout=60)
 
 
 def _tell(check: Check) -> None:

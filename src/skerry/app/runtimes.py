@@ -105,22 +105,23 @@ async def open_runtime(config: EdgeConfig, joined: Mapping[str, Any]) -> OpenRun
 
     Args:
         joined: what the join wrote: ``runtime``, ``criSocket`` and ``nodeUid``, by which an engine that is shared
-            tells this node's pods from others'.
+            tells this node's pods from others'; and ``adopted``, the sandboxes that an adoption took over.
     """
     joined_runtime, cri_socket = str(joined.get("runtime", "")), config.cri_socket or str(joined.get("criSocket", ""))
     wanted = joined_runtime if config.runtime == "auto" and joined_runtime else config.runtime
     kind = wanted if wanted != "auto" else await choose_runtime("auto", cri_socket=cri_socket)
     log.info("runtime.chosen", runtime=kind)
     if kind == "cri":
-        return _open_cri(config, cri_socket, str(joined.get("nodeUid") or joined["node"]))
+        adopted = {str(sandbox): str(uid) for sandbox, uid in (joined.get("adopted") or {}).items()}
+        return _open_cri(config, cri_socket, str(joined.get("nodeUid") or joined["node"]), adopted)
     return _open_process(config)
 
 
-def _open_cri(config: EdgeConfig, cri_socket: str, node_uid: str) -> OpenRuntime:
+def _open_cri(config: EdgeConfig, cri_socket: str, node_uid: str, adopted: Mapping[str, str]) -> OpenRuntime:
     # After a boot the agent may be here before the engine: its socket comes later, and pods wait for it.
     socket = _socket(cri_socket) or DEFAULT_SOCKET
     client = CriClient(socket)
-    runtime = CriRuntime(client, node_uid=node_uid, machine_memory_bytes=memory()["MemTotal"])
+    runtime = CriRuntime(client, node_uid=node_uid, adopted=adopted, machine_memory_bytes=memory()["MemTotal"])
     rotation = LogRotation(
         runtime, clock=SystemClock(), max_bytes=config.container_log_max_bytes,
         max_files=config.container_log_max_files,

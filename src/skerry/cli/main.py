@@ -197,6 +197,35 @@ def _edge(commands: Any) -> None:
     )
     load.add_argument("file", type=Path, help="archive of `docker save` or `ctr images export`")
     _config(load)
+    adopt = _command(
+        commands, "adopt", _adopt, "take a KubeEdge node over: same name, certificates and running containers",
+        "skerry adopt --check-only",
+    )  # fmt: skip
+    adopt.add_argument(
+        "--edgecore-config", type=Path, default=Path("/etc/kubeedge/config/edgecore.yaml"), metavar="FILE",
+        help="configuration of the edgecore that the node has (/etc/kubeedge/config/edgecore.yaml)",
+    )  # fmt: skip
+    for name, what in (("hub", "hub"), ("join", "join server"), ("tunnel", "tunnel")):
+        adopt.add_argument(
+            f"--{name}", action="append", default=[], metavar="HOST:PORT",
+            help=f"address of the {what}, may be repeated, where it is not what the file says",
+        )  # fmt: skip
+    adopt.add_argument("--check-only", action="store_true", help="only verify; change nothing")
+    adopt.add_argument(
+        "--no-service", action="store_true", help="install no systemd unit; run `skerry edge run` yourself"
+    )
+    release = _command(
+        commands, "release", _release, "give this node (back) to KubeEdge's edgecore, with its running containers",
+        "skerry release --check-only",
+    )  # fmt: skip
+    release.add_argument(
+        "--edgecore-config", type=Path, default=None, metavar="FILE",
+        help="configuration of that edgecore (where it was adopted from); written when missing",
+    )  # fmt: skip
+    release.add_argument("--check-only", action="store_true", help="only verify; change nothing")
+    release.add_argument("--force", action="store_true", help="also when reports wait for the cloud: they are lost")
+    release.add_argument("--yes", action="store_true", help="do not ask")
+    _config(release)
     reset = _command(
         commands, "reset", _reset, "undo the join: remove only what Skerry made on this machine", "skerry reset --yes"
     )
@@ -482,6 +511,24 @@ def _image_load(args: argparse.Namespace) -> int:
     from skerry.app import images
 
     return images.load(file=args.file, data=args.data, config_file=args.config, as_json=args.output == "json")
+
+
+def _adopt(args: argparse.Namespace) -> int:
+    from skerry.app import adopt
+
+    return adopt.main(
+        edgecore_config=args.edgecore_config, hubs=args.hub, joins=args.join, tunnels=args.tunnel, data=args.data,
+        check_only=args.check_only, service=not args.no_service, as_json=args.output == "json",
+    )  # fmt: skip
+
+
+def _release(args: argparse.Namespace) -> int:
+    from skerry.app import release
+
+    return release.main(
+        edgecore_config=args.edgecore_config, data=args.data, config_file=args.config, check_only=args.check_only,
+        force=args.force, yes=args.yes, as_json=args.output == "json",
+    )  # fmt: skip
 
 
 def _reset(args: argparse.Namespace) -> int:

@@ -32,6 +32,15 @@ def unmount_below(directory: Path) -> None:
         _libc_call("umount2", place, _DETACH)
 
 
+def move_mount(source: Path, target: Path) -> None:
+    """What is mounted at ``source`` is at ``target`` from now on; open files and other mounts of it stay good.
+
+    A bind and an unmount: the kernel's own move is refused below shared mounts, as systemd makes them.
+    """
+    _libc_call("mount", os.fsencode(source), os.fsencode(target), b"", ctypes.c_ulong(_BIND), b"")
+    _libc_call("umount2", os.fsencode(source), _DETACH)
+
+
 def pin(base: Path, sub_path: str, target: Path) -> Path:
     """Bind ``base/sub_path`` to ``target``, by what it is now: a container that swaps it for a link changes nothing.
 

@@ -12,6 +12,11 @@ from skerry.api.config.foreign import Rule
 KIND = "EdgeCore"
 API_GROUP = "edgecore.config.kubeedge.io"
 
+DEFAULT_SOCKET = "/run/containerd/containerd.sock"
+DEFAULT_DMI_SOCKET = "/etc/kubeedge/dmi.sock"
+STATIC_PODS = "/etc/kubeedge/manifests"
+KUBELET_ROOT = "/var/lib/kubelet"
+
 _AT_JOIN = "certificates and addresses come from the join"
 _BOUNDED = "queues, rates and time limits are bounded and set by the agent itself"
 _CHANNELS = "there are no channels between modules to be sized"
@@ -78,7 +83,7 @@ _KUBELET_DEFAULTS = {
     "serializeImagePulls": True,
     "shutdownGracePeriod": "0s",
     "shutdownGracePeriodCriticalPods": "0s",
-    "staticPodPath": "/etc/kubeedge/manifests",
+    "staticPodPath": STATIC_PODS,
     "streamingConnectionIdleTimeout": "4h0m0s",
     "syncFrequency": "1m0s",
     "topologyManagerPolicy": "none",
@@ -140,7 +145,7 @@ RULES = (
     Rule("modules.edged.registerSchedulable", True, lacks=True, why="cordon the node: kubectl cordon NAME"),
     Rule("modules.edged.reportEvent", False, why="events of pods are always reported, bounded"),
     Rule("modules.edged.podSandboxImage", "kubeedge/pause:3.6", why="the container engine's own setting counts"),
-    Rule("modules.edged.rootDirectory", "/var/lib/kubelet", why="everything lies in the data directory"),
+    Rule("modules.edged.rootDirectory", KUBELET_ROOT, why="everything lies in the data directory"),
     Rule("modules.edged.minimumGCAge", "0s", why="the last ended container of each is kept for logs --previous"),
     Rule("modules.edged.maxPerPodContainerCount", 1, why="the last ended container of each is kept"),
     Rule("modules.edged.maxContainerCount", -1, why="the last ended container of each is kept"),
@@ -182,3 +187,15 @@ RULES = (
     Rule("modules.taskManager.enable", False, lacks=True, why="node jobs are not there yet"),
     Rule("modules.dbTest.enable", False, why="a test of KubeEdge's"),
 )
+
+
+def default_of(key: str) -> Any:
+    """KubeEdge's own value of a setting, by its dotted path.
+
+    Raises:
+        KeyError: there is no such setting here.
+    """
+    for rule in RULES:
+        if rule.key == key:
+            return rule.default
+    raise KeyError(key)

@@ -302,11 +302,20 @@ def _restart(
         again = view.restarts(container, 137, is_init=found is not None and found[0] == "initContainers")
         why = f"Container {latest.name} failed {kind} probe{', will be restarted' if again else ''}"
         return StopContainer(latest.id, latest.name, grace_s if own is None else float(own), why)
-    if latest.spec_hash and latest.spec_hash != spec_hash(container):
+    if _is_changed(latest, container):
         return StopContainer(
             latest.id, latest.name, grace_s, f"Container {latest.name} definition changed, will be restarted"
         )
     return None
+
+
+def _is_changed(latest: ObservedContainer, container: Mapping[str, Any]) -> bool:
+    """Whether a container was made from another definition. One that another agent made has no hash of ours: the image
+    tells, where the engine knows it as the user wrote it."""
+    if latest.spec_hash:
+        return latest.spec_hash != spec_hash(container)
+    is_written = bool(latest.image) and not latest.image.startswith("sha256:")
+    return is_written and latest.image != container.get("image")
 
 
 def _outdated(view: PodView) -> Iterator[Action]:

@@ -1,6 +1,7 @@
 """PodRuntime and ContainerIO over CRI v1.
 
-Only sandboxes that carry this node's uid are seen and touched, so an engine may be shared. ``observe`` lists at most
+Only sandboxes that carry this node's uid are seen and touched, and those that were handed over to it by name, so an
+engine may be shared. ``observe`` lists at most
 once a second unless we changed something ourselves; a container's status is asked for once per state it is in.
 Not here: images (``images``), how specs become messages (``spec``).
 """
@@ -59,6 +60,7 @@ class CriRuntime:
     Args:
         client: of the engine; closed by ``aclose``.
         node_uid: marks what is ours.
+        adopted: sandboxes of another agent that this node has taken over: the pod's uid by sandbox id. Both must match.
         machine_memory_bytes: for ``oom_score_adj``; 0 where unknown.
         list_interval_s: how old an observation may be, and how often ``changes`` looks where the engine has no events.
     """
@@ -68,12 +70,14 @@ class CriRuntime:
         client: CriClient,
         *,
         node_uid: str,
+        adopted: Mapping[str, str] | None = None,
         machine_memory_bytes: int = 0,
         list_interval_s: float = 1.0,
         clock: Clock | None = None,
     ) -> None:
         self._client = client
         self._node_uid = node_uid
+        self._adopted = dict(adopted or {})
         self._machine_memory_bytes = machine_memory_bytes
         self._interval_s = list_interval_s
         self._clock = clock or SystemClock()
@@ -204,10 +208,13 @@ class CriRuntime:
 
     async def stats(self) -> dict[str, ContainerUsage]:
         """Usage of our containers by id. Asked per container: the engine's pod statistics fail as a whole."""
-        answer = await self._client.call("ListContainerStats", {"filter": {"label_selector": self._ours()}})
+        answer = await self._client.call("ListContainerStats", {"filter": self._filter()})
+        known = await self._known_containers() if self._adopted else None
         found = {}
         for item in answer.get("stats", []):
             container_id = item.get("attributes", {}).get("id", "")
+            if known is not None and container_id not in known:
+                continue
             found[container_id] = ContainerUsage(
                 container_id,
                 cpu_ns=item.get("cpu", {}).get("usage_core_nano_seconds", {}).get("value", 0),
@@ -234,8 +241,20 @@ class CriRuntime:
         finally:
             self._generation += 1
 
-    def _ours(self) -> dict[str, str]:
-        return {NODE_LABEL: self._node_uid}
+    def _filter(self) -> dict[str, Any]:
+        """What lists are narrowed to. With adopted sandboxes, which have no label of ours, to nothing."""
+        return {} if self._adopted else {"label_selector": {NODE_LABEL: self._node_uid}}
+
+    def _is_ours(self, item: Mapping[str, Any], sandbox_id: str) -> bool:
+        """Whether a sandbox or container of a list is this node's."""
+        labels = item.get("labels", {})
+        if labels.get(NODE_LABEL) == self._node_uid:
+            return True
+        uid = self._adopted.get(sandbox_id)
+        return uid is not None and labels.get(POD_UID) == uid
+
+    async def _known_containers(self) -> set[str]:
+        return {container.id for pod in (await self._fresh()).pods.values() for container in pod.containers}
 
     async def _fresh(self) -> _Snapshot:
         wanted = self._generation
@@ -253,9 +272,13 @@ class CriRuntime:
             return self._snapshot
 
     async def _listed(self) -> dict[str, ObservedPod]:
-        answer = await self._client.call("ListPodSandbox", {"filter": {"label_selector": self._ours()}})
-        items = answer.get("items", [])
-        containers = await self._containers({"label_selector": self._ours()})
+        answer = await self._client.call("ListPodSandbox", {"filter": self._filter()})
+        items = [item for item in answer.get("items", []) if self._is_ours(item, item["id"])]
+        containers = [
+            item
+            for item in await self._containers(self._filter())
+            if self._is_ours(item, item.get("pod_sandbox_id", ""))
+        ]
         self._forget({item["id"] for item in items}, {(item["id"], observed.state_of(item)) for item in containers})
         limit = asyncio.Semaphore(_STATUS_CALLS)
         sandboxes = await asyncio.gather(*(self._sandbox(item, limit) for item in items))

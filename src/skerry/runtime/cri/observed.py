@@ -18,13 +18,14 @@ Message = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """The part of a container's status that a list does not tell."""
+    """The part of a container's status that a list does not tell. ``log_path`` is absolute, or empty."""
 
     started_at_s: float = 0.0
     finished_at_s: float = 0.0
     exit_code: int = 0
     reason: str = ""
     message: str = ""
+    log_path: str = ""
 
 
 def sandbox_from(item: Message, ips: tuple[str, ...]) -> ObservedSandbox:
@@ -65,21 +66,23 @@ def details_from(status: Message) -> Details:
         exit_code=status.get("exit_code", 0),
         reason=status.get("reason", ""),
         message=status.get("message", ""),
+        log_path=status.get("log_path", ""),
     )
 
 
 def container_from(item: Message, details: Details) -> ObservedContainer:
-    """A Container of a list with its details."""
+    """A Container of a list with its details; one that another agent made has no annotations of ours."""
     annotations = item.get("annotations", {})
     metadata = item.get("metadata", {})
-    log_path = annotations.get(LOG_PATH)
+    log_path = annotations.get(LOG_PATH) or details.log_path
+    image = item.get("image", {})
     return ObservedContainer(
         id=item["id"],
         sandbox_id=item.get("pod_sandbox_id", ""),
         name=metadata.get("name", "") or item.get("labels", {}).get(CONTAINER_NAME, ""),
         attempt=metadata.get("attempt", 0),
         state=state_of(item),
-        image=annotations.get(IMAGE) or item.get("image", {}).get("image", ""),
+        image=annotations.get(IMAGE) or image.get("user_specified_image") or image.get("image", ""),
         image_ref=item.get("image_ref", ""),
         created_at_s=item.get("created_at", 0) / _NS,
         started_at_s=details.started_at_s,

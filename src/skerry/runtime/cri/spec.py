@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from skerry.api.qos import qos_class
 from skerry.api.quantity import milli_cpu, whole_units
+from skerry.runtime.cri import kubelet
 from skerry.runtime.ports import RUNTIME_HANDLER, ContainerSpec, EngineRefused, Mount, SandboxSpec
 
 NODE_LABEL: Final = "skerry.dev/node"
@@ -103,6 +104,7 @@ def container_config(
         "mounts": [_mount(mount) for mount in spec.mounts],
         "labels": {CONTAINER_NAME: spec.name, **_pod_labels(sandbox, node_uid)},
         "annotations": {
+            **kubelet.labelling(spec.container, pod, attempt=spec.attempt),
             **spec.annotations,
             SPEC_HASH: spec.spec_hash,
             IMAGE: spec.image,
