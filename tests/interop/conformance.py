@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import os
 import re
+import signal
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
@@ -207,6 +208,10 @@ def unexplained(names: Iterable[str], found: dict[str, Outcome]) -> dict[str, st
 
 async def judge(names: Sequence[str], *, kubeconfig: Path | None, has_pods: bool, work: Path) -> dict[str, Outcome]:
     """Run tests on a cluster of their own, unless there is one."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):  # the cluster must go with us
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     jobs = 3 if has_pods else 2
     async with AsyncExitStack() as stack:
         cluster = kubeconfig or await stack.enter_async_context(site(work, has_pods=has_pods))

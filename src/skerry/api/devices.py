@@ -228,6 +228,16 @@ def check_bounds(value: Scalar, point: Point) -> str:
     return ""
 
 
+def desired_problem(text: str, point: Point) -> str:
+    """Why a desired value can never reach the device, empty when it can: access, type, bounds."""
+    if not point.is_writable:
+        return f'"{point.name}" can only be read: its DeviceModel says {READ_ONLY}'
+    try:
+        return check_bounds(parse_value(text, point.type), point)
+    except ValueError as exc:
+        return f"{text!r:.80} is not a {point.type}: {exc}"
+
+
 def same_value(left: str, right: str, kind: str = "") -> bool:
     """Whether two texts say the same value; numbers are compared as numbers where the kind is one."""
     if left == right:

@@ -185,7 +185,7 @@ class Tour:
             output.progress(f"      the node goes on alone, {left_s:.0f} s left")
             await asyncio.sleep(min(5.0, left_s))
             left_s -= 5.0
-        alone = await _until(self._counted)
+        alone = await self._steady_count()  # also after a short plug: at least one reading came meanwhile
         await self._step("cloud started again", group.cloud.start())
         back_s = time.monotonic()
         started_ms = int(time.time() * 1000)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from skerry.api import devices as meaning
 from skerry.api.gvk import DEVICEMODELS, DEVICES, DEVICESTATUSES, Object
 from skerry.api.status import NotFound
 from skerry.app import client, output
@@ -81,15 +82,15 @@ async def write_value(api: KubeApi, namespace: str, name: str, prop: str, wanted
     """Write a wanted value and wait for the device to report it; returns the reported value.
 
     Raises:
-        CommandFailed: no such property, one that can only be read, or the device did not report it in time.
+        CommandFailed: no such property, a value that its DeviceModel rules out, or the device did not report it in
+            time.
     """
     device = await api.get(DEVICES, name, namespace=namespace)
     properties = device.get("spec", {}).get("properties", [])
     if prop not in {item.get("name") for item in properties}:
         known = ", ".join(str(item.get("name")) for item in properties)
         raise CommandFailed(f'device {namespace}/{name} has no property "{prop}"', hint=f"it has: {known}")
-    if prop in await _read_only(api, namespace, device):
-        raise CommandFailed(f'{namespace}/{name}: "{prop}" can only be read', hint="its DeviceModel says ReadOnly")
+    await _check_wanted(api, namespace, device, prop, wanted)
     changed = [item | {"desired": {"value": wanted}} if item["name"] == prop else item for item in properties]
     await api.patch(DEVICES, name, {"spec": {"properties": changed}}, namespace=namespace)
     deadline_s = time.monotonic() + wait_s
@@ -107,13 +108,22 @@ async def write_value(api: KubeApi, namespace: str, name: str, prop: str, wanted
     )
 
 
-async def _read_only(api: KubeApi, namespace: str, device: Object) -> set[str]:
-    """Properties that the device's model does not let anybody write; none when there is no model."""
+async def _check_wanted(api: KubeApi, namespace: str, device: Object, prop: str, wanted: str) -> None:
+    """Refuse what the device's model rules out; a device without a model takes anything."""
+    reference = str((device["spec"].get("deviceModelRef") or {}).get("name") or "")
     try:
-        model = await api.get(DEVICEMODELS, device["spec"]["deviceModelRef"]["name"], namespace=namespace)
-    except (KeyError, NotFound):
-        return set()
-    return {str(p["name"]) for p in model.get("spec", {}).get("properties", []) if p.get("accessMode") == "ReadOnly"}
+        model = await api.get(DEVICEMODELS, reference, namespace=namespace)
+    except NotFound:
+        return
+    point = meaning.view(device, model).point(prop)
+    if point is not None and (problem := meaning.desired_problem(wanted, point)):
+        allowed = f"{point.type} {point.access}" + "".join(
+            f", {name} {bound}" for name, bound in (("minimum", point.minimum), ("maximum", point.maximum)) if bound
+        )
+        raise CommandFailed(
+            f"{namespace}/{device['metadata']['name']} {prop}: {problem}",
+            hint=f"DeviceModel {namespace}/{reference} says: {allowed}; nothing was changed",
+        )
 
 
 async def read_device(api: KubeApi, namespace: str, name: str) -> dict[str, Any]:

@@ -190,16 +190,11 @@ class DeviceRunner:
                 self._log.warning("device.write_failed", property=point.name, error=str(exc))
 
     async def _apply(self, point: Point, wanted: str) -> None:
-        try:
-            value = meaning.parse_value(wanted, point.type)
-            problem = meaning.check_bounds(value, point)
-        except ValueError as exc:
-            problem = f"{wanted!r:.80} is not a {point.type}: {exc}"
-        if problem:
+        if problem := meaning.desired_problem(wanted, point):
             self._impossible[point.name] = wanted
             self._log.warning("device.desired_impossible", property=point.name, reason=problem)
             return
-        found = await self._read_one(point)
+        value, found = meaning.parse_value(wanted, point.type), await self._read_one(point)
         if not _same(found.value, value):
             settled = await self._driver.write(point, value)
             found = await self._read_one(point)

@@ -26,6 +26,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from skerry.api.devices import DeviceView, Point, Scalar
 from skerry.api.gvk import Object
 from skerry.base.aio.backoff import Backoff
 from skerry.base.aio.clock import Clock, SystemClock
-from skerry.base.aio.supervise import Supervisor
+from skerry.base.aio.supervise import Supervisor, race
 from skerry.base.errors import ConfigError, DeviceError, SkerryError
 from skerry.base.grpc import Call, Caller, GrpcClient, GrpcError, GrpcServer, Status
 from skerry.base.obs.log import get_log
@@ -49,7 +50,7 @@ __all__ = ["DeviceError", "DeviceView", "Driver", "Mapper", "Point", "PointRefus
 
 log = get_log(__name__)
 
-EDGE_SOCKETS = ("/run/skerry/dmi.sock", "/etc/kubeedge/dmi.sock")
+EDGE_SOCKETS = ("/run/skerry/dmi.sock", "/var/lib/skerry/edge/dmi.sock", "/etc/kubeedge/dmi.sock")
 _TOO_MANY = "too many request"
 _SLOW_EVERY_S = 2.0
 _REFUSED = frozenset({Status.INVALID_ARGUMENT, Status.NOT_FOUND, Status.PERMISSION_DENIED})
@@ -127,9 +128,13 @@ class Mapper:
         return cls
 
     def run(self) -> None:
-        """Serve until SIGTERM or Ctrl-C."""
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(self._run())
+        """Serve until SIGTERM or Ctrl-C. Ends the process with code 2, and the reason on stderr, where it cannot."""
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                asyncio.run(self._run())
+        except ConfigError as exc:
+            sys.stderr.write(f"{exc.explained()}\n")
+            raise SystemExit(2) from exc
 
     async def serve(self) -> None:
         """Serve until cancelled.
@@ -161,10 +166,7 @@ class Mapper:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        async with Supervisor("mapper") as outer:
-            serving = outer.run("serve", self.serve())
-            waiting = outer.run("stop", _wait(stop))
-            await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
+        await race(self.serve(), stop.wait())
 
     async def _stay_registered(self) -> None:
         """Register, and again when the agent's socket is another one: older agents forget their mappers."""
@@ -399,7 +401,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_ctime_ns
-
-
-async def _wait(event: asyncio.Event) -> None:
-    await event.wait()

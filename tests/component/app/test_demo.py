@@ -195,7 +195,7 @@ def test_better_parts_are_used_where_they_are(data: Path, engine: Containerd) ->
         pytest.skip(str(exc))
     there = {"SKERRY_EDGE_CRI_SOCKET": str(engine.socket), **mosquitto.environment}
     there["PATH"] = f"{mosquitto.path.parent}:{os.environ['PATH']}"
-    done = demo(data, "--exit-when-ready", "--plug-s", "3", **there)
+    done = demo(data, "--exit-when-ready", "--plug-s", "1", **there)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert facts["runtime"] == "cri"

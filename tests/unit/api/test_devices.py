@@ -127,6 +127,28 @@ def test_texts_that_are_no_values(text: str, kind: str) -> None:
         devices.parse_value(text, kind)
 
 
+@pytest.mark.parametrize(
+    ("text", "kind", "problem"),
+    [
+        ("21", "INT", ""),
+        ("31", "INT", "31 is above the maximum 30"),
+        ("21.5", "INT", "'21.5' is not a INT"),
+        ("4.5", "FLOAT", "4.5 is below the minimum 5"),
+        ("warm", "DOUBLE", "'warm' is not a DOUBLE"),
+        ("on", "BOOLEAN", "'on' is not a BOOLEAN"),
+        ("anything", "STRING", ""),
+    ],
+)
+def test_a_desired_value_is_judged_by_type_and_bounds(text: str, kind: str, problem: str) -> None:
+    point = Point("setpoint", kind, "ReadWrite", minimum="5", maximum="30")
+    found = devices.desired_problem(text, point)
+    assert found.startswith(problem) and bool(found) == bool(problem)
+
+
+def test_a_property_that_can_only_be_read_takes_no_value() -> None:
+    assert "can only be read" in devices.desired_problem("21", Point("temperature", "FLOAT", "ReadOnly"))
+
+
 def test_bounds() -> None:
     point = Point("p", minimum="5", maximum="30")
     assert devices.check_bounds(21, point) == ""
