@@ -178,4 +178,6 @@ def _cluster() -> tuple[Kind, ...]:
         _kind(gvk.RESOURCESLICES, bumps_generation="spec", returns_deleted=True),
         _kind(gvk.FLOWSCHEMAS, status=True, bumps_generation="spec"),
         _kind(gvk.PRIORITYLEVELS, status=True, bumps_generation="spec"),
+        _kind(gvk.NODEMETRICS, verbs=_READ, storage=""),
+        _kind(gvk.PODMETRICS, verbs=_READ, storage=""),
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 from skerry.api import gvk
 from skerry.api.crds import crd_manifests
-from skerry.api.gvk import NAMESPACES, Object, Resource
+from skerry.api.gvk import NAMESPACES, NODEMETRICS, Object, Resource
 from skerry.api.kinds.access import GROUP as RBAC_GROUP
 from skerry.api.meta import STORE_GENERATION
 from skerry.api.status import MethodNotAllowed, NotFound
@@ -38,7 +38,9 @@ from skerry.apiserver.handlers.crud import Objects
 from skerry.apiserver.handlers.lists import ListOptions
 from skerry.apiserver.handlers.reviews import Reviews
 from skerry.apiserver.handlers.subresources import Subresources
+from skerry.apiserver.handlers.usage import Usages
 from skerry.apiserver.handlers.watch import OnStop, Watch, Watches
+from skerry.apiserver.node_usage import NodeUsages
 from skerry.apiserver.registry import Kind, Registry
 from skerry.apiserver.request_info import RequestInfo, WriteOptions, parse
 from skerry.apiserver.semantics import Semantics
@@ -55,6 +57,7 @@ from skerry.apiserver.webhooks.shapes import Shapes
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.jwt import SigningKey
+from skerry.kube.ports import NodeConnector
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 _OBJECT_SUBRESOURCES = ("", *strategies.PARTS)
@@ -75,6 +78,7 @@ class ApiCore:
         crds: CustomResourceDefinitions that every cluster has; None for those of KubeEdge's kinds.
         synchronous: FULL (survives a power cut) or NORMAL.
         token_checks: further ways to tell who holds a bearer token.
+        nodes: reaches nodes to ask what they use; None and ``metrics.k8s.io`` knows of nothing.
         event_ttl_s: how long Events are kept after they were last seen; 0 keeps all.
     """
 
@@ -90,6 +94,7 @@ class ApiCore:
         crds: Sequence[Object] | None = None,
         rng: random.Random | None = None,
         token_checks: Sequence[TokenCheck] = (),
+        nodes: NodeConnector | None = None,
         event_ttl_s: float = EVENT_TTL_S,
     ) -> None:
         self._crds = crd_manifests() if crds is None else crds
@@ -160,6 +165,12 @@ class ApiCore:
             access=self.access, tokens=self.tokens, authenticator=Authenticator(checks=self.token_checks)
         )
         self.custom = CustomResources(objects=self.objects, registry=self.registry)
+        self.usages = Usages(
+            NodeUsages(nodes, clock=self.clock),
+            semantics=self.semantics,
+            collection=self.store.collection,
+            rv=lambda: self.store.rv,
+        )
         self._service_lock = asyncio.Lock()
         self._expiry = EventExpiry(self.store, clock=self.clock, ttl_s=event_ttl_s)
         self._supervisor = Supervisor("apiserver", clock=self.clock)
@@ -220,6 +231,8 @@ class ApiCore:
 
     async def get(self, call: Call) -> Answer:
         """One object, or its scale."""
+        if call.kind.resource.group == NODEMETRICS.group:
+            return await self.usages.get(call)
         if not call.kind.is_stored:
             return components.get(call)
         if call.info.subresource in _OBJECT_SUBRESOURCES:
@@ -228,6 +241,8 @@ class ApiCore:
 
     async def list(self, call: Call, options: ListOptions) -> ListAnswer:
         """A page."""
+        if call.kind.resource.group == NODEMETRICS.group:
+            return await self.usages.page(call, options)
         if not call.kind.is_stored:
             return components.page(self.store.rv)
         return await self.objects.list(call, options)

@@ -36,6 +36,7 @@ GROUP_ORDER = (
     "discovery.k8s.io",
     "resource.k8s.io",
     "flowcontrol.apiserver.k8s.io",
+    "metrics.k8s.io",
 )
 """Order of built-in groups in discovery; CRD groups follow by name. It is kubectl's order of preference."""
 

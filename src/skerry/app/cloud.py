@@ -193,19 +193,21 @@ class Cloud:
         config = self.config
         hosts = reachable_hosts(config.advertise, config.listen)
         files = pki.prepare(config.data / "pki", hosts=hosts)
+        tunnels = Tunnels(clock=self._clock)
+        connector = TunnelConnector(tunnels)
         core = ApiCore(
             database=config.data / DATABASE, token_key=files.token_key, clock=self._clock, crds=crds.crd_manifests(),
             token_checks=token_checks(config, clock=self._clock), event_ttl_s=config.event_ttl_s,
+            nodes=connector,
         )  # fmt: skip
         await core.start()
         stack.push_async_callback(core.aclose)
         api = LocalKubeApi(core, user=User("skerry-cloud", (MASTERS,)))
-        tunnels = Tunnels(clock=self._clock)
         audit = audit_log(config, clock=self._clock)
         if audit is not None:
             audit.start()
             stack.push_async_callback(audit.aclose)
-        server = ApiServer(core, nodes=TunnelConnector(tunnels), metrics=self.metrics, audit=audit)
+        server = ApiServer(core, nodes=connector, metrics=self.metrics, audit=audit)
         stack.push_async_callback(server.aclose)
         self._ports["api"] = await _listen(
             self._ports["api"],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,11 @@ from skerry.api.gvk import (
     Object,
 )
 from skerry.api.meta import is_deleting, rfc3339
-from skerry.api.status import NotFound
+from skerry.api.status import NotFound, Unavailable
 from skerry.apiserver.auth.authn import User
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.local import LocalKubeApi
+from skerry.base import json
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor, wait_for_condition
 from skerry.controllers.account_tokens import AccountTokens
@@ -70,6 +72,7 @@ from skerry.controllers.volumes.ephemeral import EphemeralVolumes
 from skerry.controllers.volumes.protection import VolumeProtection
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet, Key
+from skerry.kube.ports import KubeletRequest
 
 ADMIN = User("admin", ("system:masters", "system:authenticated"))
 WATCHED = (
@@ -134,11 +137,52 @@ class Kubelet:
         )  # fmt: skip
 
 
+class Summaries:
+    """A ``NodeConnector`` whose nodes tell in ``/stats/summary`` what a test says that their pods use."""
+
+    def __init__(self) -> None:
+        self._pods: dict[str, list[dict[str, Any]]] = {}
+        self.asked: list[str] = []
+
+    def use(self, pod: Object, container: str, *, cpu_nanocores: int) -> None:
+        """A container of a bound pod uses this much, and a MiB."""
+        usage = {"cpu": {"usageNanoCores": cpu_nanocores}, "memory": {"workingSetBytes": 2**20}}
+        meta = pod["metadata"]
+        entry = {"podRef": {"uid": meta["uid"]}, "containers": [{"name": container, **usage}]}
+        self._pods.setdefault(pod["spec"]["nodeName"], []).append(entry)
+
+    @asynccontextmanager
+    async def request(self, node: str, request: KubeletRequest) -> AsyncIterator[Answer]:
+        assert request.path == "/stats/summary"
+        self.asked.append(node)
+        if node not in self._pods:
+            raise Unavailable(f'node "{node}" has no tunnel')
+        machine = {"cpu": {"usageNanoCores": 5}, "memory": {"workingSetBytes": 2**30}}
+        yield Answer({"node": machine, "pods": self._pods[node]})
+
+    def upgrade(self, node: str, request: KubeletRequest) -> Any:
+        raise Unavailable("this node has no streams")
+
+
+class Answer:
+    """A whole answer of a node."""
+
+    status = 200
+    headers: Mapping[str, str] = {}
+
+    def __init__(self, document: Any) -> None:
+        self._text = json.dumps(document)
+
+    async def body(self) -> AsyncIterator[bytes]:
+        yield self._text
+
+
 class Cluster:
     """One cluster in this process."""
 
-    def __init__(self, core: ApiCore, tasks: Supervisor) -> None:
+    def __init__(self, core: ApiCore, tasks: Supervisor, summaries: Summaries) -> None:
         self.core = core
+        self.summaries = summaries
         self.api = LocalKubeApi(core, user=ADMIN)
         self.tasks = tasks
         self.informers = InformerSet(self.api)
@@ -224,10 +268,13 @@ class Cluster:
 
 @pytest.fixture
 async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    core = ApiCore(database=tmp_path / "api.db", token_key=tmp_path / "sa.key", synchronous="NORMAL")
+    summaries = Summaries()
+    core = ApiCore(
+        database=tmp_path / "api.db", token_key=tmp_path / "sa.key", synchronous="NORMAL", nodes=summaries
+    )  # fmt: skip
     await core.start()
     async with Supervisor("test") as tasks:
-        made = Cluster(core, tasks)
+        made = Cluster(core, tasks, summaries)
         made.start()
         await made.until(lambda: made.informers.of(SERVICEACCOUNTS).get("default", "default") is not None)
         yield made

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
+import pytest
 from tests.component.controllers.conftest import Cluster
 
-from skerry.api.gvk import CRDS, DEPLOYMENTS, HPAS, Object
-from skerry.controllers.autoscaling.metrics import PODMETRICS
+from skerry.api.gvk import DEPLOYMENTS, HPAS, PODMETRICS, Object
+from skerry.api.status import NotFound
 from skerry.controllers.objects import condition_of
-
-METRICS_API: Object = {
-    "metadata": {
-        "name": "pods.metrics.k8s.io",
-        "annotations": {"api-approved.kubernetes.io": "https://github.com/kubernetes/metrics"},
-    },
-    "spec": {
-        "group": "metrics.k8s.io",
-        "scope": "Namespaced",
-        "names": {"plural": "pods", "singular": "podmetrics", "kind": "PodMetrics", "listKind": "PodMetricsList"},
-        "versions": [
-            {
-                "name": "v1beta1", "served": True, "storage": True,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-            }
-        ],
-    },
-}  # fmt: skip
 
 
 def deployment() -> Object:
@@ -56,16 +38,8 @@ async def test_busy_pods_get_company_up_to_the_limit(cluster: Cluster) -> None:
     await cluster.add_node("n1")
     await cluster.api.create(DEPLOYMENTS, deployment(), namespace="default")
     await cluster.until(lambda: len(cluster.pods()) == 1)
-    await cluster.api.create(CRDS, METRICS_API)
-    async with asyncio.timeout(10):
-        while cluster.core.registry.find("metrics.k8s.io", "v1beta1", "pods") is None:
-            await asyncio.sleep(0)
     (pod,) = cluster.pods()
-    usage = {
-        "metadata": {"name": pod["metadata"]["name"], "labels": {"app": "web"}},
-        "containers": [{"name": "c", "usage": {"cpu": "400m", "memory": "1Mi"}}],
-    }
-    await cluster.api.create(PODMETRICS, usage, namespace="default")
+    cluster.summaries.use(pod, "c", cpu_nanocores=400_000_000)
     await cluster.api.create(HPAS, autoscaler(), namespace="default")
     await cluster.until(lambda: len(cluster.pods()) == 3)
     hpa = await cluster.api.get(HPAS, "web", namespace="default")
@@ -73,6 +47,13 @@ async def test_busy_pods_get_company_up_to_the_limit(cluster: Cluster) -> None:
     assert hpa["status"]["currentMetrics"][0]["resource"]["current"]["averageUtilization"] == 400
     assert (condition_of(hpa, "ScalingLimited") or {})["reason"] == "TooManyReplicas"
     await cluster.until(lambda: bool(cluster.events_of("SuccessfulRescale")))
+    (told,) = (await cluster.api.list(PODMETRICS, namespace="default", label_selector="app=web")).items
+    assert told["metadata"]["name"] == pod["metadata"]["name"]
+    assert told["containers"] == [{"name": "c", "usage": {"cpu": "400000000n", "memory": "1024Ki"}}]
+    assert (await cluster.api.list(PODMETRICS, namespace="default", label_selector="app=other")).items == []
+    assert (await cluster.api.get(PODMETRICS, pod["metadata"]["name"], namespace="default"))["window"]
+    with pytest.raises(NotFound, match='pods.metrics.k8s.io "nobody" not found'):
+        await cluster.api.get(PODMETRICS, "nobody", namespace="default")
 
 
 async def test_without_metrics_nothing_changes_and_the_condition_says_why(cluster: Cluster) -> None:

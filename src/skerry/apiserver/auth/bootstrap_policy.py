@@ -46,6 +46,8 @@ system:aggregate-to-edit > edit
   write networking.k8s.io ingresses,networkpolicies
   read,write coordination.k8s.io leases
   write resource.k8s.io resourceclaims,resourceclaimtemplates
+system:aggregated-metrics-reader > view,edit,admin
+  get,list,watch metrics.k8s.io nodes,pods
 system:aggregate-to-view > view
   read core configmaps,endpoints,persistentvolumeclaims,persistentvolumeclaims/status,pods,replicationcontrollers,
     replicationcontrollers/scale,serviceaccounts,services,services/status

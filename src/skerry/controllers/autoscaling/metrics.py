@@ -1,7 +1,7 @@
 """Where metrics of pods come from: a port, and its adapter to the metrics APIs of the cluster.
 
-``metrics.k8s.io`` and ``custom.metrics.k8s.io`` are served by whoever registered them (an APIService, such as that of
-metrics-server or of an adapter for Prometheus).
+The embedded API server serves ``metrics.k8s.io`` from what its nodes tell; ``custom.metrics.k8s.io`` is served by
+whoever registered it (an APIService, such as that of an adapter for Prometheus).
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from skerry.api.gvk import Resource
+from skerry.api.gvk import PODMETRICS, Resource
 from skerry.api.status import ApiError
 from skerry.controllers.autoscaling.replicas import NoMetric, milli
 from skerry.kube.ports import KubeApi
 
-PODMETRICS = Resource("metrics.k8s.io", "v1beta1", "pods", "PodMetrics")
 CUSTOM_PODS = Resource("custom.metrics.k8s.io", "v1beta2", "pods", "MetricValueList")
 
 
