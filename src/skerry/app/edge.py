@@ -22,7 +22,7 @@ from skerry.app.edge_devices import DeviceParts
 from skerry.app.edge_node import NodeParts, node_labels
 from skerry.app.edge_pods import SETTLED, PodParts
 from skerry.app.places import edge_data, socket_directory, split_address
-from skerry.app.runtimes import open_runtime, refuse_rivals
+from skerry.app.runtimes import claim_engine, open_runtime, refuse_rivals
 from skerry.base import conf, json
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
@@ -160,6 +160,7 @@ class EdgeAgent:
         supervisor = await stack.enter_async_context(Supervisor("agent", clock=self._clock))
         self.runtime = await open_runtime(self.config, self._joined)
         refuse_rivals(self.runtime)
+        stack.enter_context(claim_engine(self.runtime, self._joined))
         stack.push_async_callback(self.runtime.pods.aclose)
         engine = await self._engine_name()
         self.pods = PodParts(

@@ -50,6 +50,11 @@ def socket_directory(data: Path) -> Path:
     return directory
 
 
+def claims_directory() -> Path:
+    """Where the agents of this machine say what they hold."""
+    return Path("/run/skerry/claims") if os.geteuid() == 0 else data_root() / "claims"
+
+
 def split_address(text: str, port: int) -> tuple[str, int]:
     """``host``, ``host:port`` or ``[v6]:port``."""
     if text.startswith("["):

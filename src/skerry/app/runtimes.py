@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,10 @@ from typing import Any
 from skerry.api.causes import CauseTable
 from skerry.api.checkup import EngineProbe
 from skerry.api.config.edge import EdgeConfig
+from skerry.app.places import claims_directory
 from skerry.base.aio.clock import SystemClock
 from skerry.base.errors import ConfigError
+from skerry.base.files import DirectoryLock, lock_holder, make_private_dir
 from skerry.base.obs.log import get_log
 from skerry.edge.node.machine import memory
 from skerry.edge.node.rivals import conflicting
@@ -146,6 +151,36 @@ def refuse_rivals(runtime: OpenRuntime) -> None:
             f"{rival.name} (pid {rival.pid}) manages the container engine at {socket} already",
             hint=f"stop and disable it (systemctl disable --now {rival.name}), or give this node an engine of its own",
         )
+
+
+@contextmanager
+def claim_engine(runtime: OpenRuntime, joined: Mapping[str, Any], *, place: Path | None = None) -> Iterator[None]:
+    """Be the only agent of this node on its engine. A copied data directory has the same identity as its original: two
+    agents would make, and end, the same pods. The claim of a killed agent is free at once.
+
+    Args:
+        joined: what the join wrote; names the node.
+        place: where claims lie.
+
+    Raises:
+        ConfigError: another process serves this node on this engine; names it.
+    """
+    if runtime.socket is None:  # the process runtime keeps its pods in the data directory, which has a lock
+        yield
+        return
+    node_uid, socket = str(joined.get("nodeUid") or joined["node"]), runtime.socket.resolve()
+    name = hashlib.sha256(f"{socket}\n{node_uid}".encode()).hexdigest()[:16]
+    directory = make_private_dir(place or claims_directory())
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(DirectoryLock(directory, name=f"engine-{name}.lock"))
+        except ConfigError as exc:
+            holder = lock_holder(directory, name=f"engine-{name}.lock")
+            raise ConfigError(
+                f"node {joined['node']} is served on the container engine at {socket} by another agent (pid {holder})",
+                hint="stop that one; if its data directory is a copy, join the copy anew: skerry reset, skerry join",
+            ) from exc
+        yield
 
 
 def _open_process(config: EdgeConfig) -> OpenRuntime:

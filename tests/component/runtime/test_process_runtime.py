@@ -106,6 +106,42 @@ async def test_pods_have_their_own_users_and_no_new_privileges(rig: Rig) -> None
     assert len(set(users)) == (2 if is_root else 1) and b"0" not in users
 
 
+_STATUS = "grep -E '^(NoNewPrivs|Seccomp|CapBnd|CapAmb):' /proc/self/status"
+_CONFINED = {"NoNewPrivs": 1, "Seccomp": 2, "CapBnd": 0, "CapAmb": 0}
+
+
+def status_of(text: str) -> dict[str, int]:
+    return {name: int(value, 16) for name, value in (line.split(":") for line in text.splitlines())}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user has no capabilities to give up")
+async def test_a_program_and_its_probes_make_no_namespaces_and_have_no_rights_to_gain(rig: Rig) -> None:
+    runtime = rig.adapter()
+    spec = rig.sandbox()
+    script = f"{_STATUS}; unshare -U true; echo $?; unshare -n true; echo $?; (echo forked | cat); sleep 300"
+    _, container_id = await started(runtime, spec, rig.container(script))
+    lines = [text.decode() for _, text in await log_lines(spec.log_directory / "app" / "0.log", 9)]
+    assert status_of("\n".join(lines[:4])) == _CONFINED
+    told = [line for line in lines[4:] if "unshare" not in line]
+    assert told == ["1", "1", "forked"] and sum("Operation not permitted" in line for line in lines) == 2
+    code, output = await runtime.exec_sync(container_id, ["/bin/sh", "-c", _STATUS], timeout_s=30)
+    assert code == 0 and status_of(output.decode()) == _CONFINED
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileged pods")
+async def test_a_privileged_program_is_not_confined(tmp_path: Path) -> None:
+    settings = ProcessSettings(allow_privileged=True)
+    rig = Rig(lambda: ProcessRuntime(tmp_path / "runtime", settings=settings), tmp_path, "label", "label")
+    spec = rig.sandbox()
+    wanted = rig.container(_STATUS)
+    wanted = replace(wanted, container=wanted.container | {"securityContext": {"privileged": True}})
+    await started(rig.adapter(), spec, wanted)
+    lines = [text.decode() for _, text in await log_lines(spec.log_directory / "app" / "0.log", 4)]
+    found = status_of("\n".join(lines))
+    assert found["NoNewPrivs"] == 0 and found["CapBnd"] != 0
+    await rig.close()
+
+
 def user_of(tmp_path: Path, sandbox_id: str) -> int:
     return int(json.loads((tmp_path / "runtime" / sandbox_id / "sandbox.json").read_bytes())["user_id"])
 

@@ -80,7 +80,8 @@ _SPEC = (
     Entry("spec.securityContext.fsGroupChangePolicy", _YES, _YES),
     Entry("spec.securityContext.sysctls[]", _YES, _NO,
           "only those that Kubernetes calls safe; process runtime: the kernel's settings are the node's"),
-    Entry("spec.securityContext.seccompProfile", _YES, _TOLD, "files of `Localhost` lie in `/var/lib/skerry/seccomp`"),
+    Entry("spec.securityContext.seccompProfile", _YES, _TOLD, "files of `Localhost` lie in `/var/lib/skerry/seccomp`; "
+          "process runtime: a filter of its own, whatever is asked, see [confinement](../explain/confinement.md)"),
     Entry("spec.securityContext.appArmorProfile", _YES, _TOLD, "CRI: refused where the kernel has none"),
     Entry("spec.imagePullSecrets[]", _YES, _NA, "process runtime: images are labels"),
     Entry("spec.hostname", _YES, _YES),

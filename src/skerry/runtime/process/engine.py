@@ -39,6 +39,7 @@ from skerry.runtime.ports import (
     SandboxSpec,
     StoredImage,
 )
+from skerry.runtime.process.callfilter import call_filter
 from skerry.runtime.process.records import Records
 from skerry.runtime.process.shim import REQUEST, boot_id, start_time
 from skerry.runtime.process.starter import Starter, Watch, end_session, send_signal
@@ -99,6 +100,9 @@ class ProcessRuntime:
         self._watch = Watch(self._on_end)
         self._boot_id = boot_id()
         self._has_views: bool | None = None
+        self._call_filter = call_filter(os.uname().machine) if _has_seccomp() else b""
+        if not self._call_filter:
+            log.warning("process.no_call_filter", hint="this kernel cannot filter system calls: pods may make any")
         for path in self._records.torn():
             log.warning("process.torn_sandbox_removed", path=str(path))
             self._end_torn(path)
@@ -205,6 +209,7 @@ class ProcessRuntime:
                     "gid": group_id,
                     "groups": groups,
                     "privileged": self._is_privileged(spec.container),
+                    "call_filter": "" if self._is_privileged(spec.container) else self._call_filter.hex(),
                 },
             },
         )
@@ -251,6 +256,7 @@ class ProcessRuntime:
             "pid": state["pid"],
             "argv": list(command),
             "has_root": bool(shim["root"]),
+            "call_filter": shim.get("call_filter", ""),  # a container of an older agent has none
             "timeout_s": timeout_s,
         }
         answer = request.with_name(f"{request.name}.out")
@@ -572,3 +578,7 @@ def _pod(uid: str, parts: list[tuple[ObservedSandbox, list[ObservedContainer]]])
         sandboxes=[sandbox for sandbox, _ in parts],
         containers=sorted(containers, key=lambda c: (c.attempt, c.created_at_s), reverse=True),
     )
+
+
+def _has_seccomp() -> bool:
+    return "\nSeccomp:" in Path("/proc/self/status").read_text()

@@ -114,6 +114,9 @@ def _command(request: dict[str, Any], libc: Libc, out: int, told: int) -> None:
         step = "set limits"
         for name, value in request["rlimits"].items():
             resource.setrlimit(getattr(resource, name), (value, value))
+        if not request["privileged"]:
+            step = "give up rights"
+            libc.give_up_rights()
         step = "change the user"
         if request["uid"] is not None:
             os.setgroups(request["groups"])
@@ -122,6 +125,9 @@ def _command(request: dict[str, Any], libc: Libc, out: int, told: int) -> None:
         if not request["privileged"]:
             libc.prctl(_SET_NO_NEW_PRIVS, 1)
         os.chdir(request["working_dir"] or "/")
+        if request["call_filter"]:
+            step = "filter system calls"
+            libc.filter_calls(bytes.fromhex(request["call_filter"]))
         step = f"run {request['argv'][0]}"
         os.execvpe(request["argv"][0], request["argv"], request["env"])
     except BaseException as exc:  # noqa: BLE001 - the edge of this process

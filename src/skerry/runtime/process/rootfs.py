@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
+import struct
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -22,6 +23,8 @@ MS_REC = 16384
 _MS_PRIVATE = 1 << 18
 _MNT_DETACH = 2
 _LINK_LIMIT = 40
+_SET_SECCOMP, _CAPBSET_DROP, _CAP_AMBIENT = 22, 24, 47
+_FILTER, _CLEAR_ALL = 2, 4
 
 
 class Libc:
@@ -51,6 +54,25 @@ class Libc:
         """prctl(2) with one argument."""
         zero = ctypes.c_ulong(0)
         self.call("prctl", option, ctypes.c_ulong(value), zero, zero, zero)
+
+    def give_up_rights(self) -> None:
+        """Nobody after this, whoever it becomes, has a capability again. Without the right to say so there is none."""
+        for capability in range(64):
+            try:
+                self.prctl(_CAPBSET_DROP, capability)
+            except OSError:
+                break  # past the last one, or not ours to drop
+        try:
+            self.prctl(_CAP_AMBIENT, _CLEAR_ALL)
+        except OSError:
+            pass  # older than Linux 4.3
+
+    def filter_calls(self, program: bytes) -> None:
+        """Let the kernel judge this process' system calls from now on; needs PR_SET_NO_NEW_PRIVS."""
+        steps = ctypes.create_string_buffer(program, len(program))
+        head = struct.pack("@HP", len(program) // 8, ctypes.addressof(steps))
+        zero = ctypes.c_ulong(0)
+        self.call("prctl", _SET_SECCOMP, ctypes.c_ulong(_FILTER), head, zero, zero)
 
 
 def unshare(libc: Libc, *, with_user: bool, hostname: str) -> None:

@@ -355,6 +355,9 @@ def _program(spec: dict[str, Any], libc: Libc, out: int, err: int, told: int) ->
         step = "set limits"
         for name, value in spec["rlimits"].items():
             resource.setrlimit(getattr(resource, name), (value, value))
+        if not spec["privileged"]:
+            step = "give up rights"
+            libc.give_up_rights()
         step = "change the user"
         if spec["uid"] is not None:
             os.setgroups(spec["groups"])
@@ -368,6 +371,9 @@ def _program(spec: dict[str, Any], libc: Libc, out: int, err: int, told: int) ->
             step = f"enter the working directory {spec['working_dir']}"
             os.chdir(spec["working_dir"])
         os.umask(0o022)
+        if spec.get("call_filter"):
+            step = "filter system calls"
+            libc.filter_calls(bytes.fromhex(spec["call_filter"]))
         step = f"run {spec['argv'][0]}"
         os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
     except BaseException as exc:  # noqa: BLE001 - the edge of this process
