@@ -266,6 +266,7 @@ class Containerd:
         restricts_oom: ``restrict_oom_score_adj``; None sets it where CAP_SYS_RESOURCE is lacking.
         has_own_net: run it in a network name space of its own, with iptables, so that host ports change no rule of the
             machine; ``inside`` runs a program there.
+        has_iptables: so that host ports can be had; for a name space that is the caller's own.
         subnet: the first three numbers of its pods' addresses; empty for some that are free.
 
     Raises:
@@ -280,14 +281,16 @@ class Containerd:
         has_cri: bool = True,
         restricts_oom: bool | None = None,
         has_own_net: bool = False,
+        has_iptables: bool = False,
         subnet: str = "",
     ) -> None:
         if os.geteuid() != 0:
             raise PartMissing("containerd needs root")
         if not Path("/sys/fs/cgroup").is_dir():
             raise PartMissing("there are no control groups on this machine")
-        self._packages = unpack(*CONTAINERD_PACKAGES, *(["iptables"] if has_own_net else []))
+        self._packages = unpack(*CONTAINERD_PACKAGES, *(["iptables"] if has_own_net or has_iptables else []))
         self._has_own_net = has_own_net
+        self._has_iptables = has_own_net or has_iptables
         self._has_network = has_network
         self._subnet = subnet
         self._has_images = has_images
@@ -407,7 +410,7 @@ class Containerd:
     def _environment(self) -> dict[str, str]:
         path = f"{self._packages}/usr/bin:{self._packages}/usr/sbin:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
         libraries = ":".join(str(p) for p in self._packages.glob("usr/lib/*-linux-*"))
-        if self._has_own_net:
+        if self._has_iptables:
             path = f"{self._iptables()}:{path}"
         environment = {"PATH": path, "TMPDIR": str(self.directory)}
         if extensions := next(self._packages.glob("usr/lib/*/xtables"), None):

@@ -39,15 +39,18 @@ GROUPS = {
     "D": "needs webhook servers as pods, aggregation, conversion or CEL policies",
 }
 WITH_PODS = ("C", "D")
+ON_AGENTS = ("[sig-api-machinery] CustomResourceFieldSelectors",)
+"""Tests of the other lists whose webhook is a pod."""
 _SUFFIX = " [Conformance]"
 _LINE = re.compile(r"^\| (?P<name>\[sig-.+?) \| (?P<result>\w[\w ]*) \| (?P<cause>.*) \|$")
 _HEAD = """# Upstream's conformance tests
 
 The `[Conformance]` tests of Kubernetes 1.36 that a control plane and its nodes can be asked, by exact name (without
 the suffix ` [Conformance]`). They run unmodified (`e2e.test`) against the embedded API server **with our own control
-loops**. A and B run on two nodes whose kubelet only says that pods run (`tests/interop/kubelet.py`). C and D run on two
-of our agents, each with a containerd of its own (`tests/interop/two_agents.py`) and stand-in images: upstream's
-`agnhost` beside busybox, a `curl` script over wget, a dummy certificate file, and busybox's web server for nginx and
+loops**. A and B run on two nodes whose kubelet only says that pods run (`tests/interop/kubelet.py`). C, D, and the
+test of A whose webhook is a pod run on two of our agents, each with a containerd of its own
+(`tests/interop/two_agents.py`) and stand-in images: upstream's `agnhost` beside busybox, a `curl` script over wget, a
+dummy certificate file, and busybox's web server for nginx and
 nautilus. One list:
 
     make conformance LIST=A SKERRY_E2E_TEST=/path/e2e.test SKERRY_AGNHOST=/path/agnhost
@@ -207,15 +210,23 @@ def unexplained(names: Iterable[str], found: dict[str, Outcome]) -> dict[str, st
 
 
 async def judge(names: Sequence[str], *, kubeconfig: Path | None, has_pods: bool, work: Path) -> dict[str, Outcome]:
-    """Run tests on a cluster of their own, unless there is one."""
+    """Run tests on clusters of their own, unless there is one; those that need pods on one with agents."""
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):  # the cluster must go with us
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    jobs = 3 if has_pods else 2
-    async with AsyncExitStack() as stack:
-        cluster = kubeconfig or await stack.enter_async_context(site(work, has_pods=has_pods))
-        return await run(names, kubeconfig=cluster, work=work, jobs=jobs)
+    if kubeconfig is not None:
+        return await run(names, kubeconfig=kubeconfig, work=work, jobs=3)
+    found: dict[str, Outcome] = {}
+    with_pods = [name for name in names if has_pods or name.startswith(ON_AGENTS)]
+    for some, place, needs_pods in (
+        ([name for name in names if name not in with_pods], work, False),
+        (with_pods, work / "agents", True),
+    ):
+        if some:
+            async with site(place, has_pods=needs_pods) as cluster:
+                found |= await run(some, kubeconfig=cluster, work=place, jobs=3 if needs_pods else 2)
+    return found
 
 
 def main() -> int:
@@ -228,7 +239,8 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="directory for data and logs (a temporary one)")
     options = parser.parse_args()
     has_pods = options.group in WITH_PODS
-    for name in ("SKERRY_E2E_TEST", *(["SKERRY_AGNHOST"] if has_pods else [])):
+    needs_agents = has_pods or any(name.startswith(ON_AGENTS) for name in listed([options.group]))
+    for name in ("SKERRY_E2E_TEST", *(["SKERRY_AGNHOST"] if needs_agents else [])):
         if not Path(os.environ.get(name, "")).is_file():
             parser.error(f"{name} must name upstream's program")
     if options.kubeconfig is None:

@@ -104,7 +104,7 @@ async def told(*arguments: str) -> Any:
 
 async def add_node(stack: AsyncExitStack, bench: Bench, index: int, work: Path, archives: Sequence[bytes]) -> None:
     """One more agent on one more containerd."""
-    name, engine = f"edge-{index}", Containerd(subnet=f"10.232.{index}")
+    name, engine = f"edge-{index}", Containerd(subnet=f"10.232.{index}", has_iptables=True)
     await asyncio.to_thread(engine.start)
     stack.callback(engine.close)
     for data in archives:
