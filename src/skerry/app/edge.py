@@ -23,6 +23,7 @@ from skerry.app.edge_node import NodeParts, node_labels
 from skerry.app.edge_pods import SETTLED, PodParts
 from skerry.app.places import edge_data, socket_directory, split_address
 from skerry.app.runtimes import claim_engine, open_runtime, refuse_rivals
+from skerry.app.status_file import StatusFile
 from skerry.base import conf, json
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
@@ -61,7 +62,6 @@ log = get_log(__name__)
 
 NODE_FILE = "node.json"
 RUN_FILE = "run.json"
-STATUS_FILE = "status.json"
 _WINDOW_BYTES = 256 * 1024
 _ENGINE = "engine"
 _API_PORT = 6443
@@ -132,6 +132,7 @@ class EdgeAgent:
         self.node = str(joined["node"])
         self._joined = joined
         self._sockets = socket_directory(config.data)
+        self._status = StatusFile(config.data)
         self._clock = SystemClock()
         self._files = CertificateFiles(config.data / "certs")
         self._tunnel_turn = 0
@@ -155,6 +156,7 @@ class EdgeAgent:
     async def start(self, stack: AsyncExitStack) -> dict[str, Any]:
         """Bring everything up; ``stack`` takes it down again. Returns the facts that say so."""
         stack.callback(self.database.close)
+        stack.callback(self._status.keep)
         if self._sockets != self.config.data:
             stack.callback(shutil.rmtree, self._sockets, ignore_errors=True)
         supervisor = await stack.enter_async_context(Supervisor("agent", clock=self._clock))
@@ -186,6 +188,7 @@ class EdgeAgent:
             supervisor.keep(name, job)
         supervisor.keep("reserve", self.space.run)
         supervisor.keep("drain", self.drain.run)
+        supervisor.keep("outbox", self.outbox.run)
         supervisor.keep("link", self.link.run)
         supervisor.keep("certificate", self._keep_certificate)
         supervisor.keep("status-file", self._tell_status)
@@ -302,7 +305,7 @@ class EdgeAgent:
     async def _tell_status(self) -> None:
         """Keep a file for ``skerry edge status``, which must work with the agent busy and the cloud gone.
 
-        Written when something changed, else seldom: each write costs flash storage a few pages.
+        Written when something changed, else seldom.
         """
         told, told_s = b"", 0.0
         while True:
@@ -317,7 +320,7 @@ class EdgeAgent:
             if now != told or now_s - told_s >= _STATUS_AT_LEAST_S:
                 told, told_s = now, now_s
                 text = json.dumps(facts | {"written_s": self._clock.now_s()})
-                write_atomic(self.config.data / STATUS_FILE, text, mode=0o600)
+                self._status.write(text)
             await self._clock.sleep(2.0)
 
 

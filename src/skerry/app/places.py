@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from skerry.base.errors import ConfigError
-from skerry.base.files import make_private_dir
+from skerry.base.files import SECRET_DIR_MODE
 
 _SOCKET_PATH_BYTES = 107
 _LONGEST_SOCKET_NAME = len("/kubelet.sock")
@@ -41,11 +42,8 @@ def socket_directory(data: Path) -> Path:
     """
     if len(os.fsencode(data)) + _LONGEST_SOCKET_NAME <= _SOCKET_PATH_BYTES:
         return data
-    digest = hashlib.sha256(os.fsencode(data.absolute())).hexdigest()[:16]
-    directory = Path(tempfile.gettempdir()) / f"skerry-{os.geteuid()}-{digest}"
-    make_private_dir(directory)
-    found = directory.lstat()
-    if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
+    directory = Path(tempfile.gettempdir()) / _name_for(data)
+    if not _is_made_private(directory):
         raise ConfigError(f"{directory} belongs to somebody else", hint="remove it, or choose a shorter --data")
     return directory
 
@@ -69,3 +67,42 @@ def split_address(text: str, port: int) -> tuple[str, int]:
     if rest and not 0 < int(rest) < 65536:
         raise ConfigError(f"{text!r}: there is no port {rest}", hint="a port is a number from 1 to 65535")
     return host, int(rest) if rest else port
+
+
+def memory_directory(data: Path, environment: Mapping[str, str] = os.environ) -> Path:
+    """A private directory in memory, for what is written often and worth nothing after a boot.
+
+    ``data`` itself where this machine has no file system in memory that we may use.
+    """
+    roots = [environment.get("XDG_RUNTIME_DIR", ""), "/run" if os.geteuid() == 0 else "", "/dev/shm"]
+    in_memory = _memory_mounts()
+    for root in filter(None, roots):
+        directory = Path(root) / _name_for(data)
+        with contextlib.suppress(OSError):
+            if os.path.realpath(root) in in_memory and _is_made_private(directory):
+                return directory
+    return data
+
+
+def _name_for(data: Path) -> str:
+    digest = hashlib.sha256(os.fsencode(data.absolute())).hexdigest()[:16]
+    return f"skerry-{os.geteuid()}-{digest}"
+
+
+def _is_made_private(directory: Path) -> bool:
+    """Whether the directory is ours; made where it was not there."""
+    directory.mkdir(mode=SECRET_DIR_MODE, exist_ok=True)
+    found = directory.lstat()
+    if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode):
+        return False
+    directory.chmod(SECRET_DIR_MODE)
+    return True
+
+
+def _memory_mounts() -> frozenset[str]:
+    """Where file systems in memory are mounted."""
+    try:
+        lines = Path("/proc/self/mounts").read_text(errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(words[1] for line in lines if (words := line.split())[2] == "tmpfs")

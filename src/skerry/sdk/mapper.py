@@ -27,7 +27,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ log = get_log(__name__)
 EDGE_SOCKETS = ("/run/skerry/dmi.sock", "/var/lib/skerry/edge/dmi.sock", "/etc/kubeedge/dmi.sock")
 _TOO_MANY = "too many request"
 _SLOW_EVERY_S = 2.0
+_AT_ONCE = 16
+"""Devices whose reports may be under way at the same time."""
 _REFUSED = frozenset({Status.INVALID_ARGUMENT, Status.NOT_FOUND, Status.PERMISSION_DENIED})
 
 
@@ -297,6 +299,7 @@ class _PacedSink:
         self._every_s = 1 / reports_per_s
         self._burst = float(burst)
         self._tokens = float(burst)
+        self._turn = asyncio.Lock()
         self._filled_s = clock.monotonic_s()
         self._reports: dict[str, dict[str, Report]] = {}
         self._states: dict[str, str] = {}
@@ -338,21 +341,40 @@ class _PacedSink:
                 await self._clock.sleep(backoff.next_s())
 
     async def _send_all(self) -> None:
-        for device_id in list(self._states):
-            await self._pace()
-            state = self._states.get(device_id)
-            if state is not None:
-                namespace, _, name = device_id.partition("/")
-                request = {"deviceName": name, "deviceNamespace": namespace, "state": state}
-                await self._call("ReportDeviceStates", device_id, request)
-                if self._states.get(device_id) == state:
-                    del self._states[device_id]
-        for device_id in list(self._reports):
-            await self._pace()
-            reports = dict(self._reports.get(device_id, {}))
-            if reports:
-                await self._call("ReportDeviceStatus", device_id, dmi.report_request(device_id, reports))
-            self._settle(device_id, reports)
+        """Everything that waits, several devices at once: the agent answers a report when it is on its disk."""
+        await self._each(list(self._states), self._send_state)
+        await self._each(list(self._reports), self._send_reports)
+
+    async def _each(self, device_ids: Sequence[str], send: Callable[[str], Awaitable[None]]) -> None:
+        """Raises the first failure, after the others were tried."""
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(device_id: str) -> None:
+            async with room:
+                await send(device_id)
+
+        outcomes = await asyncio.gather(*map(one, device_ids), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _send_state(self, device_id: str) -> None:
+        await self._pace()
+        state = self._states.get(device_id)
+        if state is None:
+            return
+        namespace, _, name = device_id.partition("/")
+        request = {"deviceName": name, "deviceNamespace": namespace, "state": state}
+        await self._call("ReportDeviceStates", device_id, request)
+        if self._states.get(device_id) == state:
+            del self._states[device_id]
+
+    async def _send_reports(self, device_id: str) -> None:
+        await self._pace()
+        reports = dict(self._reports.get(device_id, {}))
+        if reports:
+            await self._call("ReportDeviceStatus", device_id, dmi.report_request(device_id, reports))
+        self._settle(device_id, reports)
 
     async def _call(self, method: str, device_id: str, request: Message) -> None:
         """One call. What the agent refuses for good is dropped, so that it does not hold up the others."""
@@ -375,13 +397,14 @@ class _PacedSink:
             self._reports.pop(device_id, None)
 
     async def _pace(self) -> None:
-        now_s = self._clock.monotonic_s()
-        self._tokens = min(self._burst, self._tokens + (now_s - self._filled_s) / self._every_s)
-        self._filled_s = now_s
-        if self._tokens < 1:
-            await self._clock.sleep((1 - self._tokens) * self._every_s)
-            self._tokens, self._filled_s = 1.0, self._clock.monotonic_s()
-        self._tokens -= 1
+        async with self._turn:
+            now_s = self._clock.monotonic_s()
+            self._tokens = min(self._burst, self._tokens + (now_s - self._filled_s) / self._every_s)
+            self._filled_s = now_s
+            if self._tokens < 1:
+                await self._clock.sleep((1 - self._tokens) * self._every_s)
+                self._tokens, self._filled_s = 1.0, self._clock.monotonic_s()
+            self._tokens -= 1
 
 
 def _to_report(report: PointReport) -> Report:

@@ -238,6 +238,46 @@ async def test_many_short_connections_as_go_mappers_make_them(edge: Edge) -> Non
     assert edge.desk.keeper.counts.accepted == 40
 
 
+async def test_reports_of_several_devices_are_under_way_at_once(tmp_path: Path) -> None:
+    under_way: set[str] = set()
+    together: set[str] = set()
+
+    async def register(request: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        known = model(TEMPERATURE)
+        devices = [device({"name": "temperature", "collectCycle": 50}, name=f"t{n}") for n in range(3)]
+        return {
+            "modelList": [dmi.model_message(known)],
+            "deviceList": [dmi.device_message(found, known) for found in devices],
+        }
+
+    async def states(request: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        return {}
+
+    async def status(request: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        nonlocal together
+        under_way.add(request["deviceName"])
+        together = max(together, set(under_way), key=len)
+        await asyncio.sleep(0.2)  # as an agent that commits the reports of some time together
+        under_way.discard(request["deviceName"])
+        return {}
+
+    prefix = f"/{dmi.EDGE_SERVICE}"
+    calls = {"MapperRegister": register, "ReportDeviceStates": states, "ReportDeviceStatus": status}
+    server = GrpcServer(DMI, {f"{prefix}/{name}": call for name, call in calls.items()})
+    await server.start(tmp_path / "dmi.sock")
+    mapper = Mapper("quick", "acme", edge_socket=str(tmp_path / "dmi.sock"), reports_per_s=100)
+
+    @mapper.driver
+    class Constant(Driver):
+        async def read(self, points: Sequence[Point]) -> Mapping[str, Sample]:
+            return {point.name: Sample(1.0) for point in points}
+
+    async with Supervisor("test") as supervisor:
+        supervisor.run("mapper", mapper.serve())
+        await eventually(lambda: together == {"t0", "t1", "t2"})
+    await server.aclose()
+
+
 async def test_the_sdk_slows_down_where_the_agent_says_so(tmp_path: Path) -> None:
     calls: list[str] = []
 

@@ -165,6 +165,7 @@ async def test_devices_of_a_mapper_that_is_gone_are_unknown_and_told_anew_when_i
     bench.bind()
     await eventually(lambda: "t1" in bench.mapper.devices)
     bench.mapper.is_up = False
+    await eventually(lambda: "default/t1" in bench.desk.keeper.devices)
     await eventually(lambda: bench.desk.keeper.devices["default/t1"].state == "unknown")
     bench.mapper.devices.clear()
     bench.mapper.models.clear()

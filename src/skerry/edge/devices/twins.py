@@ -62,7 +62,8 @@ class TwinKeeper:
         outbox: where reports to the cloud are left.
         node: this node's name.
         publish: hands documents to local applications.
-        gather_s: how long readings gather before they are committed together.
+        gather_s: how long readings gather before they are committed together; twice as long while they come all the
+            time, which stays well below the second that mappers wait for an answer.
         refresh_ms: an unchanged value is reported again when its reading is this much newer.
     """
 
@@ -257,10 +258,13 @@ class TwinKeeper:
         self._publish(topic, docs.membership_get_result(event_id, self._now_ms(), members))
 
     async def _flush_pending(self) -> None:
+        flushed_s = -self._gather_s
         while True:
             await self._has_pending.wait()
-            await self._clock.sleep(self._gather_s)
+            is_busy = self._clock.monotonic_s() - flushed_s < self._gather_s
+            await self._clock.sleep(self._gather_s * (2 if is_busy else 1))
             await self._flush()
+            flushed_s = self._clock.monotonic_s()
 
     async def _flush(self) -> None:
         async with self._lock:

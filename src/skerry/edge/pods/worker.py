@@ -144,7 +144,10 @@ class PodWorker:
     def fail(self, verdict: Verdict) -> None:
         """End the pod for good, by decision of this node: eviction, no room. Kept over restarts of the agent."""
         if self._verdict is None:
-            self._home.write_verdict(verdict)
+            try:
+                self._home.write_verdict(verdict)
+            except OSError as exc:  # it holds until the agent is restarted; then this node decides anew
+                log.warning("pod.verdict_not_kept", ns=self.namespace, name=self.name, why=str(exc))
             self._verdict = verdict
             self._interrupt.fire()
             self._poked.set()
@@ -312,6 +315,8 @@ class PodWorker:
             log.exception("pod.malformed", exc, ns=self.namespace, name=self.name, container=name)
             text = f"the pod's definition is malformed: {type(exc).__name__} {exc}"
             await self._failed(name, EngineRefused(text))
+        except OSError as exc:
+            await self._failed(name, EngineError(f"the node cannot write files of the pod: {exc}"))
         else:
             self._failures.pop(name, None)
 

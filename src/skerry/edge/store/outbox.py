@@ -3,16 +3,23 @@
 Two kinds of entry. A *state* has a key such as ``default/podpatch/web``: a newer one replaces it, and the answer to an
 older one never removes the newer. A *sequence* (events) keeps every entry, at most ``max_sequence`` of them; the oldest
 go first, and ``dropped`` counts them, with those that a full disk had no room for.
+
+Rows are small and few for the sake of flash storage: long envelopes are deflated, and the row of a confirmed state goes
+with the next transaction that writes here anyway.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from skerry.base import json
 from skerry.base.aio.clock import Clock
+from skerry.base.errors import StoreError
 from skerry.base.obs.log import get_log
 from skerry.base.sqlite import Database
 from skerry.wire.kubeedge.envelope import Envelope, decode, encode
@@ -20,6 +27,10 @@ from skerry.wire.kubeedge.envelope import Envelope, decode, encode
 log = get_log(__name__)
 
 MAX_SEQUENCE = 1000
+SWEEP_S = 5.0
+_DEFLATED_FROM_BYTES = 512
+_DEFLATED = b"\x78"
+"""First byte of a deflated row; others begin with a brace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +41,7 @@ class Entry:
     key: str
     envelope: Envelope
     created_at_s: float
+    is_sequence: bool = False
 
 
 class EdgeOutbox:
@@ -48,19 +60,22 @@ class EdgeOutbox:
         self._max_sequence = max_sequence
         self._is_tight = is_tight or (lambda: False)
         self._committed = asyncio.Event()
+        self._confirmed: dict[int, None] = {}
+        self._has_confirmed = asyncio.Event()
         self.dropped = 0
 
     def waiting(self, connection: sqlite3.Connection, key: str) -> Envelope | None:
         """The envelope of a key that the cloud has not confirmed. Part of the caller's transaction."""
-        row = connection.execute("SELECT envelope FROM outbox WHERE key = ?", (key,)).fetchone()
-        return decode(row[0]) if row else None
+        row = connection.execute("SELECT seq, envelope FROM outbox WHERE key = ?", (key,)).fetchone()
+        return _unpack(row[1]) if row and row[0] not in self._confirmed else None
 
     def put(self, connection: sqlite3.Connection, key: str, envelope: Envelope, *, is_sequence: bool = False) -> None:
         """Leave an envelope in the caller's transaction; call ``wake`` after the commit."""
+        self._sweep(connection, list(self._confirmed))
         connection.execute("DELETE FROM outbox WHERE key = ?", (key,))
         connection.execute(
             "INSERT INTO outbox (key, is_sequence, envelope, created_at) VALUES (?, ?, ?, ?)",
-            (key, int(is_sequence), encode(envelope), self._clock.now_s()),
+            (key, int(is_sequence), _pack(envelope), self._clock.now_s()),
         )
         if is_sequence:
             self._trim(connection)
@@ -83,6 +98,27 @@ class EdgeOutbox:
             lambda connection: connection.execute("DELETE FROM outbox WHERE seq = ?", (entry.seq,))
         )
 
+    def confirm(self, entry: Entry) -> None:
+        """As ``settle``, for a state, and without a transaction of its own: after a crash it may be sent once more."""
+        self._confirmed[entry.seq] = None
+        self._has_confirmed.set()
+
+    async def run(self) -> None:
+        """Remove the rows of confirmed states that no other transaction took along; never ends."""
+        while True:
+            await self._has_confirmed.wait()
+            self._has_confirmed.clear()
+            await self._clock.sleep(SWEEP_S)
+            gone = list(self._confirmed)
+            try:
+                await self._database.write(partial(self._sweep, seqs=gone))
+            except StoreError as exc:
+                log.warning("outbox.not_swept", why=str(exc))
+                self._has_confirmed.set()
+                continue
+            for seq in gone:
+                del self._confirmed[seq]
+
     async def drop(self, key: str) -> None:
         """Forget what waits under a key."""
         await self._database.write(lambda connection: connection.execute("DELETE FROM outbox WHERE key = ?", (key,)))
@@ -90,17 +126,21 @@ class EdgeOutbox:
     def entries(self, *, after_seq: int = 0, limit: int = 100) -> list[Entry]:
         """What waits, oldest first."""
         rows = self._database.read(
-            "SELECT seq, key, envelope, created_at FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)
+            "SELECT seq, key, envelope, created_at, is_sequence FROM outbox WHERE seq > ?"
+            " AND seq NOT IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?",
+            (after_seq, self._told(), limit),
         )
-        return [Entry(seq, key, decode(envelope), created_at_s) for seq, key, envelope, created_at_s in rows]
+        return [Entry(seq, key, _unpack(row), at_s, bool(is_sequence)) for seq, key, row, at_s, is_sequence in rows]
 
     def depth(self) -> int:
         """How many entries wait."""
-        return int(self._database.read("SELECT count(*) FROM outbox")[0][0])
+        sql = "SELECT count(*) FROM outbox WHERE seq NOT IN (SELECT value FROM json_each(?))"
+        return int(self._database.read(sql, (self._told(),))[0][0])
 
     def oldest_s(self) -> float | None:
         """Wall-clock time of the oldest entry; None when nothing waits."""
-        found = self._database.read("SELECT min(created_at) FROM outbox")[0][0]
+        sql = "SELECT min(created_at) FROM outbox WHERE seq NOT IN (SELECT value FROM json_each(?))"
+        found = self._database.read(sql, (self._told(),))[0][0]
         return float(found) if found is not None else None
 
     async def changed_within(self, timeout_s: float) -> bool:
@@ -113,6 +153,14 @@ class EdgeOutbox:
         self._committed.clear()
         return True
 
+    def _told(self) -> str:
+        """Numbers of the confirmed rows that may still be there, as a JSON array."""
+        return json.dumps(list(self._confirmed)).decode()
+
+    @staticmethod
+    def _sweep(connection: sqlite3.Connection, seqs: Sequence[int]) -> None:
+        connection.executemany("DELETE FROM outbox WHERE seq = ?", [(seq,) for seq in seqs])
+
     def _trim(self, connection: sqlite3.Connection) -> None:
         over = connection.execute("SELECT count(*) FROM outbox WHERE is_sequence").fetchone()[0] - self._max_sequence
         if over <= 0:
@@ -121,3 +169,12 @@ class EdgeOutbox:
             "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE is_sequence ORDER BY seq LIMIT ?)", (over,)
         )
         self.dropped += over
+
+
+def _pack(envelope: Envelope) -> bytes:
+    plain = encode(envelope)
+    return zlib.compress(plain, 1) if len(plain) >= _DEFLATED_FROM_BYTES else plain
+
+
+def _unpack(row: bytes) -> Envelope:
+    return decode(zlib.decompress(row) if row[:1] == _DEFLATED else row)

@@ -146,7 +146,10 @@ class Drain:
     async def _settle(self, entry: Entry) -> None:
         self._backoffs.pop(entry.key, None)
         self._not_before_s.pop(entry.key, None)
-        await self._outbox.settle(entry)
+        if entry.is_sequence or _lane_of(entry) != entry.key:
+            await self._outbox.settle(entry)
+        else:
+            self._outbox.confirm(entry)
 
     def _forget_all_but(self, keys: set[str]) -> None:
         """Entries may leave the outbox without us: trimmed, or dropped by their owner."""

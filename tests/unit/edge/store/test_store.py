@@ -1,14 +1,17 @@
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from skerry.base.aio.clock import SystemClock
+from skerry.base.aio.supervise import Supervisor
 from skerry.base.sqlite import Database
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import Change, EdgeObjects
-from skerry.edge.store.outbox import EdgeOutbox
+from skerry.edge.store.outbox import SWEEP_S, EdgeOutbox
 from skerry.edge.store.rowcodec import SealingCodec
+from skerry.testing.clock import VirtualClock
 from skerry.wire.kubeedge.envelope import Envelope
 
 
@@ -79,6 +82,46 @@ async def test_answer_to_an_older_value_keeps_the_newer(database: Database) -> N
     (new,) = outbox.entries()
     assert new.envelope.content == "2"
     await outbox.settle(new)
+    assert outbox.depth() == 0
+
+
+async def test_a_confirmed_state_is_gone_at_once_and_its_row_with_the_next_transaction(database: Database) -> None:
+    def rows() -> int:
+        return int(database.read("SELECT count(*) FROM outbox")[0][0])
+
+    outbox = EdgeOutbox(database, clock=SystemClock())
+    await outbox.leave("a", envelope("1"))
+    await outbox.leave("b", envelope("1" * 5000))
+    first, second = outbox.entries()
+    assert second.envelope.content == "1" * 5000
+    outbox.confirm(first)
+    assert [e.key for e in outbox.entries()] == ["b"]
+    assert await database.write(lambda connection: outbox.waiting(connection, "a")) is None
+    assert (outbox.depth(), rows(), outbox.oldest_s()) == (1, 2, second.created_at_s)
+    await outbox.leave("c", envelope("1"))
+    assert (outbox.depth(), rows()) == (2, 2)
+
+
+async def test_a_newer_state_outlives_the_confirmation_of_the_older(database: Database) -> None:
+    outbox = EdgeOutbox(database, clock=SystemClock())
+    await outbox.leave("a", envelope("1"))
+    (old,) = outbox.entries()
+    await outbox.leave("a", envelope("2"))
+    outbox.confirm(old)
+    assert [e.envelope.content for e in outbox.entries()] == ["2"]
+    assert outbox.depth() == 1
+
+
+async def test_rows_of_confirmed_states_go_without_another_transaction(database: Database) -> None:
+    clock = VirtualClock()
+    outbox = EdgeOutbox(database, clock=clock)
+    await outbox.leave("a", envelope("1"))
+    outbox.confirm(outbox.entries()[0])
+    async with Supervisor("test") as supervisor:
+        supervisor.keep("outbox", outbox.run)
+        while database.read("SELECT count(*) FROM outbox") != [(0,)]:
+            await clock.advance(SWEEP_S)
+            await asyncio.sleep(0.01)
     assert outbox.depth() == 0
 
 
