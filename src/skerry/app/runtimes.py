@@ -21,6 +21,7 @@ from skerry.base.files import DirectoryLock, lock_holder, make_private_dir
 from skerry.base.obs.log import get_log
 from skerry.edge.node.machine import memory
 from skerry.edge.node.rivals import conflicting
+from skerry.runtime.cri.cgroups import CgroupSweep
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
@@ -131,10 +132,11 @@ def _open_cri(config: EdgeConfig, cri_socket: str, node_uid: str, adopted: Mappi
         runtime, clock=SystemClock(), max_bytes=config.container_log_max_bytes,
         max_files=config.container_log_max_files,
     )  # fmt: skip
+    upkeep = {"log-rotation": rotation.run, "cgroups": CgroupSweep(clock=SystemClock()).run}
     notes = {"skerry.dev/runtime": "cri"}
     images = CriImages(client, mirrors=config.registry_mirrors)
     return OpenRuntime(
-        "cri", runtime, runtime, images, notes=notes, socket=socket, upkeep={"log-rotation": rotation.run},
+        "cri", runtime, runtime, images, notes=notes, socket=socket, upkeep=upkeep,
         network=lambda: network_places(client),
     )  # fmt: skip
 

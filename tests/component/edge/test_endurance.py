@@ -185,7 +185,10 @@ class Storm:
 
 
 def _is_pod_mount(line: str, storm: Storm) -> bool:
+    """Not a network namespace that the engine lost when it was killed: it alone knew it, in a directory of its own."""
     place = line.split()[1]
+    if place.startswith(f"{storm.engine.directory}/state/") and "/netns/cni-" in place:
+        return False
     return place.startswith((f"{storm.engine.directory}/state/", f"{storm.at.edge_data}/"))
 
 
