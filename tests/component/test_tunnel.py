@@ -64,6 +64,11 @@ class Socket:
         self.window_bytes = int(websocket.headers.get("skerry-stream-window", "0"))
         self.receive = websocket.receive
         self.send_text = websocket.send_text
+        self.abort = websocket.abort
+
+    @property
+    def heard_s(self) -> float:
+        return self._websocket.heard_s
 
     async def ping(self) -> None:
         await self._websocket.ping(b"ping you")

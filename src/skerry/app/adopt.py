@@ -317,14 +317,7 @@ def clear(data: Path) -> list[str]:
 
     What else the manifest lists (a pod network) stays too: the pods that run now have it.
     """
-    done = []
-    if any(entry.kind == "unit" for entry in Manifest(data).made):
-        with contextlib.suppress(SkerryError):
-            edge_unit.systemctl("disable", "--now", edge_unit.UNIT.name)
-        edge_unit.UNIT.unlink(missing_ok=True)
-        with contextlib.suppress(SkerryError):
-            edge_unit.systemctl("daemon-reload")
-        done.append(f"removed unit {edge_unit.UNIT.name}")
+    done = Manifest(data).undo(kinds=("unit",)) if data.is_dir() else []
     for path in data.iterdir() if data.is_dir() else ():
         if path.name in _OF_PODS:
             _remove_empty(path)

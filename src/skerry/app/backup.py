@@ -44,6 +44,11 @@ _PATTERN = "skerry-cloud-*.tar.gz"
 def backup(*, data: Path | None, out: Path | None, as_json: bool) -> int:
     """Write a backup of a cloud that may be running. Returns the exit code."""
     directory = cloud_data(data)
+    if not (directory / DATABASE).exists():
+        raise ConfigError(
+            f"no cloud with an API server of its own has run in {directory}",
+            hint="name the cloud's --data; beside a cluster back up that cluster",
+        )
     facts = write_backup(directory, out or directory / "backups")
     text = f"{facts['file']}: {facts['objects']} objects, {facts['size_bytes']:,} bytes. It holds every secret: keep it"
     output.emit(facts, as_json=as_json, text=f"{text} safe, and not on this machine only.")

@@ -19,8 +19,8 @@ import uvloop
 
 from skerry import __version__
 from skerry.api import crds
+from skerry.api.config import advertise, cloudcore
 from skerry.api.config import cloud as kind
-from skerry.api.config import cloudcore
 from skerry.api.config.cloud import CloudConfig, port_plan
 from skerry.api.gvk import DEVICEMODELS, DEVICES, ENROLMENTS, LEASES, NODES, Resource
 from skerry.apiserver.auth.authn import MASTERS, User
@@ -38,8 +38,16 @@ from skerry.base import conf, json, x509
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import ConfigError, Refused
-from skerry.base.files import DirectoryLock, make_private_dir, write_atomic
-from skerry.base.net.http_server import HttpLimits, HttpServer, PeerCertificate, server_tls, tune_tls_buffers
+from skerry.base.files import DirectoryLock, lock_holder, make_private_dir, write_atomic
+from skerry.base.net.http_server import (
+    HttpLimits,
+    HttpServer,
+    PeerCertificate,
+    check_bindable,
+    server_tls,
+    tune_tls_buffers,
+)
+from skerry.base.netif import is_loopback
 from skerry.base.obs.log import get_log
 from skerry.base.obs.metrics import Registry
 from skerry.cloud.devices.down import DeviceDown
@@ -85,6 +93,10 @@ LEASE_NAMESPACE = "kube-node-lease"
 def main(*, config_file: Path | None, flags: Mapping[str, Any], as_json: bool) -> int:
     """Run until a signal comes. Returns the exit code."""
     config = load_config(config_file, flags)
+    if not lock_holder(config.data):  # else that is what is said
+        is_beside = cluster_backend.find(config) is not None
+        wanted = {name: port for name, port in port_plan(config.ports).items() if name != "api" or not is_beside}
+        check_bindable(config.listen, wanted.values())
     make_private_dir(config.data)
     tune_tls_buffers()
     with DirectoryLock(config.data), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -106,6 +118,8 @@ def load_config(config_file: Path | None, flags: Mapping[str, Any]) -> CloudConf
         port_plan(config.ports)
     except ValueError as exc:
         raise ConfigError(str(exc)) from exc
+    for entry in config.advertise:
+        advertise.parse(entry)
     return config
 
 
@@ -181,6 +195,7 @@ class Cloud:
         return {
             "ready": True, "kubeconfig": str(kubeconfig or ""), "pids": {"cloud": os.getpid()},
             "data": str(self.config.data), "advertise": list(self._advertise) or [_first_address(hosts)],
+            "joins": self._joins(hosts),
             "endpoints": {name: f"{schemes[name]}://{host}:{port}" for name, port in self._ports.items()},
         }  # fmt: skip
 
@@ -367,7 +382,17 @@ class Cloud:
             self._readvertise()
 
     def _greeting(self) -> dict[str, Any]:
-        return {"version": __version__, "ports": dict(self._ports), "advertise": list(self._advertise)}
+        places = {
+            name: advertise.places(self._advertise, server, self._ports)
+            for name, server in (("hubs", "hub"), ("joins", "join"), ("tunnels", "tunnel"))
+        }
+        return {"version": __version__, "ports": dict(self._ports), "advertise": list(self._advertise), **places}
+
+    def _joins(self, hosts: Sequence[str]) -> list[advertise.Place]:
+        """Where nodes join, the best place first: as advertised, else an address of this machine."""
+        far = [host for host in hosts if not is_loopback(host)]
+        own = far or [self._own_host()]
+        return advertise.places(self._advertise, "join", self._ports) or [(own[0], self._ports["join"])]
 
 
 class _Everything:
@@ -384,9 +409,9 @@ class _Everything:
         return found
 
 
-def reachable_hosts(advertise: Sequence[str], listen: str) -> list[str]:
+def reachable_hosts(advertised: Sequence[str], listen: str) -> list[str]:
     """Names and addresses for server certificates: those advertised, and this machine's own."""
-    named = [host_of(entry) for entry in advertise]
+    named = [host_of(entry) for entry in advertised]
     own = [] if listen in ("127.0.0.1", "localhost") else [socket.gethostname(), *_own_addresses()]
     return list(dict.fromkeys([*named, *own, "127.0.0.1", "localhost"]))
 

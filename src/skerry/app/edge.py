@@ -332,6 +332,10 @@ class _TunnelSocket:
         text = websocket.headers.get("skerry-stream-window", "")
         self.window_bytes = min(int(text), _WINDOW_BYTES) if text.isdigit() else 0
 
+    @property
+    def heard_s(self) -> float:
+        return self._websocket.heard_s
+
     async def receive(self) -> bytes | None:
         return await self._websocket.receive()
 
@@ -340,6 +344,9 @@ class _TunnelSocket:
 
     async def ping(self) -> None:
         await self._websocket.ping(b"ping you")
+
+    def abort(self) -> None:
+        self._websocket.abort()
 
 
 def _on_signals() -> asyncio.Event:

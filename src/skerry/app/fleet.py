@@ -12,13 +12,16 @@ from skerry.api.gvk import LEASES, NODES, OBJECTSYNCS, PODS, Object
 from skerry.api.status import NotFound
 from skerry.app import client, output
 from skerry.app.client import CommandFailed
+from skerry.app.places import split_address
 from skerry.base import json
 from skerry.base.errors import ConfigError
+from skerry.base.netif import is_loopback
 from skerry.cloud.join.ca import ca_certificate
 from skerry.cloud.join.enrolments import Enrolment, Enrolments
 from skerry.cloud.join.tokens import JoinTokens
 from skerry.kube.ports import KubeApi
 from skerry.wire.errors import ProtocolError
+from skerry.wire.kubeedge.constants import PORT_JOIN
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LEASES = "kube-node-lease"
@@ -26,11 +29,12 @@ _LONGEST_S = 3650 * 86_400.0
 
 
 def token_create(
-    *, node: str | None, uses: int | None, ttl: str, kubeconfig: Path | None, data: Path | None, namespace: str | None,
-    as_json: bool,
+    *, node: str | None, uses: int | None, ttl: str, address: str | None, kubeconfig: Path | None, data: Path | None,
+    namespace: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Make a token and print the join command."""
     ttl_s = duration_s(ttl)
+    host, port, warning = _join_address(data, address)
     if node and uses is not None:
         raise ConfigError("--node and --uses exclude each other", hint="a token for one node name is good once")
 
@@ -40,13 +44,16 @@ def token_create(
             token, text = await tokens.create(node=node or "", uses=1 if uses is None else uses, ttl_s=ttl_s)
         except (ValueError, ProtocolError) as exc:
             raise ConfigError(str(exc)) from exc
-        address, port = _join_address(data)
-        command = f"skerry join {address}{f':{port}' if port != 10002 else ''} --token {text}"
+        if warning:
+            output.progress(f"warning: {warning}")
+        shown_host = f"[{host}]" if ":" in host else host
+        command = f"skerry join {shown_host}{f':{port}' if port != PORT_JOIN else ''} --token {text}"
         if node:
             command += f" --node {node}"
         facts = {
             "id": token.id, "token": text, "node": token.node, "uses": token.uses, "expires_s": token.expires_s,
-            "command": command, "join": {"address": f"{address}:{port}"},
+            "command": command, "join": {"address": f"{shown_host}:{port}"},
+            "warning": warning,
         }  # fmt: skip
         shown = (
             f"{command}\n\nGood for {node or f'{token.uses} node(s)'} until {_when(token.expires_s)}. Shown only now."
@@ -301,21 +308,26 @@ def _pod_facts(pod: Object, *, is_delivered: bool) -> dict[str, Any]:
     }
 
 
-def _join_address(data: Path | None) -> tuple[str, int]:
-    """Where nodes join, as the running cloud says in its ``run.json``."""
+def _join_address(data: Path | None, given: str | None) -> tuple[str, int, str]:
+    """Where nodes join: as given, else as the running cloud says in its ``run.json``; and a warning, or empty."""
     from skerry.app.places import cloud_data, data_root
 
+    if given:
+        return *split_address(given, PORT_JOIN), ""
     places = (
         [data, data / "cloud"] if data else [cloud_data(None), data_root() / "up/cloud", data_root() / "demo/cloud"]
     )
     for place in places:
         try:
-            facts = json.loads((place / "run.json").read_bytes())
-            host = str(facts["advertise"][0]).rpartition(":")[0] or str(facts["advertise"][0])
-            return host, int(facts["endpoints"]["join"].rpartition(":")[2])
-        except (OSError, json.JsonError, KeyError, IndexError, ValueError):
+            host, port = json.loads((place / "run.json").read_bytes())["joins"][0]
+        except (OSError, json.JsonError, KeyError, IndexError, ValueError, TypeError):
             continue
-    return "CLOUD-ADDRESS", 10002
+        if is_loopback(str(host)):
+            hint = "start the cloud with --advertise HOST, or give the address with --address"
+            return str(host), int(port), f"{host} is reached from this machine only; {hint}"
+        return str(host), int(port), ""
+    warning = "no cloud that runs on this machine says where it is reached: put its address in place of CLOUD-ADDRESS, "
+    return "CLOUD-ADDRESS", PORT_JOIN, warning + "or give it with --address"
 
 
 def _parsed(text: str | None) -> float:

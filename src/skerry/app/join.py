@@ -16,7 +16,7 @@ from skerry.app import edge_unit, output
 from skerry.app.places import edge_data, split_address
 from skerry.app.runtimes import choose_runtime, open_runtime
 from skerry.base import json
-from skerry.base.errors import ConfigError, Refused
+from skerry.base.errors import ConfigError, Refused, SkerryError
 from skerry.base.files import lock_holder, write_atomic, write_secret
 from skerry.edge.link import enrol
 from skerry.edge.link.checks import Check, JoinChecks
@@ -24,6 +24,7 @@ from skerry.edge.link.manifest import Manifest
 from skerry.runtime import volumes
 from skerry.runtime.cri.probe import find_socket
 from skerry.runtime.ports import EngineError
+from skerry.runtime.trees import remove_tree
 from skerry.wire.kubeedge import constants as c
 
 NODE_FILE = "node.json"
@@ -68,20 +69,45 @@ async def _join(
     if not passed:
         failed = next(check for check in checks.checks if not check.is_ok)
         output.emit({"joined": False, "checks": report}, as_json=as_json, text="not joined; nothing was changed")
-        kind = Refused if failed.name in ("token", "authority and TLS", "version") else ConfigError
+        kind = Refused if failed.name in ("token", "token use", "authority and TLS", "version") else ConfigError
         raise kind(f"{failed.name}: {failed.detail}", hint=failed.remedy)
     if check_only:
         output.emit(
             {"joined": False, "checks": report}, as_json=as_json, text="every check passed; nothing was changed"
         )
         return 0
-    facts = await _enrol(host, port, checks, places, data, cri_socket, labels, config_file)
-    if service and edge_unit.can_install():
-        edge_unit.install(data)
-        facts["unit"] = edge_unit.UNIT.name
+    before = {path.name for path in data.iterdir()} if data.is_dir() else None
+    try:
+        facts = await _enrol(host, port, checks, places, data, cri_socket, labels, config_file)
+        if service and edge_unit.can_install():
+            edge_unit.install(data)
+            facts["unit"] = edge_unit.UNIT.name
+    except (SkerryError, OSError):
+        _leave_nothing(data, before)
+        raise
     facts |= {"joined": True, "checks": report, "data": str(data)}
     output.emit(facts, as_json=as_json, text=_text(facts))
     return 0
+
+
+def _leave_nothing(data: Path, before: set[str] | None) -> None:
+    """After a join that failed on the way: remove what it has made.
+
+    Args:
+        before: what was in the directory; None when it was not there.
+    """
+    made = Manifest(data)
+    if before is None:
+        made.undo()
+        return
+    made.undo(kinds=("unit",))
+    for path in data.iterdir():
+        if path.name in before:
+            continue
+        if path.is_dir():
+            remove_tree(path)
+        else:
+            path.unlink()
 
 
 async def _enrol(
@@ -93,12 +119,11 @@ async def _enrol(
     assert checks.token is not None
     files = enrol.CertificateFiles(data / "certs")
     await enrol.enrol(host, port, token=checks.token, node=checks.node, files=files)
-    ports = checks.hello.get("ports") or {}
     facts: dict[str, Any] = {
         "node": checks.node,
         "join": [host, port],
-        "hubs": places["hubs"] or [[host, int(ports.get("hub") or c.PORT_HUB)]],
-        "tunnels": places["tunnels"] or [[host, int(ports.get("tunnel") or c.PORT_TUNNEL)]],
+        "hubs": places["hubs"] or _told(checks.hello, "hub", host, c.PORT_HUB),
+        "tunnels": places["tunnels"] or _told(checks.hello, "tunnel", host, c.PORT_TUNNEL),
         "runtime": checks.runtime,
         "nodeUid": str(uuid.uuid4()),
     }
@@ -118,6 +143,14 @@ async def _enrol(
         write_atomic(data / "edge.yaml", edge_unit.settings_file(config))
     write_secret(data / NODE_FILE, json.dumps(facts))
     return facts
+
+
+def _told(hello: Mapping[str, Any], server: str, host: str, default: int) -> list[list[Any]]:
+    """Where a server is, as the cloud says: first at the host that was just reached, then elsewhere."""
+    found = [[str(at), int(port)] for at, port in hello.get(f"{server}s") or []]
+    here = [place for place in found if place[0] == host]
+    ports = hello.get("ports") or {}
+    return here + [place for place in found if place[0] != host] or [[host, int(ports.get(server) or default)]]
 
 
 def _check_labels(text: str | None) -> None:

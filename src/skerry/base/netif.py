@@ -17,3 +17,8 @@ def address_towards(host: str, port: int) -> str:
             return str(probe.getsockname()[0])
     except OSError:
         return "127.0.0.1"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is an address of loopback, or a name for it: no other machine reaches it."""
+    return host.startswith("127.") or host in ("::1", "localhost") or host.endswith(".localhost")

@@ -19,6 +19,7 @@ from skerry import __version__
 from skerry.app import output
 from skerry.base.errors import ConfigError, Refused, SkerryError
 from skerry.base.obs import log
+from skerry.base.oserrors import in_words
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         output.fail(str(exc), exc.hint)
         return 1
     except OSError as exc:
-        output.fail(str(exc))
+        output.fail(*in_words(exc))
         return 1
 
 
@@ -103,7 +104,10 @@ def _cloud(commands: Any) -> None:
         help="use this Kubernetes cluster instead of the embedded API server",
     )  # fmt: skip
     run.add_argument(
-        "--advertise", default=None, metavar="HOST[:PORT],…", help="addresses under which nodes reach the cloud"
+        "--advertise",
+        default=None,
+        metavar="HOST[:PORT],…",
+        help="addresses under which nodes reach the cloud; PORT is the join server's, the others keep their distance",
     )
     run.add_argument(
         "--controllers", default=None, metavar="*,-NAME,…", help="control loops that run here; -NAME runs elsewhere"
@@ -130,6 +134,9 @@ def _cloud(commands: Any) -> None:
     create.add_argument("--node", default=None, help="bind the token to this node name")
     create.add_argument("--uses", type=int, default=None, metavar="N", help="good for N nodes of any name (1)")
     create.add_argument("--ttl", default="24h", help="how long it is good, such as 30m, 24h, 7d (24h)")
+    create.add_argument(
+        "--address", default=None, metavar="HOST[:PORT]", help="where nodes reach the join server (as the cloud says)"
+    )
     _client(create)
     _client(_command(token, "list", _token_list, "list join tokens", "skerry token list"))
     revoke = _command(token, "revoke", _token_revoke, "make a join token useless", "skerry token revoke 3f2a9c")
@@ -546,7 +553,7 @@ def _admin(args: argparse.Namespace) -> dict[str, Any]:
 def _token_create(args: argparse.Namespace) -> int:
     from skerry.app import fleet
 
-    return fleet.token_create(node=args.node, uses=args.uses, ttl=args.ttl, **_admin(args))
+    return fleet.token_create(node=args.node, uses=args.uses, ttl=args.ttl, address=args.address, **_admin(args))
 
 
 def _token_list(args: argparse.Namespace) -> int:

@@ -94,11 +94,13 @@ async def cloud(
     extra_routes: Sequence[RouteEntry] = (),
     folds_leases: bool = True,
     as_node: AsNode | None = None,
+    version: str = __version__,
 ) -> AsyncIterator[CloudKit]:
     """Everything running on free ports of 127.0.0.1; stopped when left.
 
     Args:
         folds_leases: renew the Leases of Skerry nodes; without it days of virtual time pass quickly.
+        version: that its join server tells.
     """
     clock = clock or SystemClock()
     store = AuthorityStore(api, ["127.0.0.1", "localhost"], clock=clock)
@@ -114,7 +116,7 @@ async def cloud(
         authority=lambda: keeper.authority,
         tokens=tokens,
         enrolments=enrolments,
-        greeting=lambda: {"version": __version__},
+        greeting=lambda: {"version": version},
         clock=clock,
     )
     downstream = Downstream(informers)

@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from skerry.base.aio.supervise import Supervisor
 
 _READ_BYTES = 64 * 1024
+_TCP_INFO_BYTES, _COUNTS_AT = 256, 120
+SEGMENT_BYTES = 52
+"""Of a segment's headers: IPv4 20, TCP 20, time stamps 12."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What the kernel has counted on the connections that were accepted, in both directions.
+
+    Args:
+        payload_bytes: with everything that is above TCP.
+        segments: TCP segments, bare acknowledgements too.
+    """
+
+    payload_bytes: int = 0
+    segments: int = 0
+
+    @property
+    def wire_bytes(self) -> int:
+        """As a provider of mobile networks counts them."""
+        return self.payload_bytes + self.segments * SEGMENT_BYTES
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(self.payload_bytes + other.payload_bytes, self.segments + other.segments)
+
+    def __sub__(self, other: Traffic) -> Traffic:
+        return Traffic(self.payload_bytes - other.payload_bytes, self.segments - other.segments)
 
 
 class NetProxy:
@@ -29,6 +59,7 @@ class NetProxy:
         self._refuses = False
         self._delay_s = 0.0
         self._bytes_per_s = 0.0
+        self._sockets: list[socket.socket] = []
         self.port = 0
         self.accepted = 0
 
@@ -54,6 +85,11 @@ class NetProxy:
         """Carry each piece so much later, and at most so many bytes a second in each direction; 0 takes it back."""
         self._delay_s, self._bytes_per_s = delay_s, bytes_per_s
 
+    def traffic(self) -> Traffic:
+        """Of the connections that are open now."""
+        self._sockets = [each for each in self._sockets if each.fileno() >= 0]
+        return sum((_counted(each) for each in self._sockets), Traffic())
+
     async def end(self) -> None:
         """Cut everything, and what is just being opened."""
         self.cut()
@@ -69,6 +105,7 @@ class NetProxy:
             writer.transport.abort()
             return
         self._writers.add(writer)
+        self._sockets.append(writer.get_extra_info("socket"))
         task = asyncio.current_task()
         assert task is not None
         self._takes.add(task)
@@ -97,6 +134,13 @@ class NetProxy:
         finally:
             self._writers.discard(writer)
             writer.transport.abort()
+
+
+def _counted(connection: socket.socket) -> Traffic:
+    """Linux's ``struct tcp_info``: bytes acknowledged and received, segments sent and received."""
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    acked, received, sent, got = struct.unpack_from("QQII", info, _COUNTS_AT)
+    return Traffic(acked + received, sent + got)
 
 
 @asynccontextmanager

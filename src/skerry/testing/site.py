@@ -19,7 +19,7 @@ from skerry.base import json
 from skerry.base.files import write_secret
 from skerry.kube import kubeconfig as credentials
 from skerry.kube.http import HttpKubeApi, HttpTransport
-from skerry.testing.netproxy import NetProxy, net_proxy
+from skerry.testing.netproxy import NetProxy, Traffic, net_proxy
 
 _LOOK_S = 0.05
 
@@ -129,6 +129,10 @@ class Site:
         for proxy in self._proxies:
             proxy.black_hole(swallows=False)
             proxy.refuse(refuses=False)
+
+    def traffic(self) -> Traffic:
+        """Between the node and the cloud, on the connections that are open now: join, hub and tunnel."""
+        return sum((proxy.traffic() for proxy in self._proxies), Traffic())
 
     async def reset(self) -> None:
         """Stop the agent, end its pods, forget the join."""

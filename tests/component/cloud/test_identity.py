@@ -222,10 +222,10 @@ async def test_new_addresses_reach_connected_agents_and_stay_with_them(api: Fake
         hub = port_of(kit.hub_url)
         async with machine.running() as link:
             await machine.until(lambda: link.is_up and machine.told)
-            kit.advertise[:] = ["127.0.0.2", "cloud.example:10002"]
+            kit.advertise[:] = ["127.0.0.2", "cloud.example:hub=30000:join=30002"]
             kit.keeper.set_hosts(["127.0.0.1", *kit.advertise])
             await machine.until(lambda: len(machine.places.hubs) == 3)
-        assert machine.places.hubs == [("127.0.0.2", hub), ("cloud.example", hub), ("127.0.0.1", hub)]
+        assert machine.places.hubs == [("127.0.0.2", hub), ("cloud.example", 30000), ("127.0.0.1", hub)]
         assert {"127.0.0.2", "cloud.example"} <= set(x509.read_certificate(kit.authority.server.cert_der).hosts)
         again = Places(
             machine.files.directory / "node.json", {"hubs": [], "tunnels": [], "joins": []} | machine_json(machine)

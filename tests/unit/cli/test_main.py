@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +85,14 @@ def test_wrong_usage_exits_2(line: str, capsys: pytest.CaptureFixture[str]) -> N
         ("get pods --kubeconfig /nonexistent", "kubeconfig /nonexistent"),
         ("edge status --data /nonexistent", "has not joined a cloud"),
         ("down --data /nonexistent", "nothing runs from /nonexistent"),
+        ("cloud backup --data /nonexistent", "no cloud with an API server of its own has run in /nonexistent"),
+        ("cloud run --data /nonexistent --advertise http://cloud.example", "'http://cloud.example' is no address"),
+        ("cloud run --data /nonexistent --advertise a:70000", "'70000' is no port"),
+        ("cloud run --data /nonexistent --listen 192.0.2.254 --ports any", "this machine has no such address"),
+        ("cloud run --data /nonexistent --listen name.invalid --ports any", "this machine has no such address"),
+        ("token create --address x:y", "is no address"),
+        ("adopt --edgecore-config /nonexistent.yaml", "cannot read /nonexistent.yaml"),
+        ("release --data /nonexistent", "has not joined a cloud"),
     ],
 )  # fmt: skip
 def test_what_an_operator_got_wrong_is_said_in_words(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,8 +100,12 @@ def test_what_an_operator_got_wrong_is_said_in_words(line: str, words: str, caps
     error = capsys.readouterr().err
     assert words in error
     assert "Traceback" not in error
+    assert "Errno" not in error
+    assert not Path("/nonexistent").exists()
 
 
 def test_a_fault_of_the_file_system_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cloud", "run", "--data", "/proc/nonexistent"]) == 1
-    assert "/proc/nonexistent" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "/proc/nonexistent: No such file" in error
+    assert "Errno" not in error

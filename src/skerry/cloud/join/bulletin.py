@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from skerry.api.config.advertise import places
 from skerry.base import x509
 from skerry.cloud.hub.ports import NodeLink, NodeName, Outbox
-from skerry.cloud.join.ca import Authority, host_of
+from skerry.cloud.join.ca import Authority
 from skerry.cloud.join.enrolments import Enrolments
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge.envelope import Envelope
@@ -62,10 +63,13 @@ class Bulletin:
         hosts, 0 without one; ``authorities``: PEM; ``renew``: whether the node should ask for a certificate of the
         present authority before its own one ends."""
         authority = self._authority()
-        hosts = list(dict.fromkeys(map(host_of, self._advertise())))
-        places = {name: [[host, self._ports[server]] for host in hosts] for name, server in _SERVERS.items() if hosts}
+        entries = self._advertise()
+        found = {name: list(map(list, places(entries, server, self._ports))) for name, server in _SERVERS.items()}
+        told = {name: at for name, at in found.items() if at}
         record = self._enrolments.cached(node)
         present = x509.fingerprint(authority.ca.cert_der)
         is_older = bool(authority.older) and record is not None and record.issuer != present
-        news = {"api_port": self._ports.get("api", 0), "authorities": authority.bundle_pem.decode(), "renew": is_older}
-        return places | news
+        api = places(entries, "api", self._ports) if entries and "api" in self._ports else []
+        api_port = api[0][1] if api else self._ports.get("api", 0)
+        news = {"api_port": api_port, "authorities": authority.bundle_pem.decode(), "renew": is_older}
+        return told | news

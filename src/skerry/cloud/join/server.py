@@ -6,7 +6,8 @@
                            that it replaces. Of the request only the key counts: subject and usage are ours.
 ``GET /node/{name}``       200 "Node found" or 404 "Node not found", as keadm asks before it joins.
 ``GET /skerry/v1/hello``   JSON ``{"name": "skerry", "version", "cluster", "time_s", "node_address", "ports",
-                           "advertise"}``.
+                           "advertise", "hubs", "joins", "tunnels"}``. With the headers of ``/edge.crt`` and a token
+                           also ``"token": {"cause", "hint"}``: why it could not be used now, empty when it could.
 
 Refusals are plain text with cause and remedy in one line; each is logged once a minute and address.
 """
@@ -98,7 +99,7 @@ class JoinServer:
         if request.path == join.PATH_CERTIFICATE:
             return HttpResponse(200, await self._certificate(request), "application/octet-stream")
         if request.path == join.PATH_HELLO:
-            return HttpResponse(200, json.dumps(self._hello(request)))
+            return HttpResponse(200, json.dumps(self._hello(request) | await self._judged(request)))
         if request.path.startswith(join.PATH_NODE):
             return await self._node(request)
         return _text(404, "not found; this is the join port of a KubeEdge-compatible cloud")
@@ -112,6 +113,31 @@ class JoinServer:
 
     def _hello(self, request: HttpRequest) -> dict[str, Any]:
         return {"name": "skerry", "time_s": self._clock.now_s(), "node_address": request.address} | self._greeting()
+
+    async def _judged(self, request: HttpRequest) -> dict[str, Any]:
+        """What would become of the token that was sent, if one was; nothing is used up."""
+        if not request.headers.get("Authorization"):
+            return {}
+        self._wait(self._guesses, request.address)
+        try:
+            asked = join.parse_request(dict(request.headers))
+            await self._judge(asked)
+        except (Refused, ProtocolError) as exc:
+            if not isinstance(exc, TokenRefused) or exc.is_guess:
+                self._guesses.failed(request.address)
+            return {"token": {"cause": str(exc), "hint": exc.hint}}
+        return {"token": {"cause": "", "hint": ""}}
+
+    async def _judge(self, asked: join.CertificateRequest) -> Token:
+        """The token that was sent, when it may enrol this node now.
+
+        Raises:
+            TokenRefused, Refused: it may not.
+        """
+        token = await self._tokens.check(asked.jwt, asked.node)
+        if not token.node:
+            await self._check_free(token, asked.node)
+        return token
 
     async def _node(self, request: HttpRequest) -> HttpResponse:
         self._wait(self._probes, request.address)
@@ -191,9 +217,7 @@ class JoinServer:
 
     async def _by_token(self, asked: join.CertificateRequest) -> Token:
         try:
-            token = await self._tokens.check(asked.jwt, asked.node)
-            if not token.node:
-                await self._check_free(token, asked.node)
+            token = await self._judge(asked)
             await self._tokens.take(token, asked.node)
         except TokenRefused as exc:
             raise _Answer(401, f"token validation failure, {exc}", hint=exc.hint, is_guess=exc.is_guess) from exc

@@ -13,7 +13,14 @@ from skerry.base.net.http_server import ClientGone, HttpRequest, HttpResponse, P
 from skerry.base.obs.log import get_log
 from skerry.cloud.refusals import Refusals
 from skerry.cloud.tunnel.sessions import WINDOW_BYTES, NodeTunnel, Tunnels
-from skerry.wire.kubeedge.tunnel import CONNECT_PATH, HEADER_NODE, HEADER_WINDOW, MAX_DATA_BYTES
+from skerry.wire.kubeedge.tunnel import (
+    CALM_PING_S,
+    CONNECT_PATH,
+    HEADER_NODE,
+    HEADER_WINDOW,
+    MAX_DATA_BYTES,
+    PLAIN_CLOUD_PING_S,
+)
 
 log = get_log(__name__)
 
@@ -61,7 +68,8 @@ class TunnelServer:
         log.info("tunnel.opened", node=node, address=request.address, window_bytes=window_bytes)
         tunnel = NodeTunnel(node, _Socket(websocket), window_bytes=window_bytes)
         async with Supervisor(f"tunnel-alive/{node}") as supervisor:
-            supervisor.detach("ping", _keep_alive(websocket, request.gone))
+            every_s = CALM_PING_S if window_bytes else PLAIN_CLOUD_PING_S
+            supervisor.detach("ping", _keep_alive(websocket, request.gone, every_s=every_s))
             supervisor.detach("watch", self._end_when_revoked(tunnel, websocket, request))
             await self._tunnels.serve(tunnel)
         log.info("tunnel.ended", node=node, why=websocket.failure or f"code {websocket.close_code}")
@@ -117,11 +125,11 @@ class _Socket:
         await self._websocket.close(code, reason)
 
 
-async def _keep_alive(websocket: WebSocket, gone: asyncio.Event) -> None:
+async def _keep_alive(websocket: WebSocket, gone: asyncio.Event, *, every_s: float) -> None:
     """Cut a tunnel whose peer answers no ping: a vanished node must not look reachable."""
     while await websocket.ping(timeout_s=_SILENCE_S):
         try:
-            async with asyncio.timeout(_SILENCE_S / 3):
+            async with asyncio.timeout(every_s):
                 await gone.wait()
         except TimeoutError:
             continue

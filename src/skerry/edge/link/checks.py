@@ -17,7 +17,6 @@ from typing import Any
 from skerry import __version__
 from skerry.base import json
 from skerry.base.errors import SkerryError
-from skerry.base.files import make_private_dir
 from skerry.base.net import https_client
 from skerry.base.net.edge_tls import client_context
 from skerry.edge.link.enrol import fetch_authority
@@ -95,7 +94,8 @@ class JoinChecks:
         hops = [
             ("token", self._check_token), ("name resolution", self._check_dns), ("TCP", self._check_tcp),
             ("authority and TLS", self._check_authority), ("join server", self._check_hello),
-            ("version", self._check_version), ("clock", self._check_clock), ("node name", self._check_name),
+            ("token use", self._check_use), ("version", self._check_version), ("clock", self._check_clock),
+            ("node name", self._check_name),
         ]  # fmt: skip
         reachable = True
         for name, check in hops:
@@ -165,7 +165,9 @@ class JoinChecks:
         return f"authority {join.ca_hash(ca_der)[:16]}… is the token's"
 
     async def _check_hello(self) -> str:
-        answer = await https_client.get(self._host, self._port, join.PATH_HELLO, tls=self._tls)
+        assert self.token is not None
+        headers = join.request_headers(self.node, jwt=self.token.jwt)
+        answer = await https_client.get(self._host, self._port, join.PATH_HELLO, tls=self._tls, headers=headers)
         if answer.status != 200:
             return "a KubeEdge cloud (no Skerry greeting)"
         try:
@@ -173,6 +175,17 @@ class JoinChecks:
         except json.JsonError as exc:
             raise CheckFailed(f"the join server's greeting is not JSON: {exc}") from exc
         return f"Skerry {self.hello.get('version', '?')}"
+
+    async def _check_use(self) -> str:
+        told = self.hello.get("token")
+        if not isinstance(told, dict):
+            return "the cloud tells at the join"
+        if cause := str(told.get("cause") or ""):
+            raise CheckFailed(
+                f"the cloud refuses it: {cause[:300]}",
+                hint=str(told.get("hint") or "")[:300] or f"make a new one: skerry token create --node {self.node}",
+            )
+        return f"good for {self.node}"
 
     async def _check_version(self) -> str:
         theirs = self.hello.get("version")
@@ -204,13 +217,19 @@ class JoinChecks:
         return f"{self.node} {'is known to the cloud; this machine takes its place' if known else 'is free'}"
 
     async def _check_data(self) -> str:
+        """Nothing is made: what is there of the path must take a directory."""
+        place = self._data.absolute()
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        why = "" if place.is_dir() else f"{place} is no directory"
+        if not why and not os.access(place, os.W_OK | os.X_OK):
+            why = f"{place} may not be written by this user"
         try:
-            make_private_dir(self._data)
-            found = os.statvfs(self._data)
+            found = os.statvfs(place)
         except OSError as exc:
-            raise CheckFailed(
-                f"cannot use {self._data}: {exc.strerror}", hint="run as root, or choose another --data"
-            ) from exc
+            why = why or str(exc.strerror)
+        if why:
+            raise CheckFailed(f"cannot use {self._data}: {why}", hint="run as root, or choose another --data")
         free = found.f_bavail * found.f_frsize
         if free < _MIN_FREE_BYTES:
             raise CheckFailed(f"only {free // 2**20} MiB free where {self._data} lies", hint="free at least 200 MiB")

@@ -47,13 +47,15 @@ class Manifest:
             self._made.append(entry)
             self._write()
 
-    def undo(self) -> list[str]:
-        """Remove everything listed, newest first; returns what was done, in words."""
-        done = []
-        for entry in reversed(self._made):
-            done.append(_undo(entry))
-        self._made.clear()
-        self._path.unlink(missing_ok=True)
+    def undo(self, *, kinds: Sequence[str] = ()) -> list[str]:
+        """Remove everything listed, or only these kinds, newest first; returns what was done, in words."""
+        wanted = [entry for entry in self._made if not kinds or entry.kind in kinds]
+        done = [_undo(entry) for entry in reversed(wanted)]
+        self._made = [entry for entry in self._made if entry not in wanted]
+        if self._made:
+            self._write()
+        else:
+            self._path.unlink(missing_ok=True)
         return done
 
     def _read(self) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ from skerry.base.errors import SkerryError
 from skerry.base.net.http1 import AnswerReader, BadAnswer, request_head
 from skerry.base.obs.log import get_log
 from skerry.wire.errors import ProtocolError
-from skerry.wire.kubeedge.tunnel import KUBELET_HOST, FrameType, StreamRequest
+from skerry.wire.kubeedge.tunnel import CALM_PING_S, KUBELET_HOST, PLAIN_EDGE_PING_S, FrameType, StreamRequest
 from skerry.wire.kubeedge.tunnelmux import (
     StreamClosed,
     StreamData,
@@ -35,7 +35,8 @@ log = get_log(__name__)
 
 _PIECE_BYTES = 32 * 1024
 _INBOUND_BYTES = 1024 * 1024
-_PING_S = 5.0
+_CALM_SILENCE_S = 2.5 * CALM_PING_S
+_PLAIN_SILENCE_S = 30.0
 _CAP_S = 30.0
 _SHORT_CAP_S = 5.0
 """Caps the delay while the tunnel is down for less than ``_LONG_S``, as the link does."""
@@ -47,6 +48,10 @@ class TunnelSocket(Protocol):
 
     window_bytes: int
 
+    @property
+    def heard_s(self) -> float:
+        """Monotonic time when the last byte came."""
+
     async def receive(self) -> bytes | None:
         """The next message; None when the connection has ended."""
 
@@ -55,6 +60,9 @@ class TunnelSocket(Protocol):
 
     async def ping(self) -> None:
         """Send a ping."""
+
+    def abort(self) -> None:
+        """Cut the connection at once."""
 
 
 Dial = Callable[[], AbstractAsyncContextManager[TunnelSocket]]
@@ -98,17 +106,26 @@ class TunnelClient:
         try:
             async with Supervisor("tunnel") as supervisor:
                 session = _Session(socket, self._kubelet_socket, supervisor)
-                supervisor.detach("ping", self._ping(socket))
+                supervisor.detach("alive", self._keep_alive(socket))
                 supervisor.detach("flush", session.flush_loop())
                 await session.run()
         finally:
             self.is_up = False
 
-    async def _ping(self, socket: TunnelSocket) -> None:
+    async def _keep_alive(self, socket: TunnelSocket) -> None:
+        """Cut a tunnel that is silent for too long. Towards a Go cloud we ping; one of ours does it itself."""
+        is_calm = socket.window_bytes > 0
+        silence_s = _CALM_SILENCE_S if is_calm else _PLAIN_SILENCE_S
         try:
             while True:
-                await self._clock.sleep(_PING_S)
-                await socket.ping()
+                await self._clock.sleep(CALM_PING_S if is_calm else PLAIN_EDGE_PING_S)
+                silent_s = self._clock.monotonic_s() - socket.heard_s
+                if silent_s >= silence_s:
+                    log.warning("tunnel.silent", silent_s=round(silent_s))
+                    socket.abort()
+                    return
+                if not is_calm:
+                    await socket.ping()
         except ConnectionError:
             return
 

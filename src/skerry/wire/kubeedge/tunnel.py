@@ -23,7 +23,14 @@ KUBELET_HOST = "127.0.0.1:10350"
 HEADER_NODE = "SessionHostNameOverride"
 HEADER_ADDRESS = "SessionInternalIP"
 HEADER_WINDOW = "Skerry-Stream-Window"
-"""Ours: bytes per stream that may be under way unread. Both sides name it at the handshake, or it is not used."""
+"""Ours: bytes per stream that may be under way unread. Both sides name it at the handshake, or it is not used.
+
+Where it is used the cloud alone pings, every ``CALM_PING_S``; its silence tells the edge that the path is broken."""
+CALM_PING_S = 30.0
+"""Between peers that both named ``HEADER_WINDOW``. A ping costs about 200 bytes with all below it."""
+PLAIN_EDGE_PING_S = 5.0
+"""What KubeEdge's edge does."""
+PLAIN_CLOUD_PING_S = 10.0
 
 
 class FrameType(IntEnum):

@@ -1,0 +1,83 @@
+"""Joining and starting that fail: what is said, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from skerry.testing.site import Site
+
+_LIMIT_S = 60
+
+
+def skerry(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "skerry.cli.main", *arguments], capture_output=True, text=True, timeout=_LIMIT_S,
+        check=False,
+    )  # fmt: skip
+
+
+async def test_a_token_that_is_used_up_fails_the_check_and_the_join_and_leaves_nothing(tmp_path: Path) -> None:
+    site = Site(tmp_path, runtime="process")
+    try:
+        await site.cloud.start()
+        cloud = str(tmp_path / "cloud")
+        token = await site.told("token", "create", "--node", "edge-1", "--data", cloud)
+        assert "127.0.0.1 is reached from this machine only" in token["warning"]
+        assert token["join"]["address"] == site.cloud.ready["endpoints"]["join"].partition("://")[2]
+        given = await site.told("token", "create", "--address", "[2001:db8::1]:30002", "--data", cloud)
+        assert given["warning"] == ""
+        assert "skerry join [2001:db8::1]:30002 --token" in given["command"]
+
+        await site.told("token", "revoke", token["id"], "--data", cloud)
+        data = tmp_path / "edge"
+        join = ["join", token["join"]["address"], "--token", token["token"], "--data", str(data), "--no-service"]
+        join += ["--runtime", "process", "-o", "json"]
+        for more in (["--check-only"], []):
+            refused = await asyncio.to_thread(skerry, *join, *more)
+            assert refused.returncode == 3, refused.stderr
+            failed = [check for check in json.loads(refused.stdout)["checks"] if not check["ok"]]
+            assert [check["check"] for check in failed] == ["token use"]
+            assert "revoked" in refused.stderr and "what to do" in refused.stderr
+            assert not data.exists()
+    finally:
+        await site.close()
+
+
+async def test_a_join_that_fails_on_the_way_leaves_what_was_there(tmp_path: Path) -> None:
+    site = Site(tmp_path, runtime="process")
+    try:
+        await site.cloud.start()
+        token = await site.told("token", "create", "--node", "edge-1", "--data", str(tmp_path / "cloud"))
+        data = tmp_path / "edge"
+        (data / "edge.yaml").mkdir(parents=True)  # in the way of the configuration, the last but one step
+        join = ["join", token["join"]["address"], "--token", token["token"], "--data", str(data), "--no-service"]
+        failed = await asyncio.to_thread(skerry, *join, "--runtime", "process")
+        assert failed.returncode == 1
+        assert "edge.yaml" in failed.stderr and "Errno" not in failed.stderr and "Traceback" not in failed.stderr
+        assert [path.name for path in data.iterdir()] == ["edge.yaml"]
+        (data / "edge.yaml").rmdir()
+        joined = await asyncio.to_thread(
+            skerry, *join, "--runtime", "process"
+        )  # the token is the node's until it has connected
+        assert joined.returncode == 0, joined.stderr
+    finally:
+        await site.close()
+
+
+def test_a_taken_port_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        data = tmp_path / "cloud"
+        failed = skerry("cloud", "run", "--data", str(data), "--listen", "127.0.0.1", "--ports", str(min(port, 65_000)))
+    assert failed.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in failed.stderr
+    assert "another program uses port" in failed.stderr
+    assert not data.exists()
