@@ -9,6 +9,7 @@ from typing import Any
 
 from skerry.api.config.edge import EdgeConfig
 from skerry.app.edge_resources import ResourceParts
+from skerry.app.places import data_root
 from skerry.app.runtimes import OpenRuntime
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
@@ -64,7 +65,8 @@ class PodParts:
         self.resources = ResourceParts(config, runtime=runtime, collector=self._collector, labels=labels, clock=clock)
         observer = Observer(runtime.pods)
         tools = Tools(
-            runtime=runtime.pods, io=runtime.io, images=images, volumes=Volumes(sources, tokens),
+            runtime=runtime.pods, io=runtime.io, images=images,
+            volumes=Volumes(sources, tokens, own=data_root() / "volumes"),
             objects=objects, tokens=tokens,
             outbox=outbox, events=PodEvents(outbox, node=node, clock=clock), clock=clock,
             node=NodeView(node_ip, engine), directory=make_private_dir(config.data / "pods"),

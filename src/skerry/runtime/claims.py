@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from skerry.api.gvk import Object
 from skerry.runtime.volume_files import VolumeError
 
 _PROVISIONED_BY, _PROVISIONER = "pv.kubernetes.io/provisioned-by", "skerry.dev/node-local"
+OWN_PLACE = Path("/var/lib/skerry/volumes")
+"""Where volumes of the class ``node-local`` are, as their objects say; an agent that is not root has its own place."""
 _NOT_SOURCES = frozenset(
     {
         "capacity", "accessModes", "claimRef", "persistentVolumeReclaimPolicy", "storageClassName", "mountOptions",
@@ -60,8 +63,11 @@ def claim_of(pod: Object, volume: Mapping[str, Any]) -> tuple[str, bool] | None:
     return None
 
 
-async def place_of(pod: Object, volume: Mapping[str, Any], objects: Objects) -> Place:
+async def place_of(pod: Object, volume: Mapping[str, Any], objects: Objects, *, own: Path) -> Place:
     """What to mount for a claim.
+
+    Args:
+        own: where this node keeps the volumes of the class ``node-local`` that are at no place of their own.
 
     Raises:
         VolumeError: not bound, not of this pod, or of a kind that this node cannot mount.
@@ -82,17 +88,20 @@ async def place_of(pod: Object, volume: Mapping[str, Any], objects: Objects) -> 
     if spec.get("volumeMode") == "Block":
         raise VolumeError(f"PersistentVolumeClaim {name!r} is a block device, which is not supported on this node")
     persistent = await objects.get("persistentvolume", "default", str(spec["volumeName"]))
-    return _place(persistent, is_read_only=is_read_only)
+    return _place(persistent, is_read_only=is_read_only, own=own)
 
 
-def _place(persistent: Object, *, is_read_only: bool) -> Place:
+def _place(persistent: Object, *, is_read_only: bool, own: Path) -> Place:
     spec, metadata = persistent.get("spec") or {}, persistent.get("metadata") or {}
     if (source := spec.get("local")) is not None:
         return Place(str(source["path"]), "Directory", is_managed=True, is_read_only=is_read_only)
     if (source := spec.get("hostPath")) is not None:
         is_ours = (metadata.get("annotations") or {}).get(_PROVISIONED_BY) == _PROVISIONER
         kind = "DirectoryOrCreate" if is_ours else str(source.get("type") or "")
-        return Place(str(source["path"]), kind, is_managed=is_ours, is_read_only=is_read_only)
+        path = Path(str(source["path"]))
+        if is_ours and path.parent == OWN_PLACE:  # as the cloud names it, which does not know the agent's user
+            path = own / path.name
+        return Place(str(path), kind, is_managed=is_ours, is_read_only=is_read_only)
     kinds = ", ".join(sorted(spec.keys() - _NOT_SOURCES)) or "no source"
     raise VolumeError(
         f"PersistentVolume {metadata.get('name')!r} is of a kind that this node cannot mount ({kinds})",

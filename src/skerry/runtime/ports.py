@@ -252,6 +252,9 @@ class StoredImage:
 class ImageStore(Protocol):
     """Images of the engine. The process runtime's images are labels only."""
 
+    are_labels: bool
+    """Whether images are names and nothing else: there is nothing to pull, and nothing of them runs."""
+
     async def list(self) -> Sequence[StoredImage]:
         """Every image of the engine, ours or not."""
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from skerry.api.gvk import Object
 from skerry.api.quantity import parse_quantity
 from skerry.api.status import ApiError, NotFound
-from skerry.runtime.claims import Objects, Place, claim_of, place_of
+from skerry.runtime.claims import OWN_PLACE, Objects, Place, claim_of, place_of
 from skerry.runtime.downward import NodeFacts, field_value, resource_value
 from skerry.runtime.mounting import mount_memory, pin, unmount_below
 from skerry.runtime.ports import Mount
@@ -74,10 +74,12 @@ class Volumes:
     Args:
         objects: where ConfigMaps and Secrets come from.
         tokens: where service account tokens come from.
+        own: where volumes of the class ``node-local`` are on this node.
     """
 
     objects: Objects
     tokens: Tokens
+    own: Path = OWN_PLACE
 
     async def prepare(self, pod: Object, directory: Path, facts: NodeFacts) -> None:
         """Make or refresh every volume of ``pod`` under ``directory``.
@@ -108,7 +110,7 @@ class Volumes:
             case "hostPath":
                 _check_host_path(Place(str(settings["path"]), str(settings.get("type") or "")))
             case "persistentVolumeClaim" | "ephemeral":
-                place = await place_of(pod, volume, self.objects)
+                place = await place_of(pod, volume, self.objects, own=self.own)
                 _check_host_path(place)
                 if place.is_managed and group is not None and not place.is_read_only:
                     policy = _security(pod).get("fsGroupChangePolicy")

@@ -270,6 +270,8 @@ class FakeRuntime:
 class FakeImages:
     """``ImageStore`` of a ``FakeEngine``: names that begin with ``missing`` cannot be pulled."""
 
+    are_labels = False
+
     def __init__(self, engine: FakeEngine) -> None:
         self._engine = engine
 

@@ -195,6 +195,7 @@ async def test_logs_are_found(desk: Desk, engine: FakeEngine) -> None:
 async def test_a_killed_container_comes_back(real: Desk) -> None:
     await real.objects.put("default/pod/web", pod("echo $$$$; exec sleep 300"))
     await real.until(lambda: "running" in real.state())
+    assert real.events() == ["ImageNotUsed", "Created", "Started"]
     place = await real.roster.container_log("default", "web", "app", previous=False)
     text = await real.until(lambda: place.path.exists() and place.path.read_text())
     os.kill(int(text.split()[-1]), signal.SIGKILL)

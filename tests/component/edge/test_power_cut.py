@@ -8,12 +8,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing, unpack
 
-from skerry.api.gvk import PODS, SERVICEACCOUNTS, Object
+from skerry.api.gvk import PERSISTENTVOLUMES, PODS, SERVICEACCOUNTS, STATEFULSETS, STORAGECLASSES, Object
 from skerry.app.children import Child, process_environment
+from skerry.controllers.volumes.node_local import default_class
 from skerry.kube.ports import KubeApi
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
@@ -23,6 +25,9 @@ from skerry.testing.site import Site, site, until
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("containerd")]
 
 _ACCOUNTS = {"one": "shared", "two": "shared", "three": "own"}
+_WITH_CLAIM = "db-0"
+_ALL = [*_ACCOUNTS, _WITH_CLAIM]
+_SCRIPT = "trap 'exit 0' TERM; echo $(cat /token/token | md5sum) >> /data/starts; while true; do sleep 1; done"
 _ISLAND = """
 import asyncio, subprocess, sys
 
@@ -112,25 +117,48 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def pod(name: str) -> Object:
-    script = "trap 'exit 0' TERM; echo $(cat /token/token | md5sum) >> /data/starts; while true; do sleep 1; done"
+    spec = pod_spec(_ACCOUNTS[name])
+    spec["volumes"] += [{"name": "data", "emptyDir": {}}]
+    return {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
+
+
+def pod_spec(account: str) -> dict[str, Any]:
+    """Writes a line into its volume ``data`` at each start; that volume is still missing."""
     token = {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}
     return {
-        "metadata": {"name": name, "namespace": "default"},
+        "serviceAccountName": account,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 1,
+        "containers": [
+            {
+                "name": "app",
+                "image": BUSYBOX_IMAGE,
+                "command": ["/bin/sh", "-c", _SCRIPT],
+                "volumeMounts": [{"name": "token", "mountPath": "/token"}, {"name": "data", "mountPath": "/data"}],
+            }
+        ],
+        "volumes": [{"name": "token", "projected": {"sources": [token]}}],
+    }
+
+
+def stateful_set() -> Object:
+    """One pod with a claim of the class ``node-local``."""
+    claim = {
+        "metadata": {"name": "data"},
         "spec": {
-            "serviceAccountName": _ACCOUNTS[name],
-            "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 1,
-            "containers": [
-                {
-                    "name": "app",
-                    "image": BUSYBOX_IMAGE,
-                    "command": ["/bin/sh", "-c", script],
-                    "volumeMounts": [{"name": "token", "mountPath": "/token"}, {"name": "data", "mountPath": "/data"}],
-                }
-            ],
-            "volumes": [{"name": "token", "projected": {"sources": [token]}}, {"name": "data", "emptyDir": {}}],
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "node-local",
+            "resources": {"requests": {"storage": "1Gi"}},
         },
     }
+    spec = {
+        "serviceName": "db",
+        "replicas": 1,
+        "selector": {"matchLabels": {"app": "db"}},
+        "template": {"metadata": {"labels": {"app": "db"}}, "spec": pod_spec("own")},
+        "volumeClaimTemplates": [claim],
+    }
+    return {"metadata": {"name": "db", "namespace": "default"}, "spec": spec}
 
 
 @pytest.fixture
@@ -156,8 +184,10 @@ async def test_pods_come_back_after_a_power_cut_without_a_network(tmp_path: Path
     library = _fake_clock()
     async with AsyncExitStack() as stack:
         at = await stack.enter_async_context(site(tmp_path, runtime="cri", cri_socket=engine.socket))
-        await _deploy(at.api)
+        await _deploy(at.api, tmp_path / "disk")
         volumes = await _volumes(at)
+        data = await _places(at, volumes)
+        await until(lambda: _starts(data, 1), within_s=20)
         before = {name: (path / "token/token").read_text() for name, path in volumes.items()}
         at.cut()
         await at.agent.kill()
@@ -175,7 +205,7 @@ async def test_pods_come_back_after_a_power_cut_without_a_network(tmp_path: Path
         took_s = await until(lambda: _complaint(at, engine), within_s=40)
         (tmp_path / "times.txt").write_text(f"all pods ran {took_s:.1f} s after the engine answered\n")
         assert {name: (path / "token/token").read_text() for name, path in volumes.items()} == before
-        await until(lambda: _started_twice(volumes), within_s=20)
+        await until(lambda: _starts(data, 2), within_s=20)
         assert "token.age_unknown" in agent.log_file.read_text()
         clock.write_text(time.strftime("@%Y-%m-%d %H:%M:%S\n", time.localtime(time.time() + 26 * 3600)))
         at.mend()
@@ -184,6 +214,7 @@ async def test_pods_come_back_after_a_power_cut_without_a_network(tmp_path: Path
         with (tmp_path / "times.txt").open("a") as times:
             times.write(f"all tokens were fresh {took_s:.1f} s after the network came back\n")
         assert await _volumes(at) == volumes, "pods were made anew"
+        assert not await _starts(data, 2)
         await agent.stop()
         await at.reset()
 
@@ -202,14 +233,17 @@ def _agent(at: Site, apart: Island, library: Path, clock: Path) -> Child:
     )
 
 
-async def _deploy(api: KubeApi) -> None:
+async def _deploy(api: KubeApi, disk: Path) -> None:
+    await api.delete(STORAGECLASSES, "node-local")
+    await api.create(STORAGECLASSES, default_class() | {"parameters": {"directory": str(disk)}})
     for account in set(_ACCOUNTS.values()):
         await api.create(SERVICEACCOUNTS, {"metadata": {"name": account}}, namespace="default")
     for name in _ACCOUNTS:
         await api.create(PODS, pod(name), namespace="default")
+    await api.create(STATEFULSETS, stateful_set(), namespace="default")
 
     async def complaint() -> str:
-        found = [await api.get(PODS, name, namespace="default") for name in _ACCOUNTS]
+        found = [await api.get(PODS, name, namespace="default") for name in _ALL]
         waiting = [p["metadata"]["name"] for p in found if (p.get("status") or {}).get("phase") != "Running"]
         return f"{waiting} do not run" if waiting else ""
 
@@ -217,7 +251,7 @@ async def _deploy(api: KubeApi) -> None:
 
 
 async def _volumes(at: Site) -> dict[str, Path]:
-    found = [await at.api.get(PODS, name, namespace="default") for name in _ACCOUNTS]
+    found = [await at.api.get(PODS, name, namespace="default") for name in _ALL]
     return {p["metadata"]["name"]: at.edge_data / "pods" / p["metadata"]["uid"] / "volumes" for p in found}
 
 
@@ -236,13 +270,20 @@ async def _seen(at: Site, engine: Containerd) -> str:
 
 async def _complaint(at: Site, engine: Containerd) -> str:
     seen = await _seen(at, engine)
-    return "" if seen == ",".join(sorted(_ACCOUNTS)) else f"only {seen!r} run"
+    return "" if seen == ",".join(sorted(_ALL)) else f"only {seen!r} run"
 
 
-async def _started_twice(volumes: dict[str, Path]) -> str:
-    """Each container wrote a line into its emptyDir at each of its two starts."""
-    starts = {name: (path / "data/starts").read_text().count("\n") for name, path in volumes.items()}
-    return "" if starts == dict.fromkeys(_ACCOUNTS, 2) else f"starts: {starts}"
+async def _places(at: Site, volumes: dict[str, Path]) -> dict[str, Path]:
+    """Where each pod's ``data`` is: emptyDirs, and the directory of the one volume that a claim got."""
+    [claimed] = (await at.api.list(PERSISTENTVOLUMES)).items
+    disk = Path(claimed["spec"]["hostPath"]["path"])
+    return {name: path / "data" for name, path in volumes.items()} | {_WITH_CLAIM: disk}
+
+
+async def _starts(data: dict[str, Path], count: int) -> str:
+    """Each container wrote a line at each of its starts, and no line is lost."""
+    starts = {name: (path / "starts").read_text().count("\n") for name, path in data.items()}
+    return "" if starts == dict.fromkeys(_ALL, count) else f"starts: {starts}"
 
 
 async def _stale(volumes: dict[str, Path], before: dict[str, str]) -> str:

@@ -11,6 +11,8 @@ import pytest
 
 from skerry.api.gvk import Object
 from skerry.api.status import NotFound
+from skerry.controllers.volumes import node_local
+from skerry.runtime.claims import OWN_PLACE, place_of
 from skerry.runtime.downward import NodeFacts
 from skerry.runtime.volume_files import VolumeError, write_files
 from skerry.runtime.volumes import Volumes, expand, mounts_of, object_names, remove
@@ -183,6 +185,18 @@ def test_a_claim_is_its_place_on_the_node(tmp_path: Path, kind: str) -> None:
     assert (mount.host_path, mount.read_only) == (place, True)
     remove(home)
     assert (place / "kept").read_text() == "1" and not home.exists()
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_an_agent_of_a_user_keeps_node_local_volumes_where_it_may(tmp_path: Path, *, is_ours: bool) -> None:
+    assert str(OWN_PLACE) == node_local.DIRECTORY
+    annotations = {"pv.kubernetes.io/provisioned-by": "skerry.dev/node-local"} if is_ours else {}
+    source = {"hostPath": {"path": f"{OWN_PLACE}/pvc-1", "type": "DirectoryOrCreate"}, "capacity": {}}
+    OBJECTS["persistentvolumeclaim", "data"] = CLAIM
+    OBJECTS["persistentvolume", "pv-1"] = {"metadata": {"name": "pv-1", "annotations": annotations}, "spec": source}
+    found = pod({"name": "v", "persistentVolumeClaim": {"claimName": "data"}})
+    place = asyncio.run(place_of(found, found["spec"]["volumes"][0], Sources(), own=tmp_path))
+    assert place.path == str(tmp_path / "pvc-1" if is_ours else OWN_PLACE / "pvc-1")
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,10 @@ class ImageKeeper:
         Raises:
             EngineError: ``ErrImageNeverPull``, ``ErrImagePull``, ``RegistryUnavailable`` or ``InvalidImageName``.
         """
+        if self._images.are_labels:
+            text = f'Image "{image}" is a label on this node: nothing is pulled, the command runs from the node itself'
+            await tell("ImageNotUsed", text, False)
+            return await self._images.resolve(image)
         found = await self._present(image, policy, tell)
         if found is None:
             asked_s = self._clock.monotonic_s()

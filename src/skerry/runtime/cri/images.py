@@ -18,6 +18,8 @@ _BAD_NAME = ("invalid reference", "couldn't parse image")
 class CriImages:
     """Images of a CRI engine. The client belongs to the runtime and is closed there."""
 
+    are_labels = False
+
     def __init__(self, client: CriClient, *, mirrors: Mapping[str, str] | None = None) -> None:
         self._client = client
         self._mirrors = dict(mirrors or {})

@@ -481,6 +481,8 @@ class ProcessRuntime:
 class ProcessImages:
     """``ImageStore``: an image is a label, so every image is there."""
 
+    are_labels = True
+
     async def list(self) -> Sequence[StoredImage]:
         return ()
 
