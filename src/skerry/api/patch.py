@@ -5,7 +5,7 @@ All take decoded JSON and give a new value; arguments are never changed. Not her
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Any
@@ -15,6 +15,8 @@ from skerry.api.status import BadRequest, Invalid, TooLargeBody
 from skerry.base.json import deep_copy, dumps
 
 JSON_PATCH_LIMIT = 10_000
+MOST_OF_ONE_KEY = 16
+"""How often one list of a strategic patch may name the same item: each time costs a walk through all inside it."""
 
 _REJECTED = "the server rejected our request due to an error in our request"
 _DIRECTIVE = "$patch"
@@ -304,6 +306,7 @@ def _merge_items(original: list[Any], patch: list[Any], key: str, schema: Schema
     places: defaultdict[bytes | None, list[int]] = defaultdict(list)  # a heap of indices per identity
     for index, have in enumerate(merged):
         places[_identity(have, key)].append(index)  # under None nothing is ever looked up
+    named: Counter[bytes | None] = Counter()
     for item in patch:
         _need_key(item, key)
         identity = _identity(item, key)
@@ -311,6 +314,12 @@ def _merge_items(original: list[Any], patch: list[Any], key: str, schema: Schema
             merged.append(_plain(item))
             heappush(places[_identity(merged[-1], key)], len(merged) - 1)
             continue
+        named[identity] += 1
+        if named[identity] > MOST_OF_ONE_KEY:
+            shown = dumps(item[key]).decode()[:100]
+            raise Invalid(
+                f"a patch may name an item at most {MOST_OF_ONE_KEY} times: {key} {shown} stands there oftener"
+            )
         index = found[0]
         is_shared = index < len(original) and merged[index] is original[index]
         merged[index] = _merge_map(deep_copy(merged[index]) if is_shared else merged[index], item, schema)

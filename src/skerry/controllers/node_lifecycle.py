@@ -20,6 +20,7 @@ from skerry.api.gvk import LEASES, NODES, PODS, Object
 from skerry.api.meta import is_deleting, parse_rfc3339, rfc3339
 from skerry.api.status import ApiError, Conflict, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.aio.supervise import race
 from skerry.base.obs.log import get_log
 from skerry.controllers.disrupted import mark_disrupted
 from skerry.controllers.objects import condition_of, labels_of, set_condition
@@ -211,16 +212,7 @@ class NodeLifecycle:
 
     async def _pause(self) -> None:
         """Until the next look; a node that became ready, or ceased to be, is looked at once."""
-        waits: tuple[asyncio.Future[Any], ...] = (
-            asyncio.ensure_future(self._clock.sleep(self._patience.monitor_s)),
-            asyncio.ensure_future(self._changed.wait()),
-        )
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+        await race(self._clock.sleep(self._patience.monitor_s), self._changed.wait())
 
     def _on_node(self, kind: str, old: Object | None, new: Object | None) -> None:
         if new is None:

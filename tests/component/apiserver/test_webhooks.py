@@ -281,3 +281,14 @@ async def test_configurations_that_cannot_work_are_refused(
     assert status == 422, answer
     cause = answer["details"]["causes"][0]
     assert (cause["field"], text in cause["message"]) == (field, True), cause
+
+
+async def test_an_endpoint_that_no_pod_is_behind_does_not_lead_back_to_the_server(hook: Hook, api: Any) -> None:
+    assert (await configure(api, "validating", "one", hook.service("/allow")))[0] == 201
+    assert (await api.ask("POST", CONFIGMAPS, {"metadata": {"name": "a"}}))[0] == 201
+    slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/hook-1"
+    made_up = {"endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}]}
+    assert (await api.ask("PATCH", slices, made_up, kind=MERGE))[0] == 200
+    status, answer = await api.ask("POST", CONFIGMAPS, {"metadata": {"name": "b"}})
+    assert status == 500
+    assert 'no endpoints available for service "hook"' in answer["message"]

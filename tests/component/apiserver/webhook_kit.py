@@ -68,13 +68,22 @@ async def running(directory: Path, api: Any) -> AsyncIterator[Hook]:
             "spec": {"ports": [{"name": "https", "port": 8443, "targetPort": 8443}], "selector": {"a": "b"}},
         }
         assert (await api.ask("POST", "/api/v1/namespaces/default/services", service))[0] == 201
+        await api.ask("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "default"}})
+        pod = {"metadata": {"name": "hook"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+        assert (await api.ask("POST", "/api/v1/namespaces/default/pods", pod))[0] == 201
+        status, answer = await api.ask(
+            "PATCH", "/api/v1/namespaces/default/pods/hook/status", {"status": {"podIP": "127.0.0.1"}},
+            kind="application/merge-patch+json",
+        )  # fmt: skip
+        assert status == 200, answer
+        behind = {"kind": "Pod", "namespace": "default", "name": "hook"}
         endpoints = {
             "metadata": {"name": "hook-1", "labels": {"kubernetes.io/service-name": "hook"}},
             "addressType": "IPv4",
             "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
             "endpoints": [
                 {"addresses": ["127.0.0.9"], "conditions": {"ready": False}},
-                {"addresses": ["127.0.0.1"], "conditions": {"ready": True}},
+                {"addresses": ["127.0.0.1"], "conditions": {"ready": True}, "targetRef": behind},
             ],
         }
         slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"

@@ -13,6 +13,7 @@ from skerry.api.gvk import EVENTS, NODES, PODS, SERVICEACCOUNTS
 from skerry.apiserver.auth.authn import MASTERS, User
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.local import LocalKubeApi
+from skerry.base import json
 from skerry.kube.ports import KubeApi
 from skerry.testing.hollow import HollowNode, connect
 from skerry.testing.hubkit import CloudKit, cloud
@@ -93,6 +94,22 @@ async def test_a_mirror_pod_has_no_foreign_owner(node: HollowNode) -> None:
     pod["metadata"]["ownerReferences"] = [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "u"}]
     asked = await node.request("insert", "default/pod/thief", pod)
     assert asked.status is not None and asked.status["code"] == 403
+
+
+async def test_a_node_stays_the_reporter_of_its_events(node: HollowNode, api: KubeApi) -> None:
+    involved = {"kind": "Pod", "namespace": "default", "name": "web"}
+    mine = {"metadata": {"name": "e1"}, "involvedObject": involved, "reason": "R", "source": {"host": "edge-1"}}
+    await node.send(Envelope("m1", "edged", "resource", "insert", "default/event/e1", mine))
+    change = {"reason": "Again", "source": {"host": "edge-2"}, "reportingInstance": "edge-2"}
+    patch = {"event": mine, "patchData": json.dumps(change).decode()}
+    await node.send(Envelope("m2", "edged", "resource", "patch", "default/event/e1", patch))
+    found: dict[str, Any] = {}
+    async with asyncio.timeout(30):
+        while found.get("reason") != "Again":
+            await node.request("query", "default/node/edge-1")
+            found = next(iter((await api.list(EVENTS)).items), {})
+    assert found["source"] == {"host": "edge-1"}
+    assert not found.get("reportingInstance")
 
 
 async def test_a_node_cannot_write_over_events_of_others(node: HollowNode, api: KubeApi) -> None:

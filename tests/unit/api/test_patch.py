@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skerry.api.patch import json_equal, json_patch, merge_patch, strategic_merge_patch
+from skerry.api.patch import MOST_OF_ONE_KEY, json_equal, json_patch, merge_patch, strategic_merge_patch
 from skerry.api.schema import Schema, SchemaTable
 from skerry.api.status import BadRequest, Invalid, TooLargeBody
 
@@ -317,3 +317,10 @@ def test_an_item_named_twice_is_merged_twice(table: SchemaTable) -> None:
     )
     both = {"type": "a", "status": "True", "reason": "R"}
     assert merged == {"conditions": [both, {"type": "b"}, {"type": "b", "x": 1}]}
+
+
+def test_an_item_named_all_over_again_is_refused(table: SchemaTable) -> None:
+    status = table.definition("io.k8s.api.core.v1.PodStatus")
+    again = [{"type": "a"}] * (MOST_OF_ONE_KEY + 2)
+    with pytest.raises(Invalid, match='at most 16 times: type "a"'):
+        strategic_merge_patch({"conditions": []}, {"conditions": again}, status)

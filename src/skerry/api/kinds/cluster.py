@@ -5,7 +5,8 @@ Source: kubernetes pkg/apis/{discovery,coordination,scheduling}/validation/valid
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ipaddress
+from collections.abc import Iterator, Sequence
 
 from skerry.api.field import FieldError, duplicate, forbidden, invalid, not_supported, required, too_many
 from skerry.api.gvk import Object
@@ -13,6 +14,7 @@ from skerry.api.kinds.filling import fill, rows
 from skerry.api.kinds.podspec import PROTOCOLS
 
 _IMMUTABLE = "field is immutable"
+_FAMILIES = {"IPv4": (4,), "IPv6": (6,)}
 
 
 def default_endpointslice(obj: Object) -> None:
@@ -35,6 +37,8 @@ def endpointslice_errors(obj: Object) -> Iterator[FieldError]:
     for index, endpoint in enumerate(rows(obj, "endpoints")):
         if not endpoint.get("addresses"):
             yield required(f"endpoints[{index}].addresses", "must contain at least 1 address")
+        for at, address in enumerate(endpoint.get("addresses") or () if kind in _FAMILIES else ()):
+            yield from address_errors(f"endpoints[{index}].addresses[{at}]", address, _FAMILIES[kind])
     names: set[str] = set()
     for index, port in enumerate(rows(obj, "ports")):
         name = port.get("name") or ""
@@ -43,6 +47,38 @@ def endpointslice_errors(obj: Object) -> Iterator[FieldError]:
         names.add(name)
         if port.get("protocol") not in (None, *PROTOCOLS):
             yield not_supported(f"ports[{index}].protocol", port["protocol"], PROTOCOLS)
+
+
+def address_errors(path: str, address: str, families: Sequence[int]) -> Iterator[FieldError]:
+    """Why traffic may not be sent to an address. Loopback is a node's where a cluster is one machine, so it may stand
+    here, other than upstream; who dials from the cloud looks at it again.
+
+    Source: kubernetes pkg/apis/core/validation/validation.go:ValidateEndpointIP (v1.36).
+    """
+    try:
+        seen = ipaddress.ip_address(address)
+    except ValueError:
+        yield invalid(path, address, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
+        return
+    if seen.version not in families:
+        yield invalid(path, address, f"must be an IPv{families[0]} address")
+    elif seen.is_unspecified:
+        yield invalid(path, address, f"may not be unspecified ({address})")
+    elif seen.is_link_local:
+        yield invalid(path, address, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")
+    elif seen in _MULTICAST[seen.version]:
+        yield invalid(path, address, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")
+
+
+_MULTICAST = {4: ipaddress.ip_network("224.0.0.0/24"), 6: ipaddress.ip_network("ff02::/16")}
+
+
+def endpoints_errors(obj: Object) -> Iterator[FieldError]:
+    """Everything wrong with the addresses of Endpoints."""
+    for index, subset in enumerate(rows(obj, "subsets")):
+        for name in ("addresses", "notReadyAddresses"):
+            for at, item in enumerate(rows(subset, name)):
+                yield from address_errors(f"subsets[{index}].{name}[{at}].ip", str(item.get("ip") or ""), (4, 6))
 
 
 def endpointslice_update_errors(obj: Object, old: Object) -> Iterator[FieldError]:

@@ -118,7 +118,7 @@ def _core_rows() -> dict[tuple[str, str], KindRules]:
         ("", "Namespace"): KindRules(check_name=dns_label),
         ("", "Node"): KindRules(_nothing, core.node_errors, core.node_update_errors),
         ("", "ServiceAccount"): KindRules(),
-        ("", "Endpoints"): KindRules(core.default_endpoints),
+        ("", "Endpoints"): KindRules(core.default_endpoints, cluster.endpoints_errors),
         ("", "Event"): KindRules(_nothing, core.event_errors),
         ("events.k8s.io", "Event"): KindRules(_nothing, core.event_errors),
         ("", "PersistentVolume"): KindRules(core.default_volume, core.volume_errors),

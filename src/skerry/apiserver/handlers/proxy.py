@@ -8,7 +8,6 @@ Source: kubernetes pkg/registry/core/{pod,service,node}/rest, apimachinery pkg/u
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from skerry.api import gvk
 from skerry.api.status import BadRequest, Unavailable, not_found
 from skerry.apiserver.calls import Call
 from skerry.apiserver.core import ApiCore
+from skerry.apiserver.dialled import check_address
 from skerry.apiserver.store.log import Key
 from skerry.base.net import http_client
 from skerry.base.net.http_client import HttpBroken, HttpClient
@@ -29,8 +29,6 @@ _KEPT_BACK = frozenset(
      "transfer-encoding", "upgrade", "accept-encoding"}
 )  # fmt: skip
 _ANSWER_KEPT_BACK = frozenset({"connection", "content-length", "content-type", "keep-alive", "transfer-encoding", "upgrade"})  # noqa: E501  # fmt: skip
-
-_ENDS_IN_IPV4 = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b::/96"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ class Proxy:
 
     async def _dial(self, request: HttpRequest, call: Call, scheme: str, host: str, port: int) -> HttpResponse | None:
         if not self._dials_itself:
-            _check(host)
+            check_address(host)
         shown = f"[{host}]" if ":" in host else host
         # Who a pod is, its address in the cluster's own state says; its certificate has no name that we could know.
         tls = ssl._create_unverified_context() if scheme == "https" else None
@@ -163,32 +161,6 @@ class Proxy:
         async with self._nodes.request(target.name, asked) as answer:
             await _copy(request, answer.status, answer.headers, answer.body())
         return None
-
-
-def _check(host: str) -> None:
-    """Nodes report the addresses of pods: none may lead back to this machine.
-
-    Raises:
-        BadRequest: it would.
-    """
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        raise BadRequest(f"address not allowed: {host}") from None
-    for seen in (address, *_carried(address)):
-        if seen.is_loopback or seen.is_link_local or seen.is_multicast or seen.is_unspecified:
-            raise BadRequest(f"address not allowed: {host}")
-
-
-def _carried(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
-    """The IPv4 addresses that an IPv6 address stands for: mapped, compatible, 6to4, Teredo, NAT64."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return
-    for found in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())):
-        if found is not None:
-            yield found
-    if any(address in network for network in _ENDS_IN_IPV4):
-        yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
 
 
 def _passed(headers: Mapping[str, str]) -> dict[str, str]:

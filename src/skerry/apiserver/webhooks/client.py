@@ -18,6 +18,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from skerry.api.gvk import Object
+from skerry.api.status import BadRequest
+from skerry.apiserver.dialled import check_address
 from skerry.apiserver.store.entry import Entry
 from skerry.apiserver.store.log import Key
 from skerry.apiserver.store.watch import Collection
@@ -137,8 +139,21 @@ class WebhookClient:
                 continue
             for endpoint in content.get("endpoints") or ():
                 if (endpoint.get("conditions") or {}).get("ready") is not False:
-                    found += [(str(address), int(port["port"])) for address in endpoint.get("addresses") or ()]
+                    addresses = [str(address) for address in endpoint.get("addresses") or ()]
+                    found += [
+                        (each, int(port["port"])) for each in addresses if self._may_dial(namespace, endpoint, each)
+                    ]
         return found
+
+    def _may_dial(self, namespace: str, endpoint: Object, address: str) -> bool:
+        """Anybody who may write EndpointSlices could send the server to itself; a pod on this machine may be there."""
+        try:
+            check_address(address)
+        except BadRequest:
+            target = endpoint.get("targetRef") or {}
+            pod = self._find(Key("pods", namespace, str(target.get("name") or "")))
+            return pod is not None and (pod.content().get("status") or {}).get("podIP") == address
+        return True
 
 
 def _trust(bundle: str) -> ssl.SSLContext:

@@ -41,6 +41,7 @@ log = get_log(__name__)
 LEASE_NAMESPACE = "kube-node-lease"
 MAX_TOKEN_S = 24 * 3600
 _NODE_RESTRICTED = "node-restriction.kubernetes.io"
+_REPORTED_BY = ("source", "reportingComponent", "reportingInstance")
 _ROLE = "node-role.kubernetes.io/"
 _OWN_ROLES = frozenset({_ROLE + "edge", _ROLE + "agent"})
 _MIRROR = "kubernetes.io/config.mirror"
@@ -236,8 +237,7 @@ class Upstream:
         route, body = parse(request.envelope.resource), _body(request)
         event = body["event"]
         self._check_event(request, event)
-        patch = json.loads(body["patchData"])
-        patch.pop("metadata", None)
+        patch = _event_patch(request, body)
         try:
             await self._check_known_event(request, route)
             await self._api.patch(EVENTS, route.name, patch, namespace=route.namespace)
@@ -397,6 +397,14 @@ def _body(request: Request) -> dict[str, Any]:
         raise BadRequest(f"metadata in the content of {request.envelope.resource!r} is not an object")
     content.setdefault("metadata", {})
     return content
+
+
+def _event_patch(request: Request, body: Object) -> Object:
+    """What a node may change of an Event: not its name, nor who reported it."""
+    patch = json.loads(body["patchData"])
+    if not isinstance(patch, dict):
+        raise BadRequest(f"patchData of {request.envelope.resource!r} is no JSON object")
+    return {key: value for key, value in patch.items() if key not in ("metadata", *_REPORTED_BY)}
 
 
 def _reporter(event: Object) -> str:

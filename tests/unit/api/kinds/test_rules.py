@@ -240,3 +240,24 @@ def test_a_claim_template_is_a_volume_of_the_pods(rules: Rules) -> None:
     assert texts(rules.validate_create("apps", "StatefulSet", stateful(volumeClaimTemplates=[claim]))) == []
     missing = texts(rules.validate_create("apps", "StatefulSet", stateful()))
     assert missing == ['spec.template.spec.containers[0].volumeMounts[0].name: Not found: "data"']
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "text"),
+    [
+        ("IPv4", "169.254.169.254", "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        ("IPv4", "0.0.0.0", "may not be unspecified (0.0.0.0)"),
+        ("IPv4", "224.0.0.1", "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
+        ("IPv4", "fd00::1", "must be an IPv4 address"),
+        ("IPv6", "fe80::1", "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        ("IPv4", "web", "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
+    ],
+)
+def test_addresses_of_endpoints(rules: Rules, family: str, address: str, text: str) -> None:
+    sliced = {"metadata": {"name": "a"}, "addressType": family, "endpoints": [{"addresses": [address]}]}
+    expected = f'endpoints[0].addresses[0]: Invalid value: "{address}": {text}'
+    assert texts(rules.validate_create("discovery.k8s.io", "EndpointSlice", sliced)) == [expected]
+    if address != "fd00::1":
+        whole = {"metadata": {"name": "a"}, "subsets": [{"notReadyAddresses": [{"ip": address}]}]}
+        expected = f'subsets[0].notReadyAddresses[0].ip: Invalid value: "{address}": {text}'
+        assert texts(rules.validate_create("", "Endpoints", whole)) == [expected]
