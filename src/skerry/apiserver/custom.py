@@ -85,12 +85,11 @@ class CustomResources:
                 await self._finish(crd)
                 return
             status = next_status(crd, self._taken(name), now_text=self._objects.now_text())
+            self._serve(name, crd, status)  # first: whoever reads Established must not meet a 404
             if status != crd.get("status") or CLEANUP not in (crd["metadata"].get("finalizers") or ()):
                 await self._objects.change(self._call(name), lambda stored: _set_status(stored, status))
         except ApiError as exc:
             log.warning("crds.not_settled", crd=name, error=str(exc))
-            return
-        self._serve(name, crd, status)
 
     def _serve(self, name: str, crd: Object, status: dict[str, Any]) -> None:
         rows = rows_of(crd) if _is_true(status, "Established") else []

@@ -12,7 +12,7 @@ from skerry.api.gvk import EVENTS, Object
 from skerry.app import client, output
 from skerry.base import json, yaml
 from skerry.base.errors import ConfigError
-from skerry.sdk.client import Client
+from skerry.sdk.client import Client, Validation
 
 
 @asynccontextmanager
@@ -65,16 +65,20 @@ def describe(
 
 
 def apply(
-    *, files: Sequence[Path], kubeconfig: Path | None, data: Path | None, namespace: str | None, as_json: bool
-) -> int:
-    """Create or change every object of the files."""
+    *, files: Sequence[Path], validation: Validation, kubeconfig: Path | None, data: Path | None, namespace: str | None,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Create or change every object of the files. What the server warns of goes to stderr."""
     manifests = [document for file in files for document in _documents(file)]
 
     async def work() -> int:
         done = []
         async with _open(kubeconfig, data, namespace) as found:
             for manifest in manifests:
-                obj, outcome = await found.apply(manifest)
+                obj, outcome = await found.apply(manifest, validation=validation)
+                for text in dict.fromkeys(found.warnings):
+                    output.progress(f"Warning: {text}")
+                found.warnings.clear()
                 done.append({"kind": obj["kind"], "name": obj["metadata"]["name"], "outcome": outcome})
         text = "\n".join(f"{item['kind'].lower()}/{item['name']} {item['outcome']}" for item in done)
         output.emit({"items": done}, as_json=as_json, text=text)

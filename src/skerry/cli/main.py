@@ -313,6 +313,10 @@ def _objects(commands: Any) -> None:
     _client(describe)
     apply = _command(commands, "apply", _apply, "create or change objects from files", "skerry apply -f web.yaml")
     apply.add_argument("-f", "--file", action="append", required=True, type=Path, help="YAML or JSON file; - for stdin")
+    apply.add_argument(
+        "--validate", choices=("strict", "warn", "ignore"), default="strict",
+        help="fields that the kind does not have: refuse, warn, or drop in silence (strict)",
+    )  # fmt: skip
     _client(apply)
     delete = _command(commands, "delete", _delete, "delete an object", "skerry delete pod web")
     delete.add_argument("kind", metavar="KIND")
@@ -656,7 +660,7 @@ def _describe(args: argparse.Namespace) -> int:
 def _apply(args: argparse.Namespace) -> int:
     from skerry.app import objects
 
-    return objects.apply(files=args.file, **_admin(args))
+    return objects.apply(files=args.file, validation=args.validate.capitalize(), **_admin(args))
 
 
 def _delete(args: argparse.Namespace) -> int:

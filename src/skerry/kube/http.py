@@ -42,7 +42,7 @@ class HttpTransport:
             answer = await self._client.send(self._http(request))
         except HttpBroken as exc:
             raise Unavailable(f"{with_error}: {exc}") from exc
-        return Response(answer.status, answer.body, answer.headers)
+        return Response(answer.status, answer.body, answer.headers, answer.warnings)
 
     @asynccontextmanager
     async def stream(self, request: Request, *, read_s: float | None = None) -> AsyncIterator[ResponseStream]:

@@ -55,11 +55,20 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A complete answer."""
+    """A complete answer; ``warnings`` are the values of its Warning headers, as they came."""
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def warning_texts(self) -> list[str]:
+        """What the server warns of: the text of each ``299 - "text"``."""
+        found = []
+        for value in self.warnings:
+            text = value.partition('"')[2].rpartition('"')[0]
+            found.append(text.replace('\\"', '"').replace("\\\\", "\\"))
+        return found
 
 
 class ResponseStream(Protocol):

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 from urllib.parse import quote
 
 from skerry.api.gvk import PODS, Object, Resource
@@ -24,6 +24,7 @@ from skerry.kube.requests import Request, Response, Transport
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+Validation = Literal["Strict", "Warn", "Ignore"]
 DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 
 
@@ -43,11 +44,15 @@ class Client:
     Args:
         transport: carries requests.
         namespace: used where none is given.
+
+    Attributes:
+        warnings: what the server warned of so far; the caller may empty it.
     """
 
     def __init__(self, transport: Transport, *, namespace: str = "default") -> None:
         self._transport = transport
         self.namespace = namespace
+        self.warnings: list[str] = []
         self._known: list[Found] = []
 
     async def discover(self) -> list[Found]:
@@ -115,10 +120,16 @@ class Client:
         query = () if name else (("labelSelector", label_selector),)
         return await self._ask(Request("GET", resource.path(space, name or None), query, accept=TABLE))
 
-    async def apply(self, manifest: Object) -> tuple[Object, str]:
+    async def apply(self, manifest: Object, *, validation: Validation = "Strict") -> tuple[Object, str]:
         """Create the object, or bring the stored one to what the manifest says.
 
         Members that the manifest no longer has are removed; what others set is left alone.
+
+        Args:
+            validation: what becomes of members that the kind does not have: an error, a warning, or nothing.
+
+        Raises:
+            BadRequest: there are such, and ``validation`` is Strict.
 
         Returns:
             The object and one of ``created``, ``configured``, ``unchanged``.
@@ -133,14 +144,14 @@ class Client:
         try:
             live = await self._ask(requests.get(resource, name, space, None))
         except NotFound:
-            return await self._create(resource, wanted, space), "created"
+            return await self._create(resource, wanted, space, validation), "created"
         patch = three_way_patch(_last_applied(live), wanted, live)
         if not patch:
             return live, "unchanged"
         request = requests.patch(
             resource, name, patch, patch_type="merge", namespace=space, subresource=None, field_manager="skerry"
         )
-        return await self._ask(request), "configured"
+        return await self._ask(_validated(request, validation)), "configured"
 
     async def delete(
         self,
@@ -202,11 +213,14 @@ class Client:
         return (namespace or self.namespace) if resource.namespaced else None
 
     async def _ask(self, request: Request) -> Object:
-        return requests.object_of(await self._transport.send(request))
+        answer = await self._transport.send(request)
+        self.warnings += answer.warning_texts()
+        return requests.object_of(answer)
 
-    async def _create(self, resource: Resource, obj: Object, space: str | None) -> Object:
+    async def _create(self, resource: Resource, obj: Object, space: str | None, validation: Validation) -> Object:
+        request = requests.create(resource, obj, namespace=space, name=None, subresource=None)
         try:
-            return await self._ask(requests.create(resource, obj, namespace=space, name=None, subresource=None))
+            return await self._ask(_validated(request, validation))
         except AlreadyExists as exc:
             raise ApiError(f"{exc.message}; somebody made it meanwhile", hint="apply again") from exc
 
@@ -296,3 +310,7 @@ def _without_empty_notes(obj: Object) -> Object:
     if obj["metadata"].get("annotations"):
         return obj
     return {**obj, "metadata": {key: value for key, value in obj["metadata"].items() if key != "annotations"}}
+
+
+def _validated(request: Request, validation: Validation) -> Request:
+    return replace(request, query=(*request.query, ("fieldValidation", validation)))

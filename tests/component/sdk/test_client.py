@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.contract.kube.served import served
 
-from skerry.api.status import NotFound
+from skerry.api.status import BadRequest, NotFound
 from skerry.base.errors import ConfigError
 from skerry.sdk.client import LAST_APPLIED, Client
 
@@ -50,6 +50,19 @@ async def test_apply_creates_configures_removes_and_leaves_alone(client: Client)
     await client.delete(maps, "c")
     with pytest.raises(NotFound):
         await client.get(maps, "c")
+
+
+async def test_members_that_a_kind_does_not_have_are_refused_or_told(client: Client) -> None:
+    odd = {**config_map(a="1"), "dataa": {"b": "2"}}
+    with pytest.raises(BadRequest, match='unknown field "dataa"'):
+        await client.apply(odd)
+    assert (await client.apply(odd, validation="Warn"))[1] == "created"
+    assert client.warnings == ['unknown field "dataa"']
+    with pytest.raises(BadRequest, match='unknown field "datab"'):
+        await client.apply({**config_map(a="2"), "datab": {}})
+    client.warnings.clear()
+    assert (await client.apply({**odd, "data": {"a": "3"}}, validation="Ignore"))[1] == "configured"
+    assert client.warnings == []
 
 
 async def test_tables_come_from_the_server(client: Client) -> None:

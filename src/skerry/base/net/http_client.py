@@ -25,11 +25,12 @@ class HttpBroken(SkerryError, Retryable):
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """A complete answer."""
+    """A complete answer; ``warnings`` are the values of its Warning headers."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class HttpStream:
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
         self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
+        self.headers = response.headers
 
     async def read(self, *, limit_bytes: int = BODY_LIMIT_BYTES) -> bytes:
         """The whole body.
@@ -133,7 +134,8 @@ class HttpClient:
             HttpBroken: there is none.
         """
         async with self.stream(request) as stream:
-            return HttpAnswer(stream.status, stream.headers, await stream.read(limit_bytes=limit_bytes))
+            body = await stream.read(limit_bytes=limit_bytes)
+            return HttpAnswer(stream.status, stream.headers, body, tuple(stream.headers.getall("Warning", ())))
 
     @asynccontextmanager
     async def stream(self, request: HttpRequest, *, read_s: float | None = None) -> AsyncIterator[HttpStream]:
