@@ -17,7 +17,7 @@ from skerry.app.places import edge_data, split_address
 from skerry.app.runtimes import choose_runtime, open_runtime
 from skerry.base import json
 from skerry.base.errors import ConfigError, Refused, SkerryError
-from skerry.base.files import lock_holder, write_atomic, write_secret
+from skerry.base.files import lock_holder, make_private_dir, write_atomic, write_secret
 from skerry.edge.link import enrol
 from skerry.edge.link.checks import Check, JoinChecks
 from skerry.edge.link.manifest import Manifest
@@ -114,7 +114,7 @@ async def _enrol(
     host: str, port: int, checks: JoinChecks, places: Mapping[str, list[list[Any]]], data: Path, cri_socket: str,
     labels: str | None, config_file: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
-    manifest = Manifest(data)
+    manifest = Manifest(make_private_dir(data))
     manifest.add("directory", str(data))
     assert checks.token is not None
     files = enrol.CertificateFiles(data / "certs")

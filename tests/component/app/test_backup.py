@@ -209,8 +209,8 @@ def test_damaged_and_hostile_backups_are_refused_and_leave_nothing(saved: Path, 
 
 def test_a_backup_needs_a_cloud_and_a_place(saved: Path, tmp_path: Path) -> None:
     nowhere = skerry("cloud", "backup", "--data", str(tmp_path / "nothing"))
-    assert nowhere.returncode == 1
-    assert "there is no database" in nowhere.stderr
+    assert nowhere.returncode == 2
+    assert "no cloud with an API server of its own has run in" in nowhere.stderr
     again = skerry("cloud", "backup", "--data", str(tmp_path / "source"), "--out", str(saved))
     assert (again.returncode, "exists" in again.stderr) == (2, True)
 

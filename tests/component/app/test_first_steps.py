@@ -45,6 +45,11 @@ async def test_a_token_that_is_used_up_fails_the_check_and_the_join_and_leaves_n
             assert [check["check"] for check in failed] == ["token use"]
             assert "revoked" in refused.stderr and "what to do" in refused.stderr
             assert not data.exists()
+        fresh = await site.told("token", "create", "--node", "edge-2", "--data", cloud)
+        words = ["join", fresh["join"]["address"], "--token", fresh["token"], "--data", str(data), "--no-service"]
+        joined = await asyncio.to_thread(skerry, *words, "--runtime", "process")
+        assert joined.returncode == 0, joined.stderr
+        assert (data / "node.json").exists()
     finally:
         await site.close()
 
