@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from skerry.api.gvk import CONFIGMAPS, EVENTS, PERSISTENTVOLUMECLAIMS, PODS, STORAGECLASSES, Object
+from skerry.api.gvk import (
+    CONFIGMAPS,
+    DEVICEMODELS,
+    DEVICES,
+    EVENTS,
+    PERSISTENTVOLUMECLAIMS,
+    PODS,
+    STORAGECLASSES,
+    Object,
+)
 from skerry.testing.site import Site, site, until
 
 pytestmark = pytest.mark.timeout(150)
@@ -97,3 +106,66 @@ async def test_what_a_node_cannot_do_is_said_where_people_look(tmp_path: Path) -
 
         await until(told, within_s=60)
         assert (await at.api.get(PODS, "whole", namespace="default"))["status"]["phase"] == "Pending"
+        assert await codes(at, "pod/whole") == {"SK-P005"}
+
+
+async def codes(at: Site, target: str) -> set[str]:
+    """What ``skerry why`` finds."""
+    answer = await at.told("why", target, "--kubeconfig", str(at.cloud.ready["kubeconfig"]))
+    return {finding["code"] for finding in answer["findings"]}
+
+
+def mounting(name: str, **source: Any) -> Object:
+    found = whole_pod()
+    found["metadata"]["name"] = name
+    found["spec"]["volumes"] = [{"name": "data", "emptyDir": {}}, {"name": "conf", **source}]
+    return found
+
+
+async def test_why_names_what_holds_pods_and_devices_back(tmp_path: Path) -> None:
+    async with site(tmp_path / "site", runtime="process") as at:
+        await at.api.create(CONFIGMAPS, {"metadata": {"name": "there"}, "data": {"a": "1"}}, namespace="default")
+        pods = {
+            "SK-P004": [mounting("config", configMap={"name": "lost"}), mounting("secret", secret={"secretName": "x"})],
+            "SK-P011": [mounting("claim", persistentVolumeClaim={"claimName": "lost"})],
+            "SK-P013": [mounting("adrift", emptyDir={})],
+            "": [mounting("healthy", configMap={"name": "there"})],
+        }
+        pods["SK-P013"][0]["spec"]["nodeName"] = "nowhere"
+        kinds = [{"name": "t", "type": "INT", "accessMode": "ReadOnly"}]
+        await at.api.create(
+            DEVICEMODELS, {"metadata": {"name": "m"}, "spec": {"protocol": "acme", "properties": kinds}},
+            namespace="default",
+        )  # fmt: skip
+        devices = {
+            "SK-D002": device("no-model", at.node, model="lost"),
+            "SK-D007": device("no-node", "nowhere"),
+            "SK-D008": device("no-mapper", at.node),
+        }
+        for group in pods.values():
+            for found in group:
+                await at.api.create(PODS, found, namespace="default")
+        for obj in devices.values():
+            await at.api.create(DEVICES, obj, namespace="default")
+        await until(lambda: why_not_ready(at, "healthy"), within_s=60)
+        for code, group in pods.items():
+            for found in group:
+                await until(lambda f=found, c=code: _differs(at, f"pod/{f['metadata']['name']}", c), within_s=60)
+        for code, obj in devices.items():
+            assert await codes(at, f"device/{obj['metadata']['name']}") == {code}
+        assert await codes(at, "node/nowhere") == {"SK-N004"}
+        assert await codes(at, f"node/{at.node}") == set()
+        await at.reset()
+
+
+async def _differs(at: Site, target: str, code: str) -> str:
+    found = await codes(at, target)
+    return "" if found == ({code} if code else set()) else f"{target}: {found} instead of {code!r}"
+
+
+def device(name: str, node: str, *, model: str = "m") -> Object:
+    spec = {
+        "deviceModelRef": {"name": model}, "nodeName": node, "properties": [{"name": "t"}],
+        "protocol": {"protocolName": "acme", "configData": {}},
+    }  # fmt: skip
+    return {"metadata": {"name": name}, "spec": spec}

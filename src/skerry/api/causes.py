@@ -69,6 +69,7 @@ _ROWS = (
     Cause("SK-N001", "the node is offline", "check power and uplink; on the node run `skerry edge status`. Its pods go on by themselves"),
     Cause("SK-N002", "the node is under pressure", "see the condition; free disk, memory or processes on the node"),
     Cause("SK-N003", "two machines use this node's identity", "find the cloned disk or card; join one of them under another name"),
+    Cause("SK-N004", "there is no such node", "see `kubectl get nodes`; a machine gets its Node when it has joined and its agent has run once"),
     Cause("SK-P001", "no node can take the pod", "see the reasons per node; change requests, selector or tolerations, or add a node"),
     Cause("SK-P002", "the container ends again and again", "read its last words with `kubectl logs --previous`; mend command or configuration"),
     Cause("SK-P003", "the image cannot be had", "check name, registry and credentials; offline nodes need the image beforehand"),
@@ -79,12 +80,18 @@ _ROWS = (
     Cause("SK-P008", "the container was killed for its memory", "raise the memory limit, or mend the leak"),
     Cause("SK-P009", "the container is not ready", "its readiness probe fails; see the message"),
     Cause("SK-P010", "the container cannot be started", "see the message: the program must be there, and what the pod asks for allowed on this node"),
+    Cause("SK-P011", "a claim that the pod needs is missing or not bound", "create the PersistentVolumeClaim; `kubectl describe pvc` says why one is not bound"),
+    Cause("SK-P012", "the pod's sandbox cannot be made", "see the message; the container engine or the pod network of the node needs a look"),
+    Cause("SK-P013", "the pod's node does not exist", "correct spec.nodeName, or let the machine join under that name"),
     Cause("SK-D001", "the device names no node", "set spec.nodeName to the node that reaches the device"),
     Cause("SK-D002", "the device's model does not exist", "create the DeviceModel in the device's namespace"),
     Cause("SK-D003", "the device does not answer", "check its power, cable and address (protocol.configData)"),
     Cause("SK-D004", "nothing has been reported yet", "see that the node is online and knows the protocol"),
     Cause("SK-D005", "a wanted value is not in the device", "see the property's access mode and the node's log"),
     Cause("SK-D006", "the property is not in the device's model", "correct the name in spec.properties, or add it to the model"),
+    Cause("SK-D007", "the device's node does not exist", "correct spec.nodeName, or let the machine join under that name"),
+    Cause("SK-D008", "nothing on the node speaks the device's protocol", "start a mapper for it on the node, or correct protocol.protocolName"),
+    Cause("SK-D009", "the device's node is offline", "what is shown is the last known state; the node goes on reading the device"),
 )  # fmt: skip
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from skerry.api import devices
 from skerry.api.causes import CauseTable, Finding
 from skerry.api.gvk import Object
 
+BUILT_IN_PROTOCOLS = frozenset({"modbus"})
+"""Protocols of devices that every node speaks without a mapper of its own."""
 _IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "RegistryUnavailable"}
 
 
@@ -35,30 +38,41 @@ def why_node(node: Object) -> list[Finding]:
     return found
 
 
-def why_pod(pod: Object, node: Object | None) -> list[Finding]:
-    """What is wrong with a pod, from its status and its node's."""
+def no_node(name: str) -> list[Finding]:
+    """There is no such Node object."""
+    return [CauseTable().found("SK-N004", f"node/{name}", f'Node "{name}" not found')]
+
+
+def why_pod(pod: Object, node: Object | None, events: Sequence[Object] = ()) -> list[Finding]:
+    """What is wrong with a pod, from its status, its node's, and the Events about it."""
     table = CauseTable()
     subject = f"pod/{_name(pod)}"
     found = _unscheduled(pod, subject, table)
     for status in _container_statuses(pod):
         found += _container(status, subject, table)
+    bound_to = pod.get("spec", {}).get("nodeName")
+    if node is None and bound_to:
+        found.append(table.found("SK-P013", subject, f'it is bound to node "{bound_to}", which does not exist'))
     if node is not None and _conditions(node).get("Ready", {}).get("status") != "True":
         found.append(table.found("SK-P007", subject, f"node {_name(node)} is not Ready"))
+    if pod.get("status", {}).get("phase", "Pending") == "Pending" and not _has_begun(pod):
+        found += _held_back(events, subject, table)
     if not found and pod.get("status", {}).get("phase") in ("Running", "Pending"):
         found += _not_ready(pod, subject, table)
     return found
 
 
-def why_device(device: Object, model: Object | None, status: Object | None) -> list[Finding]:
-    """What is wrong with a device, from its spec, its model and its DeviceStatus."""
+def why_device(device: Object, model: Object | None, status: Object | None, node: Object | None) -> list[Finding]:
+    """What is wrong with a device, from its spec, its model, its DeviceStatus and its node."""
     table = CauseTable()
     subject = f"device/{_name(device)}"
     spec = device.get("spec", {})
     if not spec.get("nodeName"):
         return [table.found("SK-D001", subject, "spec.nodeName is empty")]
+    elsewhere = _node_of_device(spec["nodeName"], node, subject, table)
     if model is None:
         name = spec.get("deviceModelRef", {}).get("name", "")
-        return [table.found("SK-D002", subject, f'DeviceModel "{name}" not found')]
+        return [*elsewhere, table.found("SK-D002", subject, f'DeviceModel "{name}" not found')]
     known = {item.get("name") for item in model.get("spec", {}).get("properties", [])}
     properties = spec.get("properties", [])
     found = [
@@ -75,8 +89,27 @@ def why_device(device: Object, model: Object | None, status: Object | None) -> l
         )
     twins = {item.get("propertyName"): item for item in state.get("twins", [])}
     if not any(twin.get("reported", {}).get("value") for twin in twins.values()):
-        found.append(table.found("SK-D004", subject, "no property has a reported value"))
+        found += elsewhere or _silent(device, model, subject, table)
+    else:
+        found += elsewhere
     return found + _unmet(properties, twins, subject, table)
+
+
+def _node_of_device(name: str, node: Object | None, subject: str, table: CauseTable) -> list[Finding]:
+    if node is None:
+        return [table.found("SK-D007", subject, f'Node "{name}" not found')]
+    if _conditions(node).get("Ready", {}).get("status") != "True":
+        return [table.found("SK-D009", subject, f"node {name} is not Ready")]
+    return []
+
+
+def _silent(device: Object, model: Object, subject: str, table: CauseTable) -> list[Finding]:
+    """Why nothing was reported: nobody speaks the protocol, or another reason that the cloud does not know."""
+    protocol = devices.view(device, model).protocol
+    if protocol.lower() in BUILT_IN_PROTOCOLS:
+        return [table.found("SK-D004", subject, "no property has a reported value")]
+    text = f'protocol "{protocol}" is not built in, and no mapper for it has reported anything'
+    return [table.found("SK-D008", subject, text)]
 
 
 def _unmet(
@@ -101,6 +134,8 @@ def _is_same(wanted: str, reported: str) -> bool:
 def _unscheduled(pod: Object, subject: str, table: CauseTable) -> list[Finding]:
     scheduled = _conditions(pod).get("PodScheduled", {})
     if not pod.get("spec", {}).get("nodeName") and scheduled.get("status") == "False":
+        if "persistentvolumeclaim" in scheduled.get("message", "").lower():
+            return [table.found("SK-P011", subject, scheduled["message"])]
         return [table.found("SK-P001", subject, scheduled.get("message", ""))]
     return []
 
@@ -132,6 +167,31 @@ def _code_of_start(reason: str, message: str) -> str:
     if reason == "CreateContainerConfigError" and ("configmap" in lowered or "secret" in lowered):
         return "SK-P004"
     return "SK-P010"
+
+
+def _has_begun(pod: Object) -> bool:
+    """Whether a container runs or ran: what held the pod back before that is over."""
+    states = [status.get("state") or {} for status in _container_statuses(pod)]
+    return any("running" in state or "terminated" in state for state in states)
+
+
+def _held_back(events: Sequence[Object], subject: str, table: CauseTable) -> list[Finding]:
+    """From the newest of the Events by which nodes tell that a pod cannot begin."""
+    telling = [event for event in events if event.get("reason") in ("FailedMount", "FailedCreatePodSandBox")]
+    if not telling:
+        return []
+    newest = max(telling, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    message = str(newest.get("message") or "")
+    lowered = message.lower()
+    if newest["reason"] == "FailedCreatePodSandBox":
+        code = "SK-P012"
+    elif "persistentvolumeclaim" in lowered:
+        code = "SK-P011"
+    elif "not found" in lowered and ("configmap" in lowered or "secret" in lowered):
+        code = "SK-P004"
+    else:
+        code = "SK-P005"
+    return [table.found(code, subject, message)]
 
 
 def _not_ready(pod: Object, subject: str, table: CauseTable) -> list[Finding]:

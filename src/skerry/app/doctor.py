@@ -10,9 +10,9 @@ from typing import Any
 
 from skerry.api.causes import Finding
 from skerry.api.checkup import CloudFacts, EdgeFacts, MachineFacts, diagnose
-from skerry.api.gvk import DEVICEMODELS, DEVICES, DEVICESTATUSES, NODES, PODS, Object, Resource
+from skerry.api.gvk import DEVICEMODELS, DEVICES, DEVICESTATUSES, EVENTS, NODES, PODS, Object, Resource
 from skerry.api.status import ApiError, NotFound
-from skerry.api.why import why_device, why_node, why_pod
+from skerry.api.why import no_node, why_device, why_node, why_pod
 from skerry.app import client, output
 from skerry.app.edge import NODE_FILE, read_node
 from skerry.app.onsite import read_status
@@ -136,17 +136,21 @@ def _rivals() -> Sequence[str]:
 async def _why_pod(api: KubeApi, namespace: str, name: str) -> list[Finding]:
     pod = await api.get(PODS, name, namespace=namespace)
     node = await _maybe(api, NODES, pod.get("spec", {}).get("nodeName"), None)
-    return why_pod(pod, node)
+    about = f"involvedObject.kind=Pod,involvedObject.uid={pod['metadata']['uid']}"
+    events = (await api.list(EVENTS, namespace=namespace, field_selector=about)).items
+    return why_pod(pod, node, events)
 
 
 async def _why_node(api: KubeApi, namespace: str, name: str) -> list[Finding]:
-    return why_node(await api.get(NODES, name))
+    node = await _maybe(api, NODES, name, None)
+    return why_node(node) if node is not None else no_node(name)
 
 
 async def _why_device(api: KubeApi, namespace: str, name: str) -> list[Finding]:
     device = await api.get(DEVICES, name, namespace=namespace)
     model = await _maybe(api, DEVICEMODELS, device.get("spec", {}).get("deviceModelRef", {}).get("name"), namespace)
-    return why_device(device, model, await _maybe(api, DEVICESTATUSES, name, namespace))
+    node = await _maybe(api, NODES, device.get("spec", {}).get("nodeName"), None)
+    return why_device(device, model, await _maybe(api, DEVICESTATUSES, name, namespace), node)
 
 
 async def _maybe(api: KubeApi, resource: Resource, name: str | None, namespace: str | None) -> Object | None:

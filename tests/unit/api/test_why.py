@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from skerry.api.causes import CauseTable
-from skerry.api.why import why_device, why_node, why_pod
+from skerry.api.why import no_node, why_device, why_node, why_pod
 
 
 def condition(kind: str, status: str, message: str = "") -> dict[str, str]:
@@ -84,6 +84,50 @@ def test_pod_faults(broken: dict[str, Any], code: str) -> None:
     assert [f.cause.code for f in why_pod(broken, node(READY))] == [code]
 
 
+def event(reason: str, message: str, at: str = "2026-01-01T00:00:00Z") -> dict[str, Any]:
+    return {"reason": reason, "message": message, "lastTimestamp": at}
+
+
+CREATING = pod(waiting("ContainerCreating"))
+CREATING["status"]["phase"] = "Pending"
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "code"),
+    [
+        ("FailedMount", "volume 'v': configmaps \"c\" not found", "SK-P004"),
+        ("FailedMount", "volume 'v': secrets \"s\" not found", "SK-P004"),
+        ("FailedMount", "volume 'v': persistentvolumeclaims \"d\" not found", "SK-P011"),
+        ("FailedMount", "volume 'v': PersistentVolumeClaim 'd' is not bound", "SK-P011"),
+        ("FailedMount", "volume 'v': nfs volumes are not supported on this node", "SK-P005"),
+        ("FailedCreatePodSandBox", "plugin type bridge failed", "SK-P012"),
+    ],
+)
+def test_what_only_events_tell(reason: str, message: str, code: str) -> None:
+    found = why_pod(CREATING, node(READY), [event("Scheduled", ""), event(reason, message)])
+    assert [f.cause.code for f in found] == [code]
+    assert found[0].evidence == message
+
+
+def test_the_newest_event_counts_and_none_once_a_container_has_begun() -> None:
+    events = [event("FailedMount", "nfs", "2026-01-01T00:00:09Z"), event("FailedCreatePodSandBox", "x")]
+    assert [f.cause.code for f in why_pod(CREATING, node(READY), events)] == ["SK-P005"]
+    assert why_pod(pod(HEALTHY_CONTAINER), node(READY), events) == []
+    initializing = pod(waiting("PodInitializing"))
+    initializing["status"] |= {"phase": "Pending", "initContainerStatuses": [HEALTHY_CONTAINER]}
+    assert why_pod(initializing, node(READY), events) == []
+
+
+def test_a_claim_that_the_scheduler_misses() -> None:
+    missing = condition("PodScheduled", "False", 'persistentvolumeclaim "d" not found')
+    assert [f.cause.code for f in why_pod(pod(conditions=[missing], bound=False), None)] == ["SK-P011"]
+
+
+def test_nodes_that_do_not_exist() -> None:
+    assert [f.cause.code for f in no_node("n9")] == ["SK-N004"]
+    assert [f.cause.code for f in why_pod(pod(HEALTHY_CONTAINER), None)] == ["SK-P013"]
+
+
 def test_pod_of_an_offline_node() -> None:
     assert [f.cause.code for f in why_pod(pod(HEALTHY_CONTAINER), node(condition("Ready", "Unknown")))] == ["SK-P007"]
 
@@ -92,11 +136,16 @@ def test_healthy_pod_raises_nothing() -> None:
     assert why_pod(pod(HEALTHY_CONTAINER), node(READY)) == []
 
 
-def device(node_name: str = "n1", desired: str = "") -> dict[str, Any]:
+def device(node_name: str = "n1", desired: str = "", protocol: str = "modbus") -> dict[str, Any]:
     properties = [{"name": "t", "desired": {"value": desired}}]
     return {
         "metadata": {"name": "d"},
-        "spec": {"nodeName": node_name, "deviceModelRef": {"name": "m"}, "properties": properties},
+        "spec": {
+            "nodeName": node_name,
+            "deviceModelRef": {"name": "m"},
+            "properties": properties,
+            "protocol": {"protocolName": protocol},
+        },
     }
 
 
@@ -119,8 +168,19 @@ def reported(value: str, state: str = "online") -> dict[str, Any]:
     ],
 )
 def test_device_faults(obj: Any, model: Any, status: Any, code: str) -> None:
-    assert [f.cause.code for f in why_device(obj, model, status)] == [code]
+    assert [f.cause.code for f in why_device(obj, model, status, node(READY))] == [code]
 
 
 def test_healthy_device_raises_nothing() -> None:
-    assert why_device(device(desired="20.0"), MODEL, reported("20")) == []
+    assert why_device(device(desired="20.0"), MODEL, reported("20"), node(READY)) == []
+    assert why_device(device(protocol="acme"), MODEL, reported("20"), node(READY)) == []
+
+
+def test_devices_of_unknown_and_offline_nodes_and_of_unknown_protocols() -> None:
+    def codes(*arguments: Any) -> list[str]:
+        return [f.cause.code for f in why_device(*arguments)]
+
+    assert codes(device(), MODEL, None, None) == ["SK-D007"]
+    assert codes(device(), None, None, None) == ["SK-D007", "SK-D002"]
+    assert codes(device(), MODEL, reported("1"), node(condition("Ready", "Unknown"))) == ["SK-D009"]
+    assert codes(device(protocol="acme"), MODEL, None, node(READY)) == ["SK-D008"]
