@@ -25,7 +25,7 @@ from typing import Any
 
 from tests.interop.goedge import GoProcess
 from tests.interop.judges import Bench
-from tests.parts import Containerd, busybox_program, image_layer, tar_of
+from tests.parts import CONTAINERD_PACKAGES, Containerd, busybox_program, image_layer, tar_of, unpack
 
 REGISTRY = "registry.k8s.io/e2e-test-images"
 IMAGES = (
@@ -63,6 +63,7 @@ AGENT = [sys.executable, "-m", "skerry.cli.main"]
 def isolated(module: str) -> None:
     """Run this program again in a network namespace of its own, unless it is there already."""
     if os.environ.get(_INSIDE) is None:
+        unpack(*CONTAINERD_PACKAGES, "iptables")  # inside there is no way to them
         os.environ[_INSIDE] = "1"
         os.execvp("unshare", in_own_network([sys.executable, "-m", module, *sys.argv[1:]]))
 
