@@ -42,7 +42,7 @@ _INSIDE = "SKERRY_CONFORMANCE_INSIDE"
 _SETUP = "ip link set lo up && ip route add local 10.64.0.0/10 dev lo && echo 1 > /proc/sys/net/ipv4/ip_forward"
 CURL = b"""#!/bin/sh
 for word; do url=$word; done
-exec wget -q -T 30 -O - "$url"
+exec wget -q -O - "$url"
 """
 """What tests say with curl, in busybox's words."""
 EXTRAS = {

@@ -18,6 +18,7 @@ _READ = ("get", "list")
 _GET = ("get",)
 _ALL = ("all",)
 _EXTENSIONS = ("api-extensions",)
+_CONNECTED = ("create", "get")
 _PROXIED = ("create", "delete", "get", "patch", "update")
 _SCALE = Subresource("scale", group="autoscaling", version="v1", kind="Scale")
 
@@ -60,10 +61,13 @@ def _core() -> tuple[Kind, ...]:
         _kind(
             gvk.PODS, status=True, short="po", categories=_ALL, bumps_generation="spec", returns_deleted=True,
             subs=[
+                Subresource("attach", _CONNECTED, kind="PodAttachOptions"),
                 Subresource("binding", _CREATE, kind="Binding"),
                 Subresource("ephemeralcontainers"),
                 Subresource("eviction", _CREATE, "policy", "v1", "Eviction"),
+                Subresource("exec", _CONNECTED, kind="PodExecOptions"),
                 Subresource("log", _GET),
+                Subresource("portforward", _CONNECTED, kind="PodPortForwardOptions"),
                 Subresource("proxy", _PROXIED, kind="PodProxyOptions"),
                 Subresource("resize"),
             ],

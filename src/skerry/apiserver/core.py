@@ -133,7 +133,7 @@ class ApiCore:
             access=self.access,
             semantics=self.semantics,
         )
-        admission = AdmissionChain(
+        admission = self.admission = AdmissionChain(
             find=self.store.get,
             collection=self.store.collection,
             letters=lambda count: self.objects.letters(count),

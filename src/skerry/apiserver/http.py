@@ -25,6 +25,8 @@ from skerry.apiserver.core import ApiCore, attributes
 from skerry.apiserver.handlers import bodies
 from skerry.apiserver.handlers.discovery import Discovery, Document
 from skerry.apiserver.handlers.lists import list_options
+from skerry.apiserver.handlers.pod_streams import SUBRESOURCES as STREAMED
+from skerry.apiserver.handlers.pod_streams import PodStreams
 from skerry.apiserver.handlers.pod_subresources import PodLogs
 from skerry.apiserver.handlers.proxy import Proxy
 from skerry.apiserver.handlers.render import Form, Renderer, negotiate, wants_pretty
@@ -106,6 +108,7 @@ class ApiServer:
         self._discovery = Discovery(registry=core.registry, semantics=core.semantics, version=VERSION)
         self._renderer = Renderer(semantics=core.semantics, now_s=core.clock.now_s)
         self._logs = PodLogs(core, nodes=nodes)
+        self._streams = PodStreams(core, nodes=nodes)
         self._proxy = Proxy(core, nodes=nodes, dials_itself=dials_itself)
         limits = HttpLimits(max_body_bytes=MAX_BODY_BYTES)
         self._server = HttpServer(self._handle, name="apiserver", limits=limits)
@@ -165,6 +168,10 @@ class ApiServer:
         call = self._core.call(user, info, options)
         if info.subresource == "log":
             return await self._logs.serve(request, call)
+        if info.subresource in STREAMED:
+            trace.annotations = call.annotations
+            await self._streams.serve(request, call)
+            return None
         if info.subresource == "proxy":
             return await self._proxy.serve(request, call)
         form = self._form(request, call)

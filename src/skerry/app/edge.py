@@ -37,6 +37,7 @@ from skerry.base.obs.log import get_log
 from skerry.base.obs.metrics import Registry
 from skerry.edge.kubelet.server import KubeletServer
 from skerry.edge.kubelet.stats import Summary
+from skerry.edge.kubelet.streams import Streams
 from skerry.edge.link import metrics as link_metrics
 from skerry.edge.link.dial import DialledLink
 from skerry.edge.link.enrol import CertificateFiles
@@ -222,6 +223,7 @@ class EdgeAgent:
             token=token_file.read_text().strip(),
             clock=self._clock,
             metrics=self.metrics,
+            streams=Streams(self.pods.node_pods, self.runtime.io),
             summary=Summary(
                 self.node, read_node=self.pods.resources.usage, observe=self.runtime.pods.observe,
                 stats=self.runtime.pods.stats, clock=self._clock,

@@ -128,13 +128,13 @@ class KubeletRequest:
         method: GET or POST.
         path: such as ``/containerLogs/default/web/app``; decoded.
         query: raw query string, without the question mark.
-        headers: as they came; hop-by-hop ones removed, unless the request upgrades.
+        headers: as they came, several values of one as a tuple; hop-by-hop ones removed, unless the request upgrades.
     """
 
     method: str
     path: str
     query: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
 
 
 class KubeletResponse(Protocol):

@@ -277,8 +277,34 @@ class ImageStore(Protocol):
         """The reference of an image that is present. Raises ``EngineError`` (``ErrImageNeverPull``)."""
 
 
+@dataclass(frozen=True, slots=True)
+class StreamWanted:
+    """A stream into a pod.
+
+    Args:
+        kind: ``exec``, ``attach`` or ``portForward``.
+        target_id: of the container, or, for a port-forward, of the sandbox.
+    """
+
+    kind: str
+    target_id: str
+    command: Sequence[str] = ()
+    tty: bool = False
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+
+
 class ContainerIO(Protocol):
-    """Streams into containers: exec and attach. Logs are files and need no engine."""
+    """Streams into containers: exec, attach, port-forward. Logs are files and need no engine."""
+
+    async def stream_url(self, wanted: StreamWanted) -> str:
+        """Where the engine's streaming server serves this stream once; the client upgrades there.
+
+        Raises:
+            EngineRefused: this engine has no streams.
+            EngineError: the container does not run.
+        """
 
     async def exec_sync(self, container_id: str, command: Sequence[str], *, timeout_s: float) -> tuple[int, bytes]:
         """Run ``command`` in a running container to its end; exit code and output (at most 16 KiB).

@@ -21,6 +21,7 @@ from skerry.runtime.ports import (
     ContainerUsage,
     EngineError,
     EngineInfo,
+    EngineRefused,
     EngineUnavailable,
     ExecTimeout,
     ObservedContainer,
@@ -28,6 +29,7 @@ from skerry.runtime.ports import (
     ObservedSandbox,
     SandboxSpec,
     StoredImage,
+    StreamWanted,
 )
 from skerry.wire.kubelet import crilog
 
@@ -238,6 +240,9 @@ class FakeRuntime:
         if found is not None:
             del found[0].containers[container_id]
             self._engine.changes.send(found[0].spec.uid)
+
+    async def stream_url(self, wanted: StreamWanted) -> str:
+        raise EngineRefused(f"{wanted.kind} needs a container engine: this one is in memory")
 
     async def exec_sync(self, container_id: str, command: Sequence[str], *, timeout_s: float) -> tuple[int, bytes]:
         found = self._engine.find(container_id)

@@ -105,6 +105,17 @@ class AdmissionChain:
             for step in self.mutating:
                 step(request)
 
+    async def connect(self, request: AdmissionRequest) -> None:
+        """What users put into the chain, for a connection into a pod; ``request.obj`` are its options.
+
+        Raises:
+            ApiError: a policy or a webhook refuses.
+        """
+        for interceptor in self._interceptors:
+            await interceptor.mutate(request)
+        for interceptor in self._interceptors:
+            await interceptor.validate(request)
+
     @asynccontextmanager
     async def admitted(self, request: AdmissionRequest) -> AsyncIterator[None]:
         """Every validating step; the block then stores the object while quotas are held for it.

@@ -124,10 +124,11 @@ async def _refused(answer: Any) -> HttpResponse:
     text = b""
     async for piece in answer.body():
         text += piece[: 4096 - len(text)]
-    raise _kubelet_error(answer.status, text.decode(errors="replace").strip())
+    raise kubelet_error(answer.status, text.decode(errors="replace").strip())
 
 
-def _kubelet_error(status: int, text: str) -> ApiError:
+def kubelet_error(status: int, text: str) -> ApiError:
+    """What a node said no with, as the API says it."""
     if status in (400, 404):
         return BadRequest(text or "the node refused the request")
     return Unavailable(text or f"the node answered {status}")

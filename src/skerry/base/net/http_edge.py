@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class EdgeRequest:
     Args:
         path: as sent, still percent-encoded, without the query.
         headers: lower-case names; the last value wins.
+        all_headers: every line, in order.
         peer_uid: user id of the process at the other end of a unix socket; None on TCP.
     """
 
@@ -42,17 +43,22 @@ class EdgeRequest:
     headers: Mapping[str, str]
     body: bytes = b""
     peer_uid: int | None = None
+    all_headers: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeResponse:
-    """An answer: a body at once, or ``stream`` piece by piece (each piece is sent when it comes)."""
+    """An answer: a body at once, or ``stream`` piece by piece (each piece is sent when it comes).
+
+    With ``takeover`` nothing is answered: it gets the connection, after an upgrade request, and writes the head itself.
+    """
 
     status: int = 200
     body: bytes = b""
     content_type: str = "text/plain; charset=utf-8"
     stream: AsyncIterator[bytes] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    takeover: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]] | None = None
 
 
 EdgeHandler = Callable[[EdgeRequest], Awaitable[EdgeResponse]]
@@ -128,6 +134,9 @@ class EdgeHttpServer:
         except Exception as exc:
             log.exception("http.failed", exc, path=request.path)
             response = EdgeResponse(500, b"internal error; the agent's log has the cause\n")
+        if response.takeover is not None:
+            await connection.hand_over(response.takeover)
+            return False
         return await connection.respond(request.method, response)
 
 
@@ -156,7 +165,16 @@ class _Connection:
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers},
             body=bytes(body),
             peer_uid=_peer_uid(self._writer),
+            all_headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers],
         )
+
+    async def hand_over(
+        self, takeover: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    ) -> None:
+        """Give the raw connection away until it is done with."""
+        if self._h11.trailing_data[0]:
+            raise ConnectionError("the client wrote before it was let")
+        await takeover(self._reader, self._writer)
 
     async def respond(self, method: str, response: EdgeResponse) -> bool:
         """Send an answer; True when the connection can carry another request."""

@@ -51,7 +51,7 @@ class TunnelConnector:
     @asynccontextmanager
     async def request(self, node: str, request: KubeletRequest) -> AsyncIterator[TunnelAnswer]:
         """One request with a streamed answer."""
-        headers = {name: (value,) for name, value in request.headers.items() if name.lower() != "connection"}
+        headers = {name: values for name, values in _grouped(request).items() if name.lower() != "connection"}
         headers |= {"Host": (KUBELET_HOST,), "Connection": ("close",)}
         stream = self._open(node, request, headers)
         try:
@@ -62,7 +62,7 @@ class TunnelConnector:
     @asynccontextmanager
     async def upgrade(self, node: str, request: KubeletRequest) -> AsyncIterator[ByteStream]:
         """Raw bytes, beginning with the kubelet interface's answer head."""
-        headers = {name: (value,) for name, value in request.headers.items()} | {"Host": (KUBELET_HOST,)}
+        headers = _grouped(request) | {"Host": (KUBELET_HOST,)}
         stream = self._open(node, request, headers)
         try:
             yield stream
@@ -82,6 +82,10 @@ class TunnelConnector:
                 return TunnelAnswer(stream, reader, first, node)
         except TimeoutError as exc:
             raise ServerTimeout(f'node "{node}" did not answer within {_HEAD_TIMEOUT_S:.0f} s') from exc
+
+
+def _grouped(request: KubeletRequest) -> dict[str, tuple[str, ...]]:
+    return {name: (value,) if isinstance(value, str) else value for name, value in request.headers.items()}
 
 
 async def _feed(stream: TunnelStream, reader: AnswerReader, node: str) -> list[bytes]:

@@ -35,6 +35,22 @@ class NodePods(Protocol):
             BadRequest: no such container, or it has not started, or there is no previous one.
         """
 
+    async def running_container(self, namespace: str, pod: str, container: str) -> str:
+        """The engine's id of a container.
+
+        Raises:
+            NotFound: no such pod on this node.
+            BadRequest: no such container, or it does not run.
+        """
+
+    async def sandbox(self, namespace: str, pod: str) -> str:
+        """The engine's id of a pod's sandbox.
+
+        Raises:
+            NotFound: no such pod on this node.
+            BadRequest: the pod does not run.
+        """
+
     async def is_running(self, namespace: str, pod: str, container: str) -> bool:
         """Whether the container runs now; a follower of its log asks."""
 

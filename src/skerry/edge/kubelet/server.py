@@ -1,6 +1,7 @@
 """The kubelet's HTTP interface of this node, for the tunnel (a 0600 unix socket) and for local tools (TCP and a token).
 
-Routes: ``/healthz``, ``/metrics``, ``/stats/summary``, ``/pods``, ``/containerLogs/{namespace}/{pod}/{container}``.
+Routes: ``/healthz``, ``/metrics``, ``/stats/summary``, ``/pods``, ``/containerLogs/{namespace}/{pod}/{container}``;
+with an upgrade ``/exec/{namespace}/{pod}/{container}``, ``/attach/…`` and ``/portForward/{namespace}/{pod}``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from skerry.base.net.http_edge import EdgeRequest, EdgeResponse
 from skerry.base.obs.metrics import CONTENT_TYPE, Registry
 from skerry.edge.kubelet.logs import is_true, log_query, number
 from skerry.edge.kubelet.ports import LogReader, NodePods
+from skerry.edge.kubelet.streams import Streams
 from skerry.runtime.ports import EngineError
 
 _JSON = "application/json"
@@ -32,6 +34,7 @@ class KubeletServer:
         token: what TCP clients must present as bearer; the unix socket is guarded by its mode.
         metrics: what ``/metrics`` serves.
         summary: what ``/stats/summary`` serves.
+        streams: opens what is upgraded; without it there are no such routes.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class KubeletServer:
         clock: Clock,
         metrics: Registry | None = None,
         summary: Callable[[], Awaitable[dict[str, Any]]] | None = None,
+        streams: Streams | None = None,
     ) -> None:
+        self._streams = streams
         self._metrics = metrics or Registry()
         self._summary = summary
         self._pods = pods
@@ -84,7 +89,15 @@ class KubeletServer:
                 return self._list
             case "GET", ["containerLogs", namespace, pod, container]:
                 return lambda: self._logs(namespace, pod, container, request.query)
+            case "GET" | "POST", ["exec" | "attach" as kind, namespace, pod, container] if self._streams is not None:
+                return lambda: self._stream(request, kind, namespace, pod, container)
+            case "GET" | "POST", ["portForward", namespace, pod] if self._streams is not None:
+                return lambda: self._stream(request, "portForward", namespace, pod, "")
         return None
+
+    async def _stream(self, request: EdgeRequest, kind: str, namespace: str, pod: str, container: str) -> EdgeResponse:
+        assert self._streams is not None
+        return EdgeResponse(takeover=await self._streams.open(request, kind, namespace, pod, container))
 
     async def _health(self) -> EdgeResponse:
         return EdgeResponse(body=b"ok")

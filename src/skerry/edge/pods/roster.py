@@ -204,6 +204,21 @@ class Roster:
         latest = PodView(worker.pod(), worker.observed).latest(container)
         return latest is not None and latest.state is ContainerState.RUNNING
 
+    async def running_container(self, namespace: str, pod: str, container: str) -> str:
+        """The engine's id of a container that runs."""
+        running = [item for item in (await self._attempts(namespace, pod, container))[1] if _runs(item)]
+        if not running:
+            raise BadRequest(f"container {container} of pod {pod} is not running")
+        return running[-1].id
+
+    async def sandbox(self, namespace: str, pod: str) -> str:
+        """The engine's id of a pod's sandbox."""
+        found = await self._observer.pod(self._by_name(namespace, pod).uid)
+        ready = [sandbox.id for sandbox in (found.sandboxes if found is not None else ()) if sandbox.is_ready]
+        if not ready:
+            raise BadRequest(f"pod {pod} is not running")
+        return ready[-1]
+
     async def _attempts(self, namespace: str, pod: str, container: str) -> tuple[PodWorker, list[ObservedContainer]]:
         worker = self._by_name(namespace, pod)
         desired = PodView(worker.pod(), None)
@@ -335,6 +350,10 @@ class Roster:
         metadata = {"uid": uid, "namespace": pod.namespace, "name": pod.name}
         worker = self._workers.get(uid) or self._worker({"metadata": metadata})
         await worker.stop()
+
+
+def _runs(container: ObservedContainer) -> bool:
+    return container.state is ContainerState.RUNNING
 
 
 def _is_fresh(pod: Object) -> bool:

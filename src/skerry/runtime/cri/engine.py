@@ -37,6 +37,7 @@ from skerry.runtime.ports import (
     ObservedPod,
     ObservedSandbox,
     SandboxSpec,
+    StreamWanted,
 )
 
 log = get_log(__name__)
@@ -187,6 +188,20 @@ class CriRuntime:
     async def reopen_log(self, container_id: str) -> None:
         """Go on in a new log file: the old one was renamed."""
         await self._client.call("ReopenContainerLog", {"container_id": container_id})
+
+    async def stream_url(self, wanted: StreamWanted) -> str:
+        """Asked of the engine; good for one connection within a minute."""
+        streams = {"tty": wanted.tty, "stdin": wanted.stdin, "stdout": wanted.stdout,
+                   "stderr": wanted.stderr and not wanted.tty}  # fmt: skip
+        if wanted.kind == "portForward":
+            answer = await self._client.call("PortForward", {"pod_sandbox_id": wanted.target_id})
+        elif wanted.kind == "exec":
+            answer = await self._client.call(
+                "Exec", {"container_id": wanted.target_id, "cmd": list(wanted.command)} | streams
+            )
+        else:
+            answer = await self._client.call("Attach", {"container_id": wanted.target_id} | streams)
+        return str(answer.get("url", ""))
 
     async def exec_sync(self, container_id: str, command: Sequence[str], *, timeout_s: float) -> tuple[int, bytes]:
         """Run to the end; exit code and output, standard output first (at most 16 KiB).

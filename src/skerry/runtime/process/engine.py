@@ -38,6 +38,7 @@ from skerry.runtime.ports import (
     ObservedSandbox,
     SandboxSpec,
     StoredImage,
+    StreamWanted,
 )
 from skerry.runtime.process.callfilter import call_filter
 from skerry.runtime.process.records import Records
@@ -245,6 +246,12 @@ class ProcessRuntime:
         await self.stop_container(container_id, grace_s=0)
         self._records.remove_container(container_id)
         self._changes.send(record["uid"])
+
+    async def stream_url(self, wanted: StreamWanted) -> str:
+        raise EngineRefused(
+            f"{wanted.kind} needs a container engine: pods of this node are processes of it",
+            hint="use `kubectl logs`, or a command probe; on the node itself its processes are seen with ps",
+        )
 
     async def exec_sync(self, container_id: str, command: Sequence[str], *, timeout_s: float) -> tuple[int, bytes]:
         place, state = self._records.place(container_id), self._records.state(container_id)
