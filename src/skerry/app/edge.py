@@ -19,6 +19,7 @@ from skerry.api.config.edge import EdgeConfig
 from skerry.app import output
 from skerry.app.config_files import read_any
 from skerry.app.edge_devices import DeviceParts
+from skerry.app.edge_duties import open_plugins
 from skerry.app.edge_node import NodeParts, node_labels
 from skerry.app.edge_pods import SETTLED, PodParts
 from skerry.app.places import edge_data, socket_directory, split_address
@@ -166,12 +167,16 @@ class EdgeAgent:
         stack.enter_context(claim_engine(self.runtime, self._joined))
         stack.push_async_callback(self.runtime.pods.aclose)
         engine = await self._engine_name()
+        self.plugins = open_plugins(
+            self.config, runtime=self.runtime.kind, database=self.database, objects=self.objects, clock=self._clock
+        )
         self.pods = PodParts(
             self.config, engine=engine, node=self.node, node_ip=self._address, runtime=self.runtime,
             objects=self.objects, outbox=self.outbox, sources=ObjectSource(self.objects, self.remote),
             tokens=TokenSource(self.objects, self.remote, clock=self._clock),
             is_offline=lambda: not self.link.is_up, ask=self.remote.ask, clock=self._clock,
             labels=lambda: node_labels(self.node, self.config, self.objects), api_server=self._api_server(),
+            devices=self.plugins.desk,
         )  # fmt: skip
         self.devices = DeviceParts(
             self.config, node=self.node, sockets=self._sockets, database=self.database, objects=self.objects,
@@ -180,6 +185,7 @@ class EdgeAgent:
         handlers = {**self.devices.handlers(), RESOURCE_CLOUD: self._learn}
         inbox = Inbox(self.objects, link=self.link, handlers=handlers)
         self.link.on_envelope(inbox.take)
+        await self.plugins.start(stack, supervisor, self.pods)
         await self.pods.start(stack, supervisor)
         await self.devices.start(stack)
         kubelet_socket = await self._serve_kubelet(stack)
@@ -264,8 +270,9 @@ class EdgeAgent:
     def _start_node(self, supervisor: Supervisor) -> NodeKeeper:
         parts = NodeParts(
             self.config, node=self.node, address=self._address, runtime=self.runtime, resources=self.pods.resources,
-            remote=self.remote, clock=self._clock,
+            remote=self.remote, extended=self.plugins.amounts, clock=self._clock,
         )  # fmt: skip
+        self.plugins.on_change(parts.keeper.look)
 
         def changed(is_up: bool) -> None:
             if is_up:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from skerry.api.config.edge import EdgeConfig
@@ -53,8 +53,10 @@ class NodeParts:
         runtime: OpenRuntime,
         resources: ResourceParts,
         remote: Remote,
+        extended: Callable[[], Mapping[str, tuple[int, int]]],
         clock: Clock,
     ) -> None:
+        self._extended = extended
         self._address = address
         self._runtime = runtime
         self._resources = resources
@@ -84,7 +86,7 @@ class NodeParts:
         name, why = await self._runtime.describe()
         return Vitals(
             address=self._address, runtime=name, runtime_message=why, notes=self._runtime.notes,
-            pressures=await self._resources.pressures(), extended=written(self._resources.extended()),
+            pressures=await self._resources.pressures(), extended=self._extended(),
             images=await self._node_images() if name else (),
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry.api.config.edge import EdgeConfig
+from skerry.api.gvk import Object
 from skerry.app.edge_resources import ResourceParts
 from skerry.app.places import data_root
 from skerry.app.runtimes import OpenRuntime
@@ -19,6 +20,7 @@ from skerry.edge.images.keeper import ImageKeeper
 from skerry.edge.images.ledger import ImageLedger
 from skerry.edge.pods.dns import NodeDns, Resolver, read_resolver
 from skerry.edge.pods.events import PodEvents
+from skerry.edge.pods.ports import PodDevices
 from skerry.edge.pods.roster import Observer, Roster
 from skerry.edge.pods.static import Ask, StaticPods
 from skerry.edge.pods.status import NodeView
@@ -53,6 +55,7 @@ class PodParts:
         ask: Ask,
         labels: Callable[[], Mapping[str, str]],
         api_server: Callable[[], tuple[str, int] | None],
+        devices: PodDevices,
         clock: Clock,
     ) -> None:
         ledger = ImageLedger(objects, directory=config.data, clock=clock)
@@ -73,7 +76,7 @@ class PodParts:
             log_directory=config.data / "pod-logs", observe=observer.pod,
             allocatable=written(self.resources.allocatable),
             dns=NodeDns(_resolver(), config.cluster_dns, config.cluster_domain),
-            runtime_handlers=config.runtime_handlers, api_server=api_server,
+            runtime_handlers=config.runtime_handlers, api_server=api_server, devices=devices,
         )  # fmt: skip
         self._roster = Roster(
             node, objects=objects, observer=observer, tools=tools, knows_all=lambda: bool(objects.fact(SETTLED)),
@@ -97,6 +100,10 @@ class PodParts:
         supervisor.keep("warden", self._warden.run)
         supervisor.keep("disk-budget", self.resources.budget.run)
         stack.push_async_callback(self._roster.aclose)
+
+    def pods(self) -> list[Object]:
+        """Every pod with its newest status."""
+        return list(self._roster.pods())
 
     def reconnected(self) -> None:
         """A new session with the cloud began."""

@@ -67,7 +67,7 @@ class ResourceParts:
         self.allocatable = _checked(self.capacity, config.system_reserved, self._thresholds)
         limit = config.disk_budget_bytes or max(_LEAST_BUDGET, self.capacity["ephemeral-storage"] // 10)
         self.budget = DiskBudget(config.data, limit_bytes=limit, clock=clock)
-        self.extended: Callable[[], Amounts] = dict
+        self.device_shortage: Callable[[Object], str] = lambda pod: ""
 
     def watch(self, pods: RosterPods) -> Warden:
         """The warden over the roster's pods; run it."""
@@ -83,7 +83,11 @@ class ResourceParts:
         held = [kind for kind in (MEMORY, DISK) if self.warden.pressures.holds(kind)]
         if held and not is_critical(pod) and (DISK in held or _is_best_effort(pod)):
             return Refusal("Evicted", f"Pod was rejected: The node had condition: [{', '.join(held)}]. ")
-        return admit(pod, others, amounts=self.allocatable | self.extended(), labels=self._labels())
+        if (refused := admit(pod, others, amounts=self.allocatable, labels=self._labels())) is not None:
+            return refused
+        if why := self.device_shortage(pod):
+            return Refusal("UnexpectedAdmissionError", f"Allocate failed due to {why}, which is unexpected")
+        return None
 
     async def usage(self) -> NodeUsage:
         """What the machine uses, for the statistics.

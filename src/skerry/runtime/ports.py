@@ -38,6 +38,12 @@ class EngineRefused(EngineError, Permanent):
     reason = "CreateContainerConfigError"
 
 
+class PodUnfit(EngineError, Permanent):
+    """The pod cannot run here and has to fail; ``reason`` and text become those of its status."""
+
+    reason = "UnexpectedAdmissionError"
+
+
 class ExecTimeout(EngineError):
     """A command in a container did not end in time; it was ended."""
 
@@ -63,6 +69,31 @@ class Mount:
     container_path: str
     read_only: bool = False
     propagation: str = "None"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceNode:
+    """A device file of the node in one container. ``permissions``: of ``rwm``."""
+
+    host_path: str
+    container_path: str
+    permissions: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceGrant:
+    """What device plugins add to one container.
+
+    Args:
+        envs: variables; those of the container's own definition win.
+        cdi_names: fully qualified names of CDI devices, which the engine looks up.
+    """
+
+    envs: Mapping[str, str] = field(default_factory=dict)
+    mounts: Sequence[Mount] = ()
+    nodes: Sequence[DeviceNode] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    cdi_names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +135,8 @@ class ContainerSpec:
         container: the container's part of the PodSpec (resources, securityContext…).
         spec_hash: hash of what would need a new container; carried as an annotation.
         target_id: container whose processes this one sees (ephemeral containers); empty for none.
+        devices: device files of the node.
+        cdi_names: CDI devices, which the engine looks up.
     """
 
     name: str
@@ -120,6 +153,8 @@ class ContainerSpec:
     annotations: Mapping[str, str] = field(default_factory=dict)
     spec_hash: str = ""
     target_id: str = ""
+    devices: Sequence[DeviceNode] = ()
+    cdi_names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,9 @@ class EdgeConfig:
     container_log_max_bytes: int = setting(10485760, "size at which a container's log file is rotated")
     container_log_max_files: int = setting(5, "log files kept for each container, with the newest; at least 2")
     kubelet_port: int = setting(0, "port of the local kubelet interface on 127.0.0.1; 0 switches it off")
+    device_plugins: str = setting(
+        "", "directory of device plugins' sockets, usually /var/lib/kubelet/device-plugins; empty: none are served"
+    )
     mqtt: str = setting("", "MQTT broker for device topics, host:port; empty switches the bus off")
     dmi_socket: str = setting("", "socket for device mappers; empty puts dmi.sock into the data directory")
     log_level: str = setting("info", "debug, info, warning or error")

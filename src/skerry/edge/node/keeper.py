@@ -98,6 +98,10 @@ class NodeKeeper:
         self._status_wanted.set()
         self._lease_wanted.set()
 
+    def look(self) -> None:
+        """The machine has changed: report at once, not at the next round."""
+        self._status_wanted.set()
+
     async def _register(self) -> None:
         vitals = await self._read_vitals()
         path = route.build("", c.TYPE_NODE, self._machine.name)

@@ -45,7 +45,7 @@ class Vitals:
     Args:
         address: InternalIP.
         pressures: those that hold, such as ``DiskPressure``, each with its evidence.
-        extended: amounts of devices, in capacity and allocatable alike.
+        extended: devices of each resource of a device plugin: how many there are, and how many of them are healthy.
         runtime: name and version as ``containerd://1.6.20``; empty when the engine does not answer.
         runtime_message: why it is not ready; empty when it is.
         images: of the engine, newest first, at most 50.
@@ -56,7 +56,7 @@ class Vitals:
     runtime_message: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
     pressures: Mapping[str, str] = field(default_factory=dict)
-    extended: Mapping[str, str] = field(default_factory=dict)
+    extended: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     images: Sequence[Mapping[str, Any]] = ()
 
 
@@ -120,8 +120,8 @@ def status(machine: Machine, vitals: Vitals, now: str, known: Mapping[str, Mappi
             {"type": "InternalIP", "address": vitals.address},
             {"type": "Hostname", "address": machine.name},
         ],
-        "capacity": {**machine.capacity, **vitals.extended},
-        "allocatable": {**machine.allocatable, **vitals.extended},
+        "capacity": {**machine.capacity, **{name: str(count) for name, (count, _) in vitals.extended.items()}},
+        "allocatable": {**machine.allocatable, **{name: str(fit) for name, (_, fit) in vitals.extended.items()}},
         "conditions": conditions(vitals, now, known),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": KUBELET_PORT}},
         "nodeInfo": _info(machine, vitals),

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from skerry.api.gvk import Object
+from skerry.runtime.ports import DeviceGrant
 from skerry.wire.kubeedge.envelope import Envelope
 
 
@@ -70,3 +71,30 @@ class TokenKeeper(Protocol):
 
     async def forget(self, pod_uid: str) -> None:
         """Remove the tokens of a pod that is gone."""
+
+
+class PodDevices(Protocol):
+    """Devices of the node for pods: ``edge.plugins.desk.DeviceDesk`` as it is."""
+
+    async def allot(self, pod: Object) -> None:
+        """Choose devices for every container. Raises ``EngineError``; ``PodUnfit`` when the pod has to fail."""
+
+    async def grant(self, pod: Object, container: str) -> DeviceGrant:
+        """What a container that is about to start gets. Raises ``EngineError``."""
+
+    async def forget(self, uid: str) -> None:
+        """Free the devices of a pod that is gone."""
+
+
+class NoDevices:
+    """``PodDevices`` of a node without device plugins."""
+
+    async def allot(self, pod: Object) -> None:
+        """Nothing to choose."""
+
+    async def grant(self, pod: Object, container: str) -> DeviceGrant:
+        """Nothing to get."""
+        return DeviceGrant()
+
+    async def forget(self, uid: str) -> None:
+        """Nothing to free."""

@@ -22,6 +22,7 @@ from skerry.edge.pods.handlers import Aim, HandlerError, Handlers
 from skerry.edge.pods.home import PodHome
 from skerry.edge.pods.hosts import host_names, hosts_file
 from skerry.edge.pods.interrupt import Interrupt
+from skerry.edge.pods.ports import PodDevices
 from skerry.edge.pods.pulls import Pulls
 from skerry.edge.pods.serviceenv import api_variables
 from skerry.edge.pods.support import not_enforced, refusal
@@ -81,6 +82,7 @@ class Starter:
         *,
         pulls: Pulls,
         volumes: v.Volumes,
+        devices: PodDevices,
         handlers: Handlers,
         events: PodEvents,
         dns: NodeDns,
@@ -98,6 +100,7 @@ class Starter:
         self._runtime = runtime
         self._pulls = pulls
         self._volumes = volumes
+        self._devices = devices
         self._handlers = handlers
         self._events = events
         self._dns = dns
@@ -115,8 +118,10 @@ class Starter:
 
         Raises:
             EngineError: with the reason for the pod's status.
+            PodUnfit: the pod cannot have its devices and has to fail.
         """
         self._check(pod)
+        await self._devices.allot(pod)
         for text in not_enforced(pod, is_process=self._is_process):
             await self._events.tell(pod, "NotEnforced", text, warning=True)
         spec = self._sandbox(pod, attempt)
@@ -173,7 +178,8 @@ class Starter:
 
     async def _container(self, wanted: Wanted, container: dict[str, Any], image_ref: str) -> ContainerSpec:
         pod = wanted.view.pod
-        values = api_variables(*address) if (address := self._api_server()) else {}
+        granted = await self._devices.grant(pod, wanted.name)
+        values = {**granted.envs, **(api_variables(*address) if (address := self._api_server()) else {})}
         values |= dict(environment(pod, container, await self._references(pod, container), wanted.facts, values))
         command, args = command_line(container, values)
         return ContainerSpec(
@@ -184,16 +190,19 @@ class Starter:
             command=command,
             args=args,
             env=list(values.items()),
-            mounts=self._mounts(wanted, container, values),
+            mounts=[*granted.mounts, *self._mounts(wanted, container, values)],
             log_path=f"{wanted.name}/{wanted.attempt}.log",
             container=container,
             working_dir=str(container.get("workingDir") or ""),
             annotations={
+                **granted.annotations,
                 BACKOFF_ANNOTATION: f"{wanted.backoff_s:g}",
                 RESOURCES_ANNOTATION: resources_hash(container),
             },
             spec_hash=spec_hash(container),
             target_id=_target(wanted.view, container),
+            devices=granted.nodes,
+            cdi_names=granted.cdi_names,
         )
 
     def _mounts(self, wanted: Wanted, container: Mapping[str, Any], values: Mapping[str, str]) -> list[Mount]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from skerry.api.gvk import Object
 from skerry.base.aio.clock import Clock
+from skerry.base.aio.supervise import race
 from skerry.base.obs.log import get_log
 from skerry.edge.pods import plan as p
 from skerry.edge.pods.dns import NodeDns
@@ -18,7 +19,7 @@ from skerry.edge.pods.handlers import Handlers
 from skerry.edge.pods.home import PodHome
 from skerry.edge.pods.interrupt import Interrupt, Interrupted
 from skerry.edge.pods.lastwords import read_last_words
-from skerry.edge.pods.ports import Images, NodeObjects, Outbox, TokenKeeper
+from skerry.edge.pods.ports import Images, NodeObjects, NoDevices, Outbox, PodDevices, TokenKeeper
 from skerry.edge.pods.prober import Prober, Spawn
 from skerry.edge.pods.pulls import Pulls
 from skerry.edge.pods.reporter import Reporter
@@ -37,6 +38,7 @@ from skerry.runtime.ports import (
     ObservedContainer,
     ObservedPod,
     PodRuntime,
+    PodUnfit,
 )
 
 log = get_log(__name__)
@@ -77,6 +79,7 @@ class Tools:
     allocatable: Mapping[str, str] = field(default_factory=dict)
     runtime_handlers: Mapping[str, str] = field(default_factory=dict)
     api_server: Callable[[], tuple[str, int] | None] = lambda: None
+    devices: PodDevices = field(default_factory=NoDevices)
     measure_s: float = 50.0
 
 
@@ -118,7 +121,7 @@ class PodWorker:
         )
         self._starter = Starter(
             tools.runtime, pulls=Pulls(tools.images, objects=tools.volumes.objects, events=tools.events),
-            volumes=tools.volumes, handlers=handlers, events=tools.events, dns=tools.dns,
+            volumes=tools.volumes, devices=tools.devices, handlers=handlers, events=tools.events, dns=tools.dns,
             clock=tools.clock, home=self._home, interrupt=self._interrupt, stop=self._stop_unhooked,
             runtime_handlers=tools.runtime_handlers, api_server=tools.api_server,
             is_process=tools.node.engine == "process",
@@ -233,14 +236,7 @@ class PodWorker:
         if wait_s is None:
             await self._poked.wait()
             return
-        timer = asyncio.ensure_future(self._tools.clock.sleep(wait_s))
-        poked = asyncio.ensure_future(self._poked.wait())
-        try:
-            await asyncio.wait((timer, poked), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            # Not awaited: that could swallow the cancellation of this worker.
-            timer.cancel()
-            poked.cancel()
+        await race(self._tools.clock.sleep(wait_s), self._poked.wait())
 
     def _wait_s(self, decided: p.Plan) -> float | None:
         waits = [_REFRESH_S] if self.observed is not None else []
@@ -302,6 +298,7 @@ class PodWorker:
             case p.RemoveDirectory():
                 self._home.remove()
                 await self._tools.tokens.forget(self.uid)
+                await self._tools.devices.forget(self.uid)
             case p.RequestDelete():
                 await self._reporter.request_delete()
                 self._is_finished = True
@@ -309,6 +306,8 @@ class PodWorker:
     async def _guard(self, name: str, work: Awaitable[None]) -> None:
         try:
             await work
+        except PodUnfit as exc:
+            await self._give_up(Verdict(exc.reason, str(exc)))
         except EngineError as exc:
             await self._failed(name, exc)
         except (KeyError, TypeError, ValueError, AttributeError) as exc:

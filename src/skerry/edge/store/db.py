@@ -8,7 +8,7 @@ from pathlib import Path
 from skerry.base.errors import StoreDamaged
 from skerry.base.obs.log import get_log
 from skerry.base.sqlite import Database
-from skerry.edge.store import twins
+from skerry.edge.store import allotments, twins
 
 log = get_log(__name__)
 
@@ -38,7 +38,7 @@ CREATE TABLE outbox (
 );
 """
 
-MIGRATIONS = (_OBJECTS, _OUTBOX, twins.TABLES)
+MIGRATIONS = (_OBJECTS, _OUTBOX, twins.TABLES, allotments.TABLES)
 """Never edit one that shipped: append."""
 
 

@@ -102,6 +102,11 @@ def container_config(
         "working_dir": spec.working_dir,
         "envs": [{"key": key, "value": value.encode()} for key, value in dict(spec.env).items()],
         "mounts": [_mount(mount) for mount in spec.mounts],
+        "devices": [
+            {"host_path": d.host_path, "container_path": d.container_path, "permissions": d.permissions}
+            for d in spec.devices
+        ],
+        "CDI_devices": [{"name": name} for name in spec.cdi_names],
         "labels": {CONTAINER_NAME: spec.name, **_pod_labels(sandbox, node_uid)},
         "annotations": {
             **kubelet.labelling(spec.container, pod, attempt=spec.attempt),

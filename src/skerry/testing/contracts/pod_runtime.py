@@ -7,7 +7,6 @@ fake understands just the words used here.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from typing import Protocol
 
 import pytest
 
+from skerry.base.aio.supervise import together
 from skerry.runtime.ports import (
     ContainerIO,
     ContainerSpec,
@@ -336,18 +336,19 @@ class PodRuntimeContract:
         _, container_id = await started(runtime, spec, rig.container("sleep 300"))
         await container_in(runtime, container_id, ContainerState.RUNNING, wait_s=rig.wait_s)
         changes = runtime.changes()
-        waiting = asyncio.ensure_future(anext(changes))
-        await asyncio.sleep(0)
-        await runtime.stop_container(container_id, grace_s=0)
+
+        async def told() -> None:
+            async for uid in changes:
+                if uid in ("", spec.uid):
+                    return
+
+        async def end() -> None:
+            await runtime.stop_container(container_id, grace_s=0)
+
         try:
             async with asyncio.timeout(rig.wait_s):
-                uid = await waiting
-                while uid not in ("", spec.uid):
-                    uid = await anext(changes)
+                await together([told(), end()])
         finally:
-            waiting.cancel()
-            with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
-                await waiting
             close = getattr(changes, "aclose", None)
             if close is not None:
                 await close()

@@ -32,9 +32,9 @@ def test_a_new_node_has_labels_taints_and_amounts() -> None:
     assert node["status"]["addresses"][0] == {"type": "InternalIP", "address": "192.0.2.1"}
 
 
-def test_devices_are_in_both_amounts() -> None:
-    found = status(machine(), Vitals("a", "c", extended={"vendor.com/gpu": "2"}), NOW, {})
-    assert found["capacity"]["vendor.com/gpu"] == found["allocatable"]["vendor.com/gpu"] == "2"
+def test_only_healthy_devices_are_allocatable() -> None:
+    found = status(machine(), Vitals("a", "c", extended={"vendor.com/gpu": (3, 2)}), NOW, {})
+    assert (found["capacity"]["vendor.com/gpu"], found["allocatable"]["vendor.com/gpu"]) == ("3", "2")
 
 
 def test_a_pressure_tells_its_evidence_and_keeps_its_time() -> None:
