@@ -17,6 +17,7 @@ from skerry.api.gvk import CLUSTEROBJECTSYNCS, CONFIGMAPS, NAMESPACES, OBJECTSYN
 from skerry.api.meta import STORE_GENERATION
 from skerry.api.status import AlreadyExists, ApiError, Forbidden, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.aio.supervise import together
 from skerry.base.obs.log import get_log
 from skerry.cloud.hub.ports import Acked, NodeName
 from skerry.kube.ports import KubeApi
@@ -26,6 +27,7 @@ log = get_log(__name__)
 
 FLUSH_EVERY_S = 1.0
 LAZY_EVERY_S = 60.0
+WRITERS = 8
 _NEVER = "0"
 """Upstream: created, never acknowledged. The node may hold it or not."""
 _MARKER = "skerry-sync"
@@ -111,11 +113,15 @@ class SyncRecord:
             self._dirty, self._lazy = self._lazy | self._dirty, {}
             self._lazy_s = self._clock.monotonic_s()
         batch, self._dirty = self._dirty, {}
-        try:
-            while batch:
-                key, entry = next(iter(batch.items()))
+        entries = iter(list(batch.items()))
+
+        async def write() -> None:
+            for key, entry in entries:
                 await self._write(key, entry)
                 del batch[key]
+
+        try:
+            await together([write() for _ in range(min(WRITERS, len(batch)))])
         except ApiError as exc:
             log.warning("sync.cursor_not_written", waiting=len(batch), error=exc.message)
         finally:
