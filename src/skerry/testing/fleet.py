@@ -14,9 +14,12 @@ import random
 import ssl
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import aiohttp
 
 from skerry.base import json, x509
 from skerry.base.aio.supervise import Supervisor
@@ -79,9 +82,13 @@ class Fleet:
         await self._told("connected")
 
     async def ask(self, what: str) -> Any:
-        """``lost``: links that ended since the last such question. ``up``: nodes with a registered link now.
-        ``arrived``: pod → when its node first held it, Unix seconds. ``held``: node → resource path → ``n`` of the
-        object's labels or data.
+        """Ask all nodes of the process.
+
+        Args:
+            what: ``lost``: links that ended since the last such question. ``up``: nodes with a registered link now.
+                ``notes``: how many objects of all nodes bear which ``n`` in their labels or data, as ``type=n``.
+                ``held``: node → resource path → that ``n``. ``arrived``: pod → when its node first held it, Unix
+                seconds.
         """
         stdin = self._running().stdin
         assert stdin is not None
@@ -138,6 +145,7 @@ class _Nodes:
     async def _serve(self) -> None:
         answers: dict[str, Callable[[], Any]] = {
             "lost": self._take_lost, "up": lambda: len(self._up), "arrived": lambda: self._arrived, "held": self._notes,
+            "notes": self._note_counts,
         }  # fmt: skip
         reader = asyncio.StreamReader()
         loop = asyncio.get_running_loop()
@@ -150,6 +158,10 @@ class _Nodes:
         lost, self._lost = self._lost, 0
         return lost
 
+    def _note_counts(self) -> dict[str, int]:
+        objects = ((path, obj) for held in self._held.values() for path, obj in held.items())
+        return Counter(f"{path.split('/')[1]}={_note_of(obj)}" for path, obj in objects)
+
     def _notes(self) -> dict[str, dict[str, str]]:
         return {node: {path: _note_of(obj) for path, obj in held.items()} for node, held in self._held.items()}
 
@@ -160,7 +172,7 @@ class _Nodes:
         while True:
             try:
                 await self._link_once(number, tls)
-            except (OSError, TimeoutError, Refusal) as exc:
+            except (OSError, TimeoutError, Refusal, aiohttp.ClientError) as exc:
                 sys.stderr.write(f"{node_name(number)}: {type(exc).__name__}: {exc}\n"[:300])
             if number in self._up:
                 self._up.discard(number)

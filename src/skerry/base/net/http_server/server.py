@@ -21,6 +21,8 @@ from skerry.base.obs.log import get_log
 
 log = get_log(__name__)
 
+GREETING_S = 1.0
+"""Who has not greeted us by then is given up for others, when there is no room."""
 Handler = Callable[[HttpRequest], Awaitable[HttpResponse | None]]
 
 
@@ -44,6 +46,9 @@ class HttpServer:
         self.connections: set[Connection] = set()
         self._by_address: dict[Address, int] = {}
         self._opening: OrderedDict[socket.socket, asyncio.Task[None]] = OrderedDict()
+        self._began_s: dict[socket.socket, float] = {}
+        self._greeted: set[socket.socket] = set()
+        self._has_room = asyncio.Event()
         self._open = 0
 
     @property
@@ -91,6 +96,7 @@ class HttpServer:
     async def _accept_loop(self, listener: socket.socket, *, is_tls: bool) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            await self._wait_for_room()
             try:
                 peer, address = await loop.sock_accept(listener)
             except OSError as exc:
@@ -99,6 +105,32 @@ class HttpServer:
                 continue
             self._admit(peer, Address(address[0]), self._tls if is_tls else None)
 
+    async def _wait_for_room(self) -> None:
+        """Accept nobody while as many as may are shaking hands, unless one of them stalls.
+
+        Those that come wait in the kernel: when a whole fleet comes at once, each is served in its turn, where to
+        let a newer one push an older one out would serve none of them.
+        """
+        loop = asyncio.get_running_loop()
+        while len(self._opening) >= self.limits.opening:
+            first, stalls_s = self._first_to_stall()
+            if stalls_s <= loop.time():
+                self._opening.pop(first).cancel()
+                return
+            self._has_room.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(stalls_s - loop.time()):
+                    await self._has_room.wait()
+
+    def _first_to_stall(self) -> tuple[socket.socket, float]:
+        """Whom to give up next, and from when on: first of all those that have not even greeted us."""
+        silent = next((peer for peer in self._opening if peer not in self._greeted), None)
+        first = next(iter(self._opening))
+        late_s = self._began_s[first] + self.limits.handshake_s / 2
+        if silent is None or (early_s := self._began_s[silent] + GREETING_S) > late_s:
+            return first, late_s
+        return silent, early_s
+
     def _admit(self, peer: socket.socket, address: Address, tls: ssl.SSLContext | None) -> None:
         count = self._by_address.get(address, 0)
         if self._open >= self.limits.max_connections or (self.limits.per_address and count >= self.limits.per_address):
@@ -106,8 +138,6 @@ class HttpServer:
                 log.debug("http.refused", server=self.name, address=address, open=self._open)
             peer.close()
             return
-        if len(self._opening) >= self.limits.opening:
-            self._opening.popitem(last=False)[1].cancel()
         peer.setblocking(False)
         with contextlib.suppress(OSError):
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -116,11 +146,15 @@ class HttpServer:
         opening = Opening(peer, address)
         task = self._supervisor.detach("opening", self._open_connection(opening, tls))
         self._opening[peer] = task
+        self._began_s[peer] = asyncio.get_running_loop().time()
         task.add_done_callback(lambda _: self._opened(opening))
 
     def _opened(self, opening: Opening) -> None:
         """Also called for a task that was cancelled before its first step, which runs no ``finally`` of its own."""
         self._opening.pop(opening.peer, None)
+        self._began_s.pop(opening.peer, None)
+        self._greeted.discard(opening.peer)
+        self._has_room.set()
         if not opening.is_taken:
             opening.peer.close()
             self.left(opening.address)
@@ -131,6 +165,7 @@ class HttpServer:
             async with asyncio.timeout(self.limits.handshake_s):
                 if not await is_welcome(peer, is_tls=tls is not None):
                     return
+                self._greeted.add(peer)
                 loop = asyncio.get_running_loop()
                 await loop.connect_accepted_socket(lambda: Connection(self, opening), peer, ssl=tls)
         except (OSError, ssl.SSLError, TimeoutError) as exc:
