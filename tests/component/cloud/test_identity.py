@@ -161,13 +161,31 @@ async def test_an_agent_whose_clock_stands_at_1970_says_so_and_goes_on_when_it_i
         assert machine.files.cert.read_bytes() == before
 
 
-async def test_400_days_with_renewals_a_rollover_and_a_node_that_slept_past_expiry(
+async def boots_at_1970(machine: Machine, kit: CloudKit, *, now_s: float) -> None:
+    """After a power cut, before the time service has answered; then its clock is set, and it renews by the new CA."""
+    machine.clock.set(0.0)
+    async with machine.running() as link:
+        await machine.until(lambda: "not yet valid" in link.why_down)
+        assert not link.is_up
+        machine.clock.set(now_s)
+        await machine.until(lambda: link.is_up)
+        await machine.until(lambda: any(told["renew"] for told in machine.told))
+        await machine.clock.advance(2 * 3600)
+        await machine.until(
+            lambda: x509.is_issued_by(x509.from_pem(machine.files.cert.read_bytes()), kit.authority.ca.cert_der)
+        )
+        await machine.until(lambda: link.is_up)
+
+
+@pytest.mark.timeout(120)
+async def test_400_days_with_renewals_a_rollover_a_node_that_slept_past_expiry_and_a_clock_at_1970(
     api: FakeKubeApi, tmp_path: Path
 ) -> None:
     clock = VirtualClock(start_s=time.time() - 401 * DAY_S)
     async with cloud(api, tmp_path, clock=clock, folds_leases=False) as kit:
         steady, sleeper = Machine("steady", tmp_path, clock), Machine("sleeper", tmp_path, clock)
-        for machine in (steady, sleeper):
+        timeless = Machine("timeless", tmp_path, VirtualClock(start_s=clock.now_s()))
+        for machine in (steady, sleeper, timeless):
             await machine.join(kit)
             await machine.comes()
         first_ca, first_cert = kit.authority.ca.cert_der, steady.files.cert.read_bytes()
@@ -184,12 +202,14 @@ async def test_400_days_with_renewals_a_rollover_and_a_node_that_slept_past_expi
             assert kit.authority.ca.cert_der != first_ca
             assert x509.is_issued_by(second, kit.authority.ca.cert_der)
             assert not any(s.open_count == 0 for s in kit.servers[1:])
-        for days in (100, 100, 130, 20):
+        for days, is_power_cut in ((100, False), (100, True), (130, False), (20, False)):
             await clock.advance(days * DAY_S)
             async with steady.running() as link:
                 await steady.until(lambda: link.is_up)
                 if days == 130:  # 330 days old: later than 90 % of its life
                     await steady.until(lambda: x509.from_pem(steady.files.cert.read_bytes()) != second)
+            if is_power_cut:
+                await boots_at_1970(timeless, kit, now_s=clock.now_s())
         assert x509.is_issued_by(x509.from_pem(sleeper.files.cert.read_bytes()), first_ca)
         async with sleeper.running() as link:
             await sleeper.until(lambda: link.is_up)  # 380 days after it joined: 15 days past its end
@@ -200,6 +220,8 @@ async def test_400_days_with_renewals_a_rollover_and_a_node_that_slept_past_expi
         await sleeper.until(lambda: len(kit.authority.trusted) == 1)
         await steady.comes()
         await sleeper.comes()
+        timeless.clock.set(clock.now_s())
+        await timeless.comes()
         assert await api.list(ENROLMENTS)
 
 
