@@ -1,10 +1,15 @@
 """The agent's memory, CPU and wear of the disk, and the time from delivery to Running beside containerd alone.
 
-Memory is VmRSS of the whole agent process, counted as ``rss_bare_mib`` (the interpreter with asyncio, ssl and sqlite3)
-says for another interpreter; PSS and private memory stand beside it. CPU and bytes written are from ``/proc`` over
-windows of ``_WINDOW_S`` seconds; an hour is the window times 60. ``start_10``: from just before the requests that make
-ten bound pods to the moment at which the engine runs ten containers, and the same ten sandboxes and containers made
-by CRI calls alone on the same engine, in turn; the image is on the node already.
+Everything runs at the same time but the measurements of time; about thirteen minutes. Agents have the environment of
+the installed unit. Three things are measured:
+
+- ``memory``: agents without pods, their VmRSS after ten minutes, then with thirty pods; by interpreter (this one, and
+  the system's where there is another of the same version) and runtime. ``rss_bare_mib`` is that interpreter with
+  asyncio, ssl and sqlite3. CPU and bytes written are of the last five minutes, the latter scaled to an hour.
+- ``loaded``: ten pods started, three times, in turn with the same sandboxes and containers made by CRI calls alone on
+  the same engine (from just before the requests that make ten bound pods to the moment at which ten containers run;
+  the image is on the node); a minute with ten pods; three minutes with 200 readings a second, scaled to an hour.
+- ``go_edgecore``: the same of a Go edgecore that ``SKERRY_EDGECORE`` names, on a cloud of its own.
 
 ``python bench/run.py edge_agent``. containerd needs root and the Debian packages; without, its numbers are missing and
 the reason stands in their place.
@@ -15,29 +20,38 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.interop.goedge import GoEdge
 from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing
 
-from skerry.api.gvk import DEVICEMODELS, DEVICES, PODS, Object
+from skerry.api.gvk import DEVICEMODELS, DEVICES, NODES, PODS, Object
+from skerry.app.edge_unit import AGENT_ENVIRONMENT
+from skerry.kube.ports import KubeApi
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
-from skerry.runtime.ports import ContainerSpec, ContainerState, SandboxSpec
+from skerry.runtime.ports import ContainerSpec, SandboxSpec
 from skerry.testing.site import Site, rss_mib, site, until
 
 _PODS, _MANY, _ROUNDS = 10, 30, 3
 _DEVICES, _PROPERTIES = 20, 10
-_REST_S, _WINDOW_S = 30.0, 60.0
+_REST_S, _WINDOW_S, _READINGS_S = 30.0, 60.0, 180.0
+_OLD_S, _IDLE_WINDOW_S = 600.0, 300.0
 _TICKS = os.sysconf("SC_CLK_TCK")
+_SYSTEM_PYTHON = Path("/usr/bin/python3")
 _SCRIPT = "trap 'exit 0' TERM; while true; do sleep 1; done"
 _BARE = "import asyncio, ssl, sqlite3; print(open('/proc/self/status').read())"
 _MAPPER = """
@@ -56,85 +70,182 @@ mapper.run()
 
 
 def run() -> dict[str, Any]:
-    """The numbers by runtime."""
-    bare = subprocess.run([sys.executable, "-c", _BARE], capture_output=True, text=True, check=True).stdout
-    bare_kib = next(int(line.split()[1]) for line in bare.splitlines() if line.startswith("VmRSS:"))
-    found: dict[str, Any] = {
-        "interpreter": f"{sys.implementation.name} {sys.version.split()[0]}",
-        "rss_bare_mib": round(bare_kib / 1024, 1),
+    """The numbers."""
+    with tempfile.TemporaryDirectory(prefix="skb-") as folder:
+        return asyncio.run(_run(Path(folder)))
+
+
+async def _run(folder: Path) -> dict[str, Any]:
+    pythons = {"this": sys.executable} | _system_python(folder / "python")
+    quiet = asyncio.Event()
+    memory = {
+        f"{runtime}, {_told(python)}": _memory(folder / f"{runtime}-{name}", runtime, python)
+        for name, python in pythons.items()
+        for runtime in ("containerd", "process")
     }
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            engine = Containerd()
-        except PartMissing as exc:
-            found["containerd"] = f"not measured: {exc}"
-        else:
-            try:
-                engine.start()
-                found["containerd"] = asyncio.run(_on_containerd(Path(folder) / "containerd", engine))
-            finally:
-                engine.close()
-        found["process"] = asyncio.run(_on_processes(Path(folder) / "process"))
-    return found
+    jobs = {**memory, "loaded": _loaded(folder / "loaded", quiet), "go_edgecore": _go(folder / "go", quiet)}
+    found = dict(zip(jobs, await asyncio.gather(*jobs.values()), strict=True))
+    return {"memory": {name: found.pop(name) for name in memory}, **found}
 
 
-async def _on_containerd(data: Path, engine: Containerd) -> dict[str, Any]:
-    async with site(data, runtime="cri", cri_socket=engine.socket) as at:
-        try:
+async def _memory(data: Path, runtime: str, python: str) -> dict[str, Any] | str:
+    if runtime == "process":
+        return await _aging(data, None, python)
+    try:
+        async with _engine() as engine:
+            return await _aging(data, engine, python)
+    except PartMissing as exc:
+        return f"not measured: {exc}"
+
+
+async def _aging(data: Path, engine: Containerd | None, python: str) -> dict[str, Any]:
+    async with _agent(data, engine, python=python) as at:
+        await asyncio.sleep(_OLD_S - _IDLE_WINDOW_S)
+        found: dict[str, Any] = {"rss_bare_mib": _bare_mib(python)}
+        found["idle"] = await _window(at.agent.pid, _IDLE_WINDOW_S)
+        for number in range(_MANY):
+            await at.api.create(PODS, _pod(f"pod-{number}", at.node), namespace="default")
+        await until(lambda: _all_run(at.api), within_s=300)
+        await asyncio.sleep(_REST_S)
+        found["pods_30"] = await _window(at.agent.pid, _WINDOW_S)
+        return found
+
+
+async def _loaded(data: Path, quiet: asyncio.Event) -> dict[str, Any] | str:
+    try:
+        async with _engine() as engine, _agent(data, engine) as at:
             await asyncio.sleep(_REST_S)
-            found = {"idle": await _window(at)}
-            ours = CriRuntime(CriClient(engine.socket), node_uid=str(at.joined()["nodeUid"]), list_interval_s=0.02)
             alone = Alone(engine, data / "alone")
             agent_s, alone_s = [], []
-            for round_ in range(_ROUNDS):
-                alone_s.append(await alone.start(round_))
-                await alone.end()
-                agent_s.append(await _start_pods(at, ours, round_))
-                if round_ < _ROUNDS - 1:
-                    await _end_pods(at, ours, round_)
-            await alone.aclose()
-            found["start_10"] = {
-                "agent_s": round(statistics.median(agent_s), 3),
-                "containerd_alone_s": round(statistics.median(alone_s), 3),
-                "ratio": round(statistics.median(agent_s) / statistics.median(alone_s), 2),
-                "rounds": [[round(a, 3), round(b, 3)] for a, b in zip(agent_s, alone_s, strict=True)],
+            try:
+                for round_ in range(_ROUNDS):
+                    alone_s.append(await alone.start(round_))
+                    await alone.end()
+                    agent_s.append(await _start_pods(at.api, engine, at.node, round_))
+                    if round_ < _ROUNDS - 1:
+                        await _end_pods(at.api, engine, round_)
+            finally:
+                await alone.aclose()
+                quiet.set()
+            found: dict[str, Any] = {
+                "start_10": {
+                    "agent_s": round(statistics.median(agent_s), 3),
+                    "containerd_alone_s": round(statistics.median(alone_s), 3),
+                    "ratio": round(statistics.median(agent_s) / statistics.median(alone_s), 2),
+                    "rounds": [[round(a, 3), round(b, 3)] for a, b in zip(agent_s, alone_s, strict=True)],
+                }
             }
             await asyncio.sleep(_REST_S)
-            found["pods_10"] = await _window(at)
+            found["pods_10"] = await _window(at.agent.pid, _WINDOW_S)
             found["pods_10_readings_200"] = await _with_readings(at)
-            for number in range(_PODS, _MANY):
-                await at.api.create(PODS, _pod(f"more-{number}"), namespace="default")
-            await until(lambda: _runs(ours, _MANY), within_s=120)
-            await asyncio.sleep(_REST_S)
-            found["pods_30"] = await _window(at)
-            await ours.aclose()
             return found
-        finally:
-            await at.reset()
+    except PartMissing as exc:
+        quiet.set()
+        return f"not measured: {exc}"
 
 
-async def _on_processes(data: Path) -> dict[str, Any]:
-    async with site(data, runtime="process") as at:
+async def _go(data: Path, quiet: asyncio.Event) -> dict[str, Any] | str:
+    if not Path(os.environ.get("SKERRY_EDGECORE", "")).is_file():
+        return "not measured: SKERRY_EDGECORE names no program"
+    try:
+        async with _engine() as engine, _edgecore(data, engine) as (at, edge):
+            pid = edge.process.pid
+            await asyncio.sleep(_REST_S)
+            found: dict[str, Any] = {"idle": await _window(pid, _WINDOW_S)}
+            await quiet.wait()
+            took_s = []
+            for round_ in range(_ROUNDS):
+                took_s.append(await _start_pods(at.api, engine, edge.node, round_))
+                if round_ < _ROUNDS - 1:
+                    await _end_pods(at.api, engine, round_)
+            found["start_10_s"] = round(statistics.median(took_s), 3)
+            await asyncio.sleep(_REST_S)
+            found["pods_10"] = await _window(pid, _WINDOW_S)
+            for number in range(_PODS, _MANY):
+                await at.api.create(PODS, _pod(f"more-{number}", edge.node), namespace="default")
+            await until(lambda: _all_run(at.api), within_s=300)
+            await asyncio.sleep(_REST_S)
+            found["pods_30"] = await _window(pid, _WINDOW_S)
+            return found
+    except PartMissing as exc:
+        return f"not measured: {exc}"
+
+
+@asynccontextmanager
+async def _engine() -> AsyncIterator[Containerd]:
+    engine = Containerd()
+    try:
+        await asyncio.to_thread(engine.start)
+        yield engine
+    finally:
+        await asyncio.to_thread(engine.close)
+
+
+@asynccontextmanager
+async def _agent(data: Path, engine: Containerd | None, *, python: str = "") -> AsyncIterator[Site]:
+    socket = engine.socket if engine is not None else None
+    kind = "cri" if engine is not None else "process"
+    async with site(data, runtime=kind, cri_socket=socket, environment=AGENT_ENVIRONMENT, agent_python=python) as at:
         try:
-            await asyncio.sleep(_REST_S)
-            found = {"idle": await _window(at)}
-            for number in range(_PODS):
-                await at.api.create(PODS, _pod(f"pod-{number}"), namespace="default")
-            await until(lambda: _all_ready(at), within_s=60)
-            await asyncio.sleep(_REST_S)
-            return found | {"pods_10": await _window(at)}
+            yield at
         finally:
             await at.reset()
 
 
-async def _window(at: Site) -> dict[str, float]:
-    """CPU, bytes written and memory of the agent over a window."""
-    pid = at.agent.pid
+@asynccontextmanager
+async def _edgecore(data: Path, engine: Containerd) -> AsyncIterator[tuple[Site, GoEdge]]:
+    at = Site(data, runtime="cri")
+    edge: GoEdge | None = None
+    try:
+        await at.cloud.start()
+        token = await at.told("token", "create", "--node", "go-1", "--data", str(data / "cloud"))
+        hub, join = (at.cloud.ready["endpoints"][name].partition("://")[2] for name in ("hub", "join"))
+        edge = GoEdge(data / "go", engine=engine, node="go-1", hub=hub, join=join, token=token["token"], verbosity=0)
+        await edge.process.start()
+        await until(lambda: _node_is_ready(at.api, "go-1"), within_s=120)
+        yield at, edge
+    finally:
+        if edge is not None:
+            await edge.process.stop()
+            edge.clear()
+        await at.close()
+
+
+def _system_python(directory: Path) -> dict[str, str]:
+    """The system's interpreter with our packages, where it is another one of the same version."""
+    wanted = f"{sys.version_info.major}.{sys.version_info.minor}"
+    ask = [str(_SYSTEM_PYTHON), "-c", "import sys; print('%d.%d %s' % (*sys.version_info[:2], sys.base_prefix))"]
+    if not _SYSTEM_PYTHON.exists():
+        return {}
+    version, prefix = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()
+    if version != wanted or prefix == sys.base_prefix:
+        return {}
+    subprocess.run([str(_SYSTEM_PYTHON), "-m", "venv", "--without-pip", str(directory)], check=True)
+    [packages] = directory.glob("lib/python*/site-packages")
+    for line in (sysconfig.get_paths()["purelib"], str(Path(__file__).resolve().parents[2] / "src")):
+        with (packages / "ours.pth").open("a") as file:
+            file.write(f"{line}\n")
+    return {"system": str(directory / "bin/python")}
+
+
+def _told(python: str) -> str:
+    ask = "import sys; print(sys.base_prefix, sys.version.split()[0])"
+    prefix, version = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+    return f"python {version} of {'the system' if prefix == '/usr' else 'its own prefix'}"
+
+
+def _bare_mib(python: str) -> float:
+    lines = subprocess.run([python, "-c", _BARE], capture_output=True, text=True, check=True).stdout.splitlines()
+    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024, 1)
+
+
+async def _window(pid: int, window_s: float) -> dict[str, float]:
+    """CPU, bytes written and memory of a process over a window."""
     cpu_s, written = _cpu_s(pid), _written(pid)
-    await asyncio.sleep(_WINDOW_S)
+    await asyncio.sleep(window_s)
     return {
-        "cpu_percent": round((_cpu_s(pid) - cpu_s) / _WINDOW_S * 100, 2),
-        "written_kib_per_hour": round((_written(pid) - written) / 1024 * 3600 / _WINDOW_S),
+        "cpu_percent": round((_cpu_s(pid) - cpu_s) / window_s * 100, 2),
+        "written_kib_per_hour": round((_written(pid) - written) / 1024 * 3600 / window_s),
         "rss_mib": rss_mib(pid),
         **_rollup(pid),
         "load_1m": round(os.getloadavg()[0], 1),
@@ -161,8 +272,8 @@ async def _with_readings(at: Site) -> dict[str, float]:
     await asyncio.sleep(_REST_S)
     try:
         before = _readings(at)
-        found = await _window(at)
-        return found | {"readings_per_s": round((_readings(at) - before) / _WINDOW_S, 1)}
+        found = await _window(at.agent.pid, _READINGS_S)
+        return found | {"readings_per_s": round((_readings(at) - before) / _READINGS_S, 1)}
     finally:
         mapper.terminate()
         await mapper.wait()
@@ -177,6 +288,7 @@ class Alone:
     """The same ten pods by CRI calls only."""
 
     def __init__(self, engine: Containerd, directory: Path) -> None:
+        self._engine = engine
         self._client = CriClient(engine.socket)
         self._runtime = CriRuntime(self._client, node_uid="alone", list_interval_s=0.02)
         self._directory = directory
@@ -186,7 +298,7 @@ class Alone:
         image = await CriImages(self._client).resolve(BUSYBOX_IMAGE)
         started_s = time.monotonic()
         await asyncio.gather(*(self._one(f"alone-{round_}-{number}", image) for number in range(_PODS)))
-        await until(lambda: _runs(self._runtime, _PODS), within_s=60)
+        await _until_running(self._engine, _PODS)
         return time.monotonic() - started_s
 
     async def _one(self, name: str, image: str) -> None:
@@ -208,33 +320,56 @@ class Alone:
         self._sandboxes.clear()
 
     async def aclose(self) -> None:
+        await self.end()
         await self._runtime.aclose()
+        shutil.rmtree(self._directory, ignore_errors=True)
 
 
-async def _start_pods(at: Site, engine: CriRuntime, round_: int) -> float:
+async def _start_pods(api: KubeApi, engine: Containerd, node: str, round_: int) -> float:
     started_s = time.monotonic()
     names = [f"pod-{round_}-{number}" for number in range(_PODS)]
-    await asyncio.gather(*(at.api.create(PODS, _pod(name, at.node), namespace="default") for name in names))
-    await until(lambda: _runs(engine, _PODS), within_s=60)
+    await asyncio.gather(*(api.create(PODS, _pod(name, node), namespace="default") for name in names))
+    await _until_running(engine, _PODS)
     return time.monotonic() - started_s
 
 
-async def _end_pods(at: Site, engine: CriRuntime, round_: int) -> None:
+async def _end_pods(api: KubeApi, engine: Containerd, round_: int) -> None:
     for number in range(_PODS):
-        await at.api.delete(PODS, f"pod-{round_}-{number}", namespace="default")
-    await until(lambda: _runs(engine, 0), within_s=60)
+        await api.delete(PODS, f"pod-{round_}-{number}", namespace="default")
+    await _until_running(engine, 0)
+
+    async def left() -> str:
+        return "pods are left" if (await api.list(PODS, namespace="default")).items else ""
+
+    await until(left, within_s=120)
 
 
-async def _runs(engine: CriRuntime, count: int) -> str:
-    pods = (await engine.observe()).values()
-    running = sum(c.state is ContainerState.RUNNING for pod in pods for c in pod.containers)
-    return "" if running == count else f"{running} of {count} run"
+async def _until_running(engine: Containerd, count: int) -> None:
+    client = CriClient(engine.socket)
+    try:
+        await until(_running(client, count), within_s=120)
+    finally:
+        await client.aclose()
 
 
-async def _all_ready(at: Site) -> str:
-    pods = (await at.api.list(PODS, namespace="default")).items
+def _running(client: CriClient, count: int) -> Callable[[], Awaitable[str]]:
+    async def look() -> str:
+        answer = await client.call("ListContainers", {"filter": {"state": {"state": 1}}})
+        found = len(answer.get("containers", []))
+        return "" if found == count else f"{found} of {count} run"
+
+    return look
+
+
+async def _all_run(api: KubeApi) -> str:
+    pods = (await api.list(PODS, namespace="default")).items
     wrong = [p["metadata"]["name"] for p in pods if (p.get("status") or {}).get("phase") != "Running"]
     return f"{wrong} do not run" if wrong else ""
+
+
+async def _node_is_ready(api: KubeApi, name: str) -> str:
+    conditions = (await api.get(NODES, name)).get("status", {}).get("conditions", [])
+    return "" if any(c["type"] == "Ready" and c["status"] == "True" for c in conditions) else "not ready"
 
 
 def _cpu_s(pid: int) -> float:

@@ -114,11 +114,12 @@ class GoEdge:
         join: ``host:port`` of the certificate server.
         token: join token; empty when certificates are there already.
         options: further members of the configuration, by dotted path.
+        verbosity: of its log; ``routes`` needs 4.
     """
 
     def __init__(
         self, directory: Path, *, engine: Containerd, node: str, hub: str, join: str, token: str = "",
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None, verbosity: int = 4,
     ) -> None:  # fmt: skip
         self.directory = directory
         self.node = node
@@ -128,7 +129,7 @@ class GoEdge:
         for name in ("ca", "certs", "manifests", "kubelet", "dmi", "pods"):
             (directory / name).mkdir(parents=True, exist_ok=True)
         self.config_file.write_text(json.dumps(self._config(hub, join, token, options or {}), indent=1))
-        command = [str(binary("SKERRY_EDGECORE")), "--config", str(self.config_file), "--v=4"]
+        command = [str(binary("SKERRY_EDGECORE")), "--config", str(self.config_file), f"--v={verbosity}"]
         environment = {"CHECK_EDGECORE_ENVIRONMENT": "false"}
         self.process = GoProcess("edgecore", command, directory=directory.parent / "logs", environment=environment)
 

@@ -59,6 +59,7 @@ class Site:
         runtime: process or cri.
         cri_socket: of the container engine.
         environment: added to ours, for every process.
+        agent_python: interpreter of the agent; empty for our own.
     """
 
     node = "edge-1"
@@ -70,6 +71,7 @@ class Site:
         runtime: str,
         cri_socket: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        agent_python: str = "",
     ) -> None:
         self.data = data
         self._environment = process_environment() | dict(environment or {})
@@ -77,7 +79,7 @@ class Site:
         edge = ["edge", "run", "--data", str(self.edge_data), "-o", "json", "--log-format", "text"]
         cloud = ["cloud", "run", "--data", str(data / "cloud"), "--listen", "127.0.0.1", "--ports", "any", "-o", "json"]
         self.cloud = self._child("cloud", [*cloud, "--log-format", "text"])
-        self.agent = self._child("edge", edge)
+        self.agent = self._child("edge", edge, python=agent_python)
         self._proxies: list[NetProxy] = []
         self._transport: HttpTransport | None = None
 
@@ -177,17 +179,24 @@ class Site:
         await child.wait()
         return answer
 
-    def _child(self, name: str, arguments: list[str]) -> Child:
-        return Child(name, arguments, log_file=self.data / f"logs/{name}.log", environment=self._environment)
+    def _child(self, name: str, arguments: list[str], *, python: str = "") -> Child:
+        log_file = self.data / f"logs/{name}.log"
+        program = (python, "-m", "skerry.cli.main") if python else ()
+        return Child(name, arguments, program=program, log_file=log_file, environment=self._environment)
 
 
 @asynccontextmanager
 async def site(
-    data: Path, *, runtime: str, cri_socket: Path | None = None, environment: Mapping[str, str] | None = None
+    data: Path,
+    *,
+    runtime: str,
+    cri_socket: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    agent_python: str = "",
 ) -> AsyncIterator[Site]:
     """A running site; its processes are gone when left, its pods are not."""
     async with AsyncExitStack() as stack:
-        found = Site(data, runtime=runtime, cri_socket=cri_socket, environment=environment)
+        found = Site(data, runtime=runtime, cri_socket=cri_socket, environment=environment, agent_python=agent_python)
         await found.start(stack)
         yield found
 

@@ -106,6 +106,31 @@ async def test_missing_config_holds_the_pod_until_it_comes(desk: Desk) -> None:
     await desk.until(lambda: "running" in desk.state())
 
 
+async def test_a_configuration_that_was_made_anew_reaches_the_pod(desk: Desk) -> None:
+    await desk.objects.put("default/configmap/conf", CONFIG | {"metadata": CONFIG["metadata"] | {"uid": "c1"}})
+    await desk.roster.start()
+    await desk.objects.put("default/pod/web", pod(**WITH_CONFIG))
+    await desk.until(lambda: "running" in desk.state())
+    file = desk.directory / "pods/u1/volumes/v/word"
+    assert file.read_text() == "one"
+    await desk.objects.delete("default/configmap/conf")
+    assert file.read_text() == "one"  # what runs keeps what it has
+    again = {"metadata": CONFIG["metadata"] | {"uid": "c2"}, "data": {"word": "two"}}
+    await desk.objects.put("default/configmap/conf", CONFIG | again)
+    await desk.until(lambda: file.read_text() == "two")
+    assert desk.status()["containerStatuses"][0]["restartCount"] == 0
+
+
+async def test_a_pod_is_evicted_though_the_disk_takes_no_more(desk: Desk) -> None:
+    await desk.roster.start()
+    await desk.objects.put("default/pod/web", pod())
+    await desk.until(lambda: "running" in desk.state())
+    (desk.directory / f"pods/u1/.verdict.json.{os.getpid()}.tmp").mkdir()  # the verdict cannot be written
+    desk.roster.evict("u1", "the node was low on disk")
+    await desk.until(lambda: desk.status().get("reason") == "Evicted")
+    await desk.until(lambda: desk.status()["phase"] == "Failed")
+
+
 async def test_missing_secret_of_a_variable_is_a_reason(desk: Desk) -> None:
     await desk.roster.start()
     variable = {"name": "X", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
