@@ -193,6 +193,13 @@ class Semantics:
 
         return matches
 
+    def selects_converted(self, kind: Kind, fields: str) -> bool:
+        """Whether a field selector reads what a webhook makes of an object, not what is stored."""
+        if kind.custom is None or kind.custom.conversion is None or not fields:
+            return False
+        terms = parse_fields(fields, kind.resource, selectable=kind.custom.selectable_fields).terms
+        return any(term.label not in _METADATA_FIELDS for term in terms)
+
     def columns(self, kind: Kind, subresource: str) -> list[dict[str, Any]]:
         """Column definitions of tables."""
         if subresource == "scale":
@@ -205,6 +212,9 @@ class Semantics:
             return _scale_row(obj, now_s)
         printed = kind.custom.printer_columns if kind.custom is not None else None
         return table_rows(kind.resource, [obj], now_s=now_s, crd_columns=printed)[0]
+
+
+_METADATA_FIELDS = ("metadata.name", "metadata.namespace")
 
 
 def _term_matches(term: FieldTerm, entry: Entry) -> bool:

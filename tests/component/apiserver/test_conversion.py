@@ -83,6 +83,61 @@ async def test_a_watch_shows_the_version_that_it_asks_for(site: Any, api: Any, h
     assert (event["type"], event["object"]["spec"]) == ("ADDED", {"host": "h", "port": "5"})
 
 
+def selectable(hook: Hook) -> dict[str, Any]:
+    """Stored as v1, selected by the fields of each version."""
+    crd = gizmos(hook)
+    for version, paths in zip(crd["spec"]["versions"], (["hostPort"], ["host", "port"]), strict=True):
+        version["selectableFields"] = [{"jsonPath": f".spec.{path}"} for path in paths]
+    return crd
+
+
+async def names(api: Any, path: str, selector: str, **query: str) -> list[str]:
+    more = "".join(f"&{key}={value}" for key, value in query.items())
+    status, listed = await api.ask("GET", f"{path}?fieldSelector={selector}{more}")
+    assert status == 200, listed
+    return [item["metadata"]["name"] for item in listed["items"]]
+
+
+async def test_field_selectors_read_the_version_that_is_asked_for(site: Any, api: Any, hook: Hook) -> None:
+    await define(site, api, selectable(hook))
+    for name, host, port in (("a", "h1", "80"), ("b", "h1", "8080"), ("c", "h2", "80")):
+        assert (await api.ask("POST", V2, gizmo("v2", name, host=host, port=port)))[0] == 201
+    assert await names(api, V2, "spec.host%3Dh1") == ["a", "b"]
+    assert await names(api, V2, "spec.host%3Dh1", limit="1") == ["a", "b"]
+    assert await names(api, V2, "spec.host%3Dh1,spec.port%3D80") == ["a"]
+    assert await names(api, V2, "spec.host%3Dh1,metadata.name!%3Da") == ["b"]
+    assert await names(api, V1, "spec.hostPort%3Dh1:8080") == ["b"]
+    assert (await api.ask("DELETE", f"{V2}?fieldSelector=spec.host%3Dh1"))[0] == 200
+    assert await names(api, V1, "") == ["c"]
+
+
+async def test_watches_with_field_selectors_read_the_version_that_they_ask_for(site: Any, api: Any, hook: Hook) -> None:
+    await define(site, api, selectable(hook))
+    assert (await api.ask("POST", V2, gizmo("v2", "a", host="h1", port="80")))[0] == 201
+    _, listed = await api.ask("GET", V2)
+    for since, seen in (("", ["ADDED a h1"]), ("&resourceVersion=", [])):
+        path = f"{V2}?watch=1&fieldSelector=spec.host%3Dh1{since}"
+        path += listed["metadata"]["resourceVersion"] if since else ""
+        async with api.open("GET", path) as answer:
+            assert (await api.ask("POST", V2, gizmo("v2", "b", host="h2", port="80")))[0] == 201
+            for host in ("h1", "h1", "h3"):
+                change = {"spec": {"host": host, "port": f"{host}1"}, "metadata": {"labels": {"at": host}}}
+                assert (await api.ask("PATCH", f"{V2}/b", change, kind=MERGE))[0] == 200
+                assert (await api.ask("PATCH", f"{V2}/b", {"spec": {"port": "9"}}, kind=MERGE))[0] == 200
+            assert (await api.ask("DELETE", f"{V2}/b"))[0] == 200
+            assert (await api.ask("PATCH", f"{V2}/a", {"spec": {"port": "81"}}, kind=MERGE))[0] == 200
+            told = []
+            async with asyncio.timeout(30):
+                while not told or told[-1] != "MODIFIED a h1":
+                    event = json.loads(await answer.content.readline())
+                    found = event["object"]
+                    told.append(f"{event['type']} {found['metadata']['name']} {found['spec']['host']}")
+        changes = ["ADDED b h1", "MODIFIED b h1", "MODIFIED b h1", "MODIFIED b h1", "DELETED b h1", "MODIFIED a h1"]
+        assert told == [*seen, *changes]
+        assert (await api.ask("PATCH", f"{V2}/a", {"spec": {"port": "80"}}, kind=MERGE))[0] == 200
+        _, listed = await api.ask("GET", V2)
+
+
 async def test_a_conversion_that_fails_is_told(site: Any, api: Any, hook: Hook) -> None:
     await define(site, api, gizmos(hook))
     assert (await api.ask("POST", V1, gizmo("v1", "a", hostPort="h:1")))[0] == 201

@@ -137,6 +137,7 @@ class Objects:
     async def list(self, call: Call, options: ListOptions) -> ListAnswer:
         """One page of a list."""
         matches = self.semantics.matcher(call.kind, options.label_selector, options.field_selector)
+        is_late = self.semantics.selects_converted(call.kind, options.field_selector)
         start, at_rv = "", options.at_rv(self.store.rv)
         if options.continue_token:
             start, token_rv = decode_continue(options.continue_token)
@@ -149,14 +150,16 @@ class Objects:
                 current_rv=self.store.rv,
                 at_rv=at_rv,
                 start=start,
-                limit=options.limit,
-                matches=matches,
+                limit=0 if is_late else options.limit,  # nobody knows before the conversion what will be left
+                matches=None if is_late else matches,
             )
         except TooOld as exc:
             raise self._expired(start) from exc
         token = encode_continue(page.rv, page.next_start) if page.next_start else ""
         remaining = page.remaining if token and matches is None else None
         entries = await self.conversions.shown(call.kind, page.entries)
+        if is_late and matches is not None:
+            entries = [entry for entry in entries if matches(entry)]
         return ListAnswer(entries, page.rv, token, remaining)
 
     async def create(self, call: Call, obj: Object) -> Answer:

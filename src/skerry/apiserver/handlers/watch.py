@@ -38,12 +38,16 @@ OnStop = Callable[[Callable[[], None]], None]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to tell a watcher. A BOOKMARK has no entry; ``rv`` is always the revision to go on from."""
+    """One thing to tell a watcher. A BOOKMARK has no entry; ``rv`` is always the revision to go on from.
+
+    ``event`` is what it comes of, where a selector is still to be asked.
+    """
 
     type: EventType
     rv: int
     entry: Entry | None = None
     is_initial_end: bool = False
+    event: Event | None = None
 
 
 Show = Callable[[list[Step]], Awaitable[list[Step]]]
@@ -84,22 +88,37 @@ class Watches:
             marks=options.wants_bookmarks,
             current_rv=lambda: self._objects.store.rv,
             on_close=lambda: self._ended(user),
-            show=self._shower(call) if call.kind.custom is not None else None,
+            show=self._shower(call, options) if call.kind.custom is not None else None,
         )
         if on_stop is not None:
             on_stop(watch.stop)
         return watch
 
-    def _shower(self, call: Call) -> Show:
+    def _shower(self, call: Call, options: ListOptions) -> Show:
         """Turns steps into the version that the call wants."""
-        kind, conversions = call.kind, self._objects.conversions
+        kind, conversions, semantics = call.kind, self._objects.conversions, self._objects.semantics
+        matches = semantics.matcher(kind, options.label_selector, options.field_selector)
+
+        async def selected(steps: list[Step]) -> list[Step]:
+            """Steps of the objects that match in the version that the call wants."""
+            found: list[Step | None] = []
+            for step in steps:
+                if step.entry is None:
+                    found.append(step)
+                    continue
+                event = step.event or Event("ADDED", step.entry, None, 0.0)
+                states = [event.entry] if event.before is None else [event.entry, event.before]
+                now, *before = await conversions.shown(kind, states)
+                shown = Event(event.op, now, before[0] if before else None, event.ts, event.is_blind)
+                found.append(translate(shown, matches))
+            return [step for step in found if step is not None]
 
         async def show(steps: list[Step]) -> list[Step]:
             entries = await conversions.shown(kind, [step.entry for step in steps if step.entry is not None])
             rest = iter(entries)
             return [step if step.entry is None else replace(step, entry=next(rest)) for step in steps]
 
-        return show
+        return selected if semantics.selects_converted(kind, options.field_selector) else show
 
     def _sight(self, call: Call, options: ListOptions) -> Sight:
         """One for all watchers that see the same."""
@@ -110,8 +129,12 @@ class Watches:
         )  # fmt: skip
         sees = self._sights.get(place)
         if sees is None or sees.kind is not call.kind:
-            matches = self._objects.semantics.matcher(call.kind, options.label_selector, options.field_selector)
-            sees = self._sights[place] = Sight(matches, call.namespace, call.name, kind=call.kind)
+            semantics = self._objects.semantics
+            matches = semantics.matcher(call.kind, options.label_selector, options.field_selector)
+            is_late = semantics.selects_converted(call.kind, options.field_selector)
+            sees = self._sights[place] = Sight(
+                None if is_late else matches, call.namespace, call.name, kind=call.kind, keeps_events=is_late
+            )
         return sees
 
     def _first(self, call: Call, options: ListOptions, sees: Sight) -> Iterator[list[Step]]:
@@ -195,8 +218,12 @@ class Watch:
         return self
 
     async def __anext__(self) -> list[Step]:
-        steps = await self._batch()
-        return steps if self._show is None else await self._show(steps)
+        while True:
+            steps = await self._batch()
+            if self._show is not None:
+                steps = await self._show(steps)
+            if steps:
+                return steps
 
     async def _batch(self) -> list[Step]:
         if self._first is not None:
@@ -233,9 +260,22 @@ class Watch:
 
 
 class Sight:
-    """What watchers see: one namespace or all, one name or all, and what their selectors match."""
+    """What watchers see: one namespace or all, one name or all, and what their selectors match.
 
-    def __init__(self, matches: Matches | None, namespace: str, name: str = "", *, kind: Kind | None = None) -> None:
+    Args:
+        keeps_events: the selector is asked later, of the version that the watcher wants.
+    """
+
+    def __init__(
+        self,
+        matches: Matches | None,
+        namespace: str,
+        name: str = "",
+        *,
+        kind: Kind | None = None,
+        keeps_events: bool = False,
+    ) -> None:
+        self._keeps_events = keeps_events
         self._matches = matches
         self._namespace = namespace
         self._name = name
@@ -255,9 +295,14 @@ class Sight:
     def told(self, event: Event) -> Step | None:
         """What it sees of a change; found once for all watchers that share this."""
         if event is not self._last:
-            self._last_told = translate(event, self._matches) if self._reaches(event.entry) else None
+            self._last_told = self._translated(event) if self._reaches(event.entry) else None
             self._last = event
         return self._last_told
+
+    def _translated(self, event: Event) -> Step | None:
+        if self._keeps_events:
+            return Step(event.op, event.entry.rv, event.entry, event=event)
+        return translate(event, self._matches)
 
     def shows(self, entry: Entry) -> bool:
         """Whether it sees an object as it is now."""
