@@ -17,7 +17,7 @@ from pathlib import Path
 from skerry.api.causes import CauseTable
 from skerry.api.config import edge as config_kind
 from skerry.app.children import PIDS, Child, process_environment
-from skerry.app.runtimes import probe_engine
+from skerry.app.runtime_cri import probe_engine
 from skerry.base import json
 from skerry.base.files import write_atomic
 from skerry.edge.bus.external import ExternalBus, Route

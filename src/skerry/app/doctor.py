@@ -17,7 +17,7 @@ from skerry.app import client, output
 from skerry.app.edge import NODE_FILE, read_node
 from skerry.app.onsite import read_status
 from skerry.app.places import data_root
-from skerry.app.runtimes import probe_engine
+from skerry.app.runtime_cri import probe_engine
 from skerry.base import json
 from skerry.base.errors import ConfigError
 from skerry.base.files import lock_holder

@@ -8,8 +8,8 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from skerry.api.config import edgecore
 from skerry.api.config.edge import EdgeConfig
 from skerry.app import output
 from skerry.app.config_files import read_any
-from skerry.app.edge_devices import DeviceParts
-from skerry.app.edge_duties import open_plugins
+from skerry.app.edge_duties import open_devices, open_plugins, tunnel_job
 from skerry.app.edge_node import NodeParts, node_labels
 from skerry.app.edge_pods import SETTLED, PodParts
 from skerry.app.places import edge_data, socket_directory, split_address
@@ -32,7 +31,6 @@ from skerry.base.errors import ConfigError
 from skerry.base.files import DirectoryLock, write_atomic, write_secret
 from skerry.base.net.edge_tls import small_tls_buffers
 from skerry.base.net.http_edge import EdgeHttpServer
-from skerry.base.net.ws_client import Target, WebSocketClient, connect
 from skerry.base.netif import address_towards
 from skerry.base.obs.log import get_log
 from skerry.base.obs.metrics import Registry
@@ -54,17 +52,14 @@ from skerry.edge.sync.drain import Drain
 from skerry.edge.sync.holdings import Holdings
 from skerry.edge.sync.inbox import Inbox
 from skerry.edge.sync.remote import ObjectSource, Remote, TokenSource
-from skerry.edge.tunnel.client import TunnelClient
 from skerry.runtime.logs import read_log
 from skerry.wire.kubeedge.constants import RESOURCE_CLOUD
 from skerry.wire.kubeedge.envelope import Envelope
-from skerry.wire.kubeedge.tunnel import CONNECT_PATH, HEADER_ADDRESS, HEADER_NODE, HEADER_WINDOW, MAX_DATA_BYTES
 
 log = get_log(__name__)
 
 NODE_FILE = "node.json"
 RUN_FILE = "run.json"
-_WINDOW_BYTES = 256 * 1024
 _ENGINE = "engine"
 _API_PORT = 6443
 _QUIET_S = 20.0
@@ -137,7 +132,6 @@ class EdgeAgent:
         self._status = StatusFile(config.data)
         self._clock = SystemClock()
         self._files = CertificateFiles(config.data / "certs")
-        self._tunnel_turn = 0
         self.metrics = Registry()
         self.space = StoreSpace(config.data, clock=self._clock)
         self.space.hold()
@@ -178,7 +172,7 @@ class EdgeAgent:
             labels=lambda: node_labels(self.node, self.config, self.objects), api_server=self._api_server(),
             devices=self.plugins.desk,
         )  # fmt: skip
-        self.devices = DeviceParts(
+        self.devices = open_devices(
             self.config, node=self.node, sockets=self._sockets, database=self.database, objects=self.objects,
             outbox=self.outbox, link=self.link, clock=self._clock,
         )  # fmt: skip
@@ -206,7 +200,7 @@ class EdgeAgent:
             "pids": {"edge": os.getpid()},
             "runtime": self.runtime.kind,
             "data": str(self.config.data),
-            "sockets": {"kubelet": str(kubelet_socket), "dmi": str(self.devices.dmi_socket)},
+            "sockets": {"kubelet": str(kubelet_socket), "dmi": str(self.devices.dmi_socket or "")},
         }
 
     def _api_server(self) -> Callable[[], Address | None]:
@@ -284,18 +278,12 @@ class EdgeAgent:
         return parts.keeper
 
     def _start_tunnel(self, supervisor: Supervisor, kubelet_socket: Path) -> None:
-        client = TunnelClient(self._dial_tunnel, kubelet_socket=kubelet_socket, clock=self._clock)
-        supervisor.keep("tunnel", client.run)
-
-    @asynccontextmanager
-    async def _dial_tunnel(self) -> AsyncIterator[_TunnelSocket]:
-        """Each try takes the next address."""
-        host, port = self.places.tunnels[self._tunnel_turn % len(self.places.tunnels)]
-        self._tunnel_turn += 1
-        headers = {HEADER_NODE: self.node, HEADER_ADDRESS: self._address, HEADER_WINDOW: str(_WINDOW_BYTES)}
-        target = Target(host, port, CONNECT_PATH, headers)
-        async with connect(target, tls=self._files.context(), limit_bytes=MAX_DATA_BYTES + 64) as websocket:
-            yield _TunnelSocket(websocket)
+        job = tunnel_job(
+            self.config, node=self.node, address=lambda: self._address, places=self.places, files=self._files,
+            kubelet_socket=kubelet_socket, clock=self._clock,
+        )  # fmt: skip
+        if job is not None:
+            supervisor.keep("tunnel", job)
 
     async def _keep_certificate(self) -> None:
         await self.link.keep_certificate(lambda: self.places.joins)
@@ -331,31 +319,6 @@ class EdgeAgent:
                 text = json.dumps(facts | {"written_s": self._clock.now_s()})
                 self._status.write(text)
             await self._clock.sleep(2.0)
-
-
-class _TunnelSocket:
-    """A ``TunnelSocket`` over the edge's WebSocket client."""
-
-    def __init__(self, websocket: WebSocketClient) -> None:
-        self._websocket = websocket
-        text = websocket.headers.get("skerry-stream-window", "")
-        self.window_bytes = min(int(text), _WINDOW_BYTES) if text.isdigit() else 0
-
-    @property
-    def heard_s(self) -> float:
-        return self._websocket.heard_s
-
-    async def receive(self) -> bytes | None:
-        return await self._websocket.receive()
-
-    async def send_text(self, message: bytes) -> None:
-        await self._websocket.send_text(message)
-
-    async def ping(self) -> None:
-        await self._websocket.ping(b"ping you")
-
-    def abort(self) -> None:
-        self._websocket.abort()
 
 
 def _on_signals() -> asyncio.Event:

@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from skerry.api.config.edge import EdgeConfig
+from skerry.app.edge_duties import Bus, open_bus
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log
 from skerry.base.sqlite import Database
-from skerry.edge.bus.external import ExternalBus, Route
 from skerry.edge.devices.catalog import DEVICE, MODEL, Catalog
 from skerry.edge.devices.dmi import DmiServer, GrpcMappers
 from skerry.edge.devices.mapper import BuiltinMappers, KeeperSink
@@ -54,8 +54,10 @@ class DeviceParts:
         self._objects = objects
         self._link = link
         self._clock = clock
-        self._bus: ExternalBus | None = None
-        self.dmi_socket = Path(config.dmi_socket) if config.dmi_socket else sockets / "dmi.sock"
+        self._bus: Bus | None = None
+        dmi_socket = Path(config.dmi_socket) if config.dmi_socket else sockets / "dmi.sock"
+        self.dmi_socket: Path | None = dmi_socket
+        self._dmi_paths = [dmi_socket]
         self.catalog = Catalog()
         self.keeper = TwinKeeper(
             store=database,
@@ -93,7 +95,7 @@ class DeviceParts:
         stack.push_async_callback(registry.aclose)
         mappers.start()
         stack.push_async_callback(mappers.aclose)
-        server = DmiServer(registry, paths=[self.dmi_socket])
+        server = DmiServer(registry, paths=self._dmi_paths)
         await server.start()
         stack.push_async_callback(server.aclose)
         self._start_bus(supervisor)
@@ -123,18 +125,13 @@ class DeviceParts:
             self._bus.publish(topic, payload)
 
     def _start_bus(self, supervisor: Supervisor) -> None:
-        if not self._config.mqtt:
-            return
-        host, _, port = self._config.mqtt.partition(":")
-        routes = [
-            Route("$hw/events/device/+/+/twin/+", self.keeper.on_message),
-            Route("$hw/events/device/+/+/state/update", self.keeper.on_message),
-            Route("$hw/events/node/+/membership/get", self.keeper.on_message),
-        ]
-        self._bus = ExternalBus(
-            host=host, port=int(port or 1883), client_id=f"skerry-{self._node}", routes=routes, clock=self._clock
-        )
-        supervisor.keep("bus", self._bus.run)
+        topics = (
+            "$hw/events/device/+/+/twin/+", "$hw/events/device/+/+/state/update", "$hw/events/node/+/membership/get",
+        )  # fmt: skip
+        routes = dict.fromkeys(topics, self.keeper.on_message)
+        self._bus = open_bus(self._config, node=self._node, routes=routes, clock=self._clock)
+        if self._bus is not None:
+            supervisor.keep("bus", self._bus.run)
 
     def _ask_membership(self, supervisor: Supervisor) -> None:
         supervisor.detach("membership", self._send_membership_request())

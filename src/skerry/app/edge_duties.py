@@ -5,9 +5,10 @@ So the modules of such a duty are imported here, in the function that opens it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from skerry.api.config.edge import EdgeConfig
 from skerry.api.gvk import Object
@@ -16,8 +17,14 @@ from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import ConfigError
 from skerry.base.sqlite import Database
+from skerry.edge.link.dial import DialledLink
+from skerry.edge.link.enrol import CertificateFiles
+from skerry.edge.link.places import Places
 from skerry.edge.pods.ports import NoDevices, PodDevices
 from skerry.edge.store.objects import EdgeObjects
+from skerry.edge.store.outbox import EdgeOutbox
+from skerry.edge.sync.inbox import Handler
+from skerry.wire.kubeedge.envelope import Envelope
 
 
 class NodePods(Protocol):
@@ -46,6 +53,55 @@ class PluginDuty(Protocol):
 
     def amounts(self) -> Mapping[str, tuple[int, int]]:
         """Devices of each resource: how many there are, and how many of them are healthy."""
+
+
+class DeviceDuty(Protocol):
+    """Devices: ``app.edge_devices.DeviceParts``, or ``NoDeviceParts``."""
+
+    dmi_socket: Path | None
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Messages of the cloud that are no objects."""
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Bring it up."""
+
+    def counts(self) -> dict[str, int]:
+        """What became of readings since the start."""
+
+    def values(self) -> dict[str, dict[str, str]]:
+        """The newest reported value of each property by device id."""
+
+
+class NoDeviceParts:
+    """A node without devices. What the cloud tells of them is stored, and nobody looks at it."""
+
+    dmi_socket: Path | None = None
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """They are taken, so that the cloud does not send them again."""
+        return dict.fromkeys(("membership", "membership/detail", "twin"), _ignore)
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Nothing to bring up."""
+
+    def counts(self) -> dict[str, int]:
+        """None."""
+        return {}
+
+    def values(self) -> dict[str, dict[str, str]]:
+        """None."""
+        return {}
+
+
+class Bus(Protocol):
+    """Where device topics go: ``edge.bus.external.ExternalBus``."""
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Send to whoever listens."""
+
+    async def run(self) -> None:
+        """Stay connected; never ends."""
 
 
 class NoPlugins:
@@ -86,3 +142,53 @@ def open_plugins(
     from skerry.app.edge_plugins import PluginParts
 
     return PluginParts(config, database=database, objects=objects, clock=clock)
+
+
+def open_devices(
+    config: EdgeConfig, *, node: str, sockets: Path, database: Database, objects: EdgeObjects, outbox: EdgeOutbox,
+    link: DialledLink, clock: Clock,
+) -> DeviceDuty:  # fmt: skip
+    """Devices, unless ``devices`` is off."""
+    if not config.devices:
+        return NoDeviceParts()
+    from skerry.app.edge_devices import DeviceParts
+
+    return DeviceParts(
+        config, node=node, sockets=sockets, database=database, objects=objects, outbox=outbox, link=link, clock=clock
+    )
+
+
+def open_bus(
+    config: EdgeConfig, *, node: str, routes: Mapping[str, Callable[[str, bytes], Awaitable[None]]], clock: Clock
+) -> Bus | None:
+    """The MQTT bus where ``mqtt`` names a broker and ``bus`` is on; None else.
+
+    Args:
+        routes: what takes the messages of each topic filter.
+    """
+    if not config.bus or not config.mqtt:
+        return None
+    from skerry.edge.bus.external import ExternalBus, Route
+
+    host, _, port = config.mqtt.partition(":")
+    return ExternalBus(
+        host=host, port=int(port or 1883), client_id=f"skerry-{node}",
+        routes=[Route(topic, take) for topic, take in routes.items()], clock=clock,
+    )  # fmt: skip
+
+
+def tunnel_job(
+    config: EdgeConfig, *, node: str, address: Callable[[], str], places: Places, files: CertificateFiles,
+    kubelet_socket: Path, clock: Clock,
+) -> Callable[[], Coroutine[Any, Any, None]] | None:  # fmt: skip
+    """What keeps the tunnel to the cloud; None where ``tunnel`` is off."""
+    if not config.tunnel:
+        return None
+    from skerry.app.edge_tunnel import TunnelParts
+
+    dialler = TunnelParts(node=node, address=address, places=places, files=files)
+    return dialler.client(kubelet_socket, clock=clock).run
+
+
+async def _ignore(envelope: Envelope) -> None:
+    """Nobody asked."""

@@ -1,34 +1,28 @@
-"""Which container engine the agent uses, and how it is opened."""
+"""Which container engine the agent uses, and how it is opened.
+
+What speaks CRI is in ``runtime_cri`` and loaded only where an engine is asked: gRPC costs 6 MB.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from skerry.api.causes import CauseTable
-from skerry.api.checkup import EngineProbe
 from skerry.api.config.edge import EdgeConfig
 from skerry.app.places import claims_directory
 from skerry.base.aio.clock import SystemClock
 from skerry.base.errors import ConfigError
 from skerry.base.files import DirectoryLock, lock_holder, make_private_dir
 from skerry.base.obs.log import get_log
-from skerry.edge.node.machine import memory
+from skerry.edge.node.podnet import NetworkPlaces
 from skerry.edge.node.rivals import conflicting
-from skerry.runtime.cri.cgroups import CgroupSweep
-from skerry.runtime.cri.client import CriClient
-from skerry.runtime.cri.engine import CriRuntime
-from skerry.runtime.cri.images import CriImages
-from skerry.runtime.cri.logrotation import LogRotation
-from skerry.runtime.cri.network import Places, network_places
-from skerry.runtime.cri.probe import DEFAULT_SOCKET, find_socket, probe
-from skerry.runtime.network import missing_plugins
 from skerry.runtime.ports import ContainerIO, EngineError, ImageStore, PodRuntime
 from skerry.runtime.process.engine import ProcessImages, ProcessRuntime, ProcessSettings
 
@@ -55,7 +49,7 @@ class OpenRuntime:
     notes: Mapping[str, str] = field(default_factory=dict)
     socket: Path | None = None
     upkeep: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
-    network: Callable[[], Coroutine[Any, Any, Places | None]] | None = None
+    network: Callable[[], Coroutine[Any, Any, NetworkPlaces | None]] | None = None
 
     async def describe(self) -> tuple[str, str]:
         """Name and version for the Node, and why the engine is not ready (empty when it is)."""
@@ -74,36 +68,15 @@ async def choose_runtime(wanted: str, *, cri_socket: str) -> str:
     """
     if wanted == "process":
         return "process"
+    from skerry.app.runtime_cri import can_make_network, probe_engine
+
     found = await probe_engine(cri_socket)
-    if all(each.code == _NO_NETWORK for each in found) and (not found or await _can_make_network(cri_socket)):
+    if all(each.code == _NO_NETWORK for each in found) and (not found or await can_make_network(cri_socket)):
         return "cri"
     if wanted == "auto":
         return "process"
     first = CauseTable()[found[0].code]
     raise ConfigError(f"{first.title}: {found[0].evidence}", hint=first.remedy)
-
-
-async def _can_make_network(cri_socket: str) -> bool:
-    """Whether a pod network can be written: by root, where the engine says where, and with its plugins."""
-    socket = _socket(cri_socket)
-    if socket is None or os.geteuid() != 0:
-        return False
-    client = CriClient(socket)
-    try:
-        places = await network_places(client)
-    except EngineError:
-        return False
-    finally:
-        await client.aclose()
-    return places is not None and not missing_plugins((places.plugins,))
-
-
-async def probe_engine(cri_socket: str) -> Sequence[EngineProbe]:
-    """What stands between this machine and pods on a container engine; empty when nothing does."""
-    socket = _socket(cri_socket)
-    if socket is None:
-        return [EngineProbe("SK-E003", "no socket of containerd, CRI-O or cri-dockerd was found")]
-    return await probe(socket)
 
 
 async def open_runtime(config: EdgeConfig, joined: Mapping[str, Any]) -> OpenRuntime:
@@ -119,26 +92,10 @@ async def open_runtime(config: EdgeConfig, joined: Mapping[str, Any]) -> OpenRun
     log.info("runtime.chosen", runtime=kind)
     if kind == "cri":
         adopted = {str(sandbox): str(uid) for sandbox, uid in (joined.get("adopted") or {}).items()}
-        return _open_cri(config, cri_socket, str(joined.get("nodeUid") or joined["node"]), adopted)
+        from skerry.app.runtime_cri import open_cri
+
+        return open_cri(config, cri_socket, str(joined.get("nodeUid") or joined["node"]), adopted)
     return _open_process(config)
-
-
-def _open_cri(config: EdgeConfig, cri_socket: str, node_uid: str, adopted: Mapping[str, str]) -> OpenRuntime:
-    # After a boot the agent may be here before the engine: its socket comes later, and pods wait for it.
-    socket = _socket(cri_socket) or DEFAULT_SOCKET
-    client = CriClient(socket)
-    runtime = CriRuntime(client, node_uid=node_uid, adopted=adopted, machine_memory_bytes=memory()["MemTotal"])
-    rotation = LogRotation(
-        runtime, clock=SystemClock(), max_bytes=config.container_log_max_bytes,
-        max_files=config.container_log_max_files,
-    )  # fmt: skip
-    upkeep = {"log-rotation": rotation.run, "cgroups": CgroupSweep(clock=SystemClock()).run}
-    notes = {"skerry.dev/runtime": "cri"}
-    images = CriImages(client, mirrors=config.registry_mirrors)
-    return OpenRuntime(
-        "cri", runtime, runtime, images, notes=notes, socket=socket, upkeep=upkeep,
-        network=lambda: network_places(client),
-    )  # fmt: skip
 
 
 def refuse_rivals(runtime: OpenRuntime) -> None:
@@ -194,7 +151,3 @@ def _open_process(config: EdgeConfig) -> OpenRuntime:
     runtime = ProcessRuntime(config.data / "process", settings=settings, clock=SystemClock())
     notes = {"skerry.dev/runtime": "process", "skerry.dev/runtime-user": "root" if os.geteuid() == 0 else "user"}
     return OpenRuntime("process", runtime, runtime, ProcessImages(), notes=notes)
-
-
-def _socket(configured: str) -> Path | None:
-    return Path(configured.removeprefix("unix://")) if configured else find_socket()

@@ -5,10 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 LIST = Path(__file__).parents[3] / "tools" / "deps-edge.txt"
+EVERY_DUTY = (
+    "skerry.app.edge", "skerry.app.edge_devices", "skerry.app.edge_plugins", "skerry.app.edge_tunnel",
+    "skerry.app.runtime_cri", "skerry.edge.bus.external", "skerry.edge.pods.probe_grpc",
+)  # fmt: skip
 _OF_THE_INTERPRETER = {"cython_runtime", "sitecustomize", "usercustomize"}
 _HEAVY = ("email", "http.client", "importlib.metadata", "multiprocessing", "unittest", "urllib.request", "xml")
 _OTHER_SIDES = ("skerry.apiserver", "skerry.cloud", "skerry.controllers", "skerry.console", "skerry.testing")
@@ -16,8 +21,21 @@ _OTHER_SIDES = ("skerry.apiserver", "skerry.cloud", "skerry.controllers", "skerr
 
 @pytest.fixture(scope="module")
 def loaded() -> set[str]:
-    code = "import sys, skerry.app.edge; print('\\n'.join(sys.modules))"
+    return modules(f"import {', '.join(EVERY_DUTY)}")
+
+
+def modules(code: str) -> set[str]:
+    """What a fresh interpreter has loaded after ``code``."""
+    code += "; import sys; print(*sys.modules)"
     return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+
+
+def opened(what: str, **settings: Any) -> set[str]:
+    """What is loaded after the agent has opened a duty with these settings."""
+    code = "import skerry.app.edge; from skerry.app import edge_duties, runtimes"
+    return modules(
+        f"{code}; from skerry.api.config.edge import EdgeConfig; config = EdgeConfig(**{settings!r}); {what}"
+    )
 
 
 def test_third_party_packages_are_those_of_the_list(loaded: set[str]) -> None:
@@ -42,3 +60,46 @@ def test_a_configuration_that_the_join_wrote_needs_no_yaml_reader(tmp_path: Path
     )
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert result.stdout.split() == ["process", "False"]
+
+
+_DEVICES = (
+    "from unittest.mock import sentinel as s; from pathlib import Path; from skerry.base.aio.clock import SystemClock;"
+    "edge_duties.open_devices(config, node='n', sockets=Path(), database=s.d, objects=s.o, outbox=s.b, link=s.l,"
+    " clock=SystemClock())"
+)
+_BUS = (
+    "from skerry.base.aio.clock import SystemClock;"
+    "edge_duties.open_bus(config, node='n', routes={}, clock=SystemClock())"
+)
+_TUNNEL = (
+    "from pathlib import Path; from skerry.base.aio.clock import SystemClock;"
+    "edge_duties.tunnel_job(config, node='n', address=str, places=None, files=None, kubelet_socket=Path(),"
+    " clock=SystemClock())"
+)
+
+
+@pytest.mark.parametrize(
+    ("what", "module", "on", "off"),
+    [
+        (_DEVICES, "skerry.edge.devices", {}, {"devices": False}),
+        (_BUS, "skerry.edge.bus", {"mqtt": "localhost:1883"}, {"mqtt": "localhost:1883", "bus": False}),
+        (_BUS, "skerry.edge.bus", {"mqtt": "localhost:1883"}, {"mqtt": ""}),
+        (_TUNNEL, "skerry.edge.tunnel", {}, {"tunnel": False}),
+    ],
+    ids=["devices", "bus", "broker", "tunnel"],
+)
+def test_a_duty_that_is_off_is_not_loaded(what: str, module: str, on: dict[str, Any], off: dict[str, Any]) -> None:
+    assert [name for name in opened(what, **off) if name.startswith(module)] == []
+    assert [name for name in opened(what, **on) if name.startswith(module)] != []
+
+
+def test_grpc_is_loaded_only_for_what_speaks_it(tmp_path: Path) -> None:
+    code = (
+        "import asyncio; from dataclasses import replace; from pathlib import Path;"
+        f"config = replace(config, data=Path({str(tmp_path)!r}));"
+        "edge_duties.open_plugins(config, runtime='process', database=None, objects=None, clock=None);"
+        "asyncio.run(runtimes.open_runtime(config, {'runtime': 'process', 'node': 'n'}))"
+    )
+    loaded = opened(code, devices=False)
+    assert "skerry.runtime.process.engine" in loaded
+    assert [name for name in loaded if name.startswith(("grpclib", "skerry.edge.plugins", "skerry.runtime.cri"))] == []

@@ -43,6 +43,9 @@ class EdgeConfig:
     device_plugins: str = setting(
         "", "directory of device plugins' sockets, usually /var/lib/kubelet/device-plugins; empty: none are served"
     )
+    devices: bool = setting(True, "serve devices: twins, mappers and the bus; off is not even loaded")
+    bus: bool = setting(True, "carry device topics to the broker that mqtt names")
+    tunnel: bool = setting(True, "let the cloud reach this node, for kubectl logs and kubectl top")
     mqtt: str = setting("", "MQTT broker for device topics, host:port; empty switches the bus off")
     dmi_socket: str = setting("", "socket for device mappers; empty puts dmi.sock into the data directory")
     log_level: str = setting("info", "debug, info, warning or error")

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from skerry.base.aio.clock import Clock
-from skerry.base.grpc import GrpcClient, GrpcError, Status
 from skerry.base.net import probe_http
 from skerry.base.net.probe_http import HttpProbeFailed
 from skerry.runtime.ports import ContainerIO, EngineError, EngineUnavailable, ExecTimeout
-from skerry.wire.pb.health import CHECK, HEALTH, SERVING
 
 _TEXT_CHARS = 1024
 _HOOK_S = 3600.0
@@ -162,16 +160,7 @@ async def _tcp(tcp: Mapping[str, Any], aim: Aim) -> Outcome:
 
 
 async def _grpc(grpc: Mapping[str, Any], aim: Aim, timeout_s: float) -> Outcome:
-    address = aim.ip, port_number(grpc.get("port"), aim.ports)
-    client = GrpcClient(address, HEALTH)
-    try:
-        answer = await client.call(CHECK, {"service": str(grpc.get("service") or "")}, timeout_s=timeout_s)
-    except GrpcError as exc:
-        if exc.status is Status.UNIMPLEMENTED:
-            return Outcome(False, "this server does not implement the grpc health protocol (grpc.health.v1.Health)")
-        return Outcome(False, f"service unhealthy ({exc.message})")
-    finally:
-        await client.aclose()
-    found = int(answer.get("status", 0))
-    names = HEALTH.enums["ServingStatus"]
-    return Outcome(found == SERVING, f"service unhealthy (responded with {names.get(found, str(found))!r})")
+    from skerry.edge.pods.probe_grpc import ask  # costs 6 MB: only where a pod has such a probe
+
+    service = str(grpc.get("service") or "")
+    return Outcome(*await ask(aim.ip, port_number(grpc.get("port"), aim.ports), service, timeout_s=timeout_s))
