@@ -206,8 +206,3 @@ def invalid_options(kind: str, field_name: str, text: str, reason: str = "FieldV
             "causes": [{"reason": reason, "message": text, "field": field_name}],
         },
     )
-
-
-def is_long_running(info: RequestInfo) -> bool:
-    """Whether the answer has no natural end: watch, log, exec, attach, port-forward, proxy."""
-    return info.verb in ("watch", "proxy") or info.subresource in ("log", "exec", "attach", "portforward", "proxy")

@@ -6,7 +6,7 @@ The tree (each domain draws its own branch in the head of its module):
     ├── ConfigError          the operator gave something wrong; the process exits 2 at start
     ├── ProtocolError        the peer broke the format               (``wire.errors``)
     ├── ApiError             from and to ``metav1.Status``           (``api.status``)
-    ├── LinkError            LinkClosed, LinkBroken, Offline         (``edge.link.ports``)
+    ├── LinkError            LinkBroken, Offline                     (``edge.link.ports``)
     ├── EngineError          a fault of the container engine         (``runtime.ports``)
     ├── StoreError           a fault of a database
     │   └── StoreDamaged     its file is no sound database

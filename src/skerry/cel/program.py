@@ -89,10 +89,6 @@ class Program:
         except (ValueError, TypeError, KeyError, IndexError, ArithmeticError, AttributeError) as exc:
             raise EvalError(f"{type(exc).__name__}: {exc}") from exc
 
-    def run_in(self, frame: Frame) -> Any:
-        """Run it as a part of another run, on its account."""
-        return self._run(frame)
-
 
 class Environment:
     """What expressions may use.

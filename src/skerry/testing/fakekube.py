@@ -171,11 +171,6 @@ class FakeKubeApi:
         del self._objects[resource.group_resource][(old["metadata"].get("namespace", ""), name)]
         return self._tell(resource, json.deep_copy(old), "DELETED")
 
-    def forget_history(self) -> None:
-        """Make every older revision too old for a watch."""
-        self._oldest = self._revision + 1
-        self._log.clear()
-
     def _one(self, resource: Resource, namespace: str | None, name: str) -> Object:
         where = (namespace or "default") if resource.namespaced else ""
         obj = self._objects.get(resource.group_resource, {}).get((where, name))

@@ -91,14 +91,6 @@ class SyncRecord:
         self._lazy.pop((node, uid), None)
         self._changed.set()
 
-    def forget_node(self, node: NodeName) -> None:
-        """The node was deleted: drop all its cursors."""
-        for uid, entry in self._held.pop(node, {}).items():
-            self._gone[(node, uid)] = entry
-            self._dirty[(node, uid)] = None
-            self._lazy.pop((node, uid), None)
-        self._changed.set()
-
     async def run(self) -> None:
         """Write behind, at most once a second; never ends. Run it in a ``Supervisor.keep``."""
         while True:

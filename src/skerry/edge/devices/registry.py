@@ -319,9 +319,6 @@ class MapperRegistry:
         except MapperRefused as refused:
             log.warning("mapper.remove_refused", model=model, error=str(refused))
 
-    def _is_model_used(self, mapper: str, model: str) -> bool:
-        return any(told.mapper == mapper and meaning.device_id(told.model) == model for told in self._told.values())
-
 
 def _reading(report: Report, kind: str) -> Reading:
     return Reading(report.actual, report.observed, kind or report.type)

@@ -46,11 +46,6 @@ class CertificateFiles:
         """Its key, PEM."""
         return self.directory / "node.key"
 
-    @property
-    def exist(self) -> bool:
-        """Whether all of them are there."""
-        return self.ca.exists() and self.cert.exists() and self.key.exists()
-
     def context(self) -> ssl.SSLContext:
         """TLS with our certificate, trusting only the cloud's authority."""
         self.recover()

@@ -13,10 +13,6 @@ class LinkError(SkerryError, Retryable):
     """The link failed."""
 
 
-class LinkClosed(LinkError):
-    """We closed it."""
-
-
 class LinkBroken(LinkError):
     """The world closed it."""
 

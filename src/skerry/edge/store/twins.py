@@ -78,8 +78,3 @@ def put_mapper(connection: sqlite3.Connection, name: str, protocol: str, documen
         " ON CONFLICT (name) DO UPDATE SET protocol = excluded.protocol, document = excluded.document",
         (name, protocol, json.dumps(document)),
     )
-
-
-def delete_mapper(connection: sqlite3.Connection, name: str) -> None:
-    """Forget a mapper."""
-    connection.execute("DELETE FROM device_mapper WHERE name = ?", (name,))

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from skerry.api.checkup import EngineProbe
 from skerry.base import json
-from skerry.base.errors import SkerryError
 from skerry.base.grpc import GrpcError, Status
-from skerry.runtime.cri.client import CriClient, remedy
+from skerry.runtime.cri.client import CriClient
 from skerry.runtime.ports import EngineError, EngineRefused
 
 SOCKETS = (
@@ -77,11 +76,6 @@ async def images_with_shell(socket: Path) -> list[str]:
     by_size = sorted(images, key=lambda image: int(image.get("size", 0)))
     tags = [tag for image in by_size for tag in image.get("repo_tags", [])]
     return [tag for tag in tags if tag.rpartition(":")[0].rpartition("/")[2] in _WITH_SHELL]
-
-
-def code_of_failure(failure: SkerryError) -> str:
-    """The cause code behind a failed sandbox or container; empty where the text tells none."""
-    return remedy(str(failure))[0]
 
 
 async def _probed(client: CriClient, may_lower: Callable[[], bool]) -> list[EngineProbe]:
