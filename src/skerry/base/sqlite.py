@@ -3,6 +3,8 @@
 ``write(fn)`` queues ``fn(connection)`` for the writer thread. The thread takes everything that waits (at most
 ``batch`` functions, waiting ``gather_s`` for company), runs each inside a savepoint of one transaction, commits
 once, and only then resolves the futures: a result that you have seen is on the disk.
+A ``late`` write is acknowledged before it is on the disk, if all of its batch are late and ``LateWrites`` allows it; a
+power cut may take it back, together with all later late ones and nothing else. The next other commit makes it safe.
 Queue: bounded by back-pressure of awaiting callers. Reads run on the loop through a read-only connection; keep each
 statement indexed and short.
 """
@@ -15,13 +17,23 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from skerry.base.errors import StoreDamaged, StoreError
 
 R = TypeVar("R")
 
 Write = Callable[[sqlite3.Connection], R]
+
+
+class LateWrites(Protocol):
+    """Says when a late batch may go without a sync. Called in the writer's thread."""
+
+    def may(self, connection: sqlite3.Connection, count: int) -> bool:
+        """Whether ``count`` writes may be lost without harm; asked outside of a transaction."""
+
+    def prepare(self, connection: sqlite3.Connection, count: int) -> None:
+        """Make room for later ones, in the transaction of a batch that was refused and is synced."""
 
 
 class Database:
@@ -32,6 +44,7 @@ class Database:
         migrations: SQL scripts; number i brings ``user_version`` from i to i+1. Never edit one that shipped.
         synchronous: FULL (a commit survives a power cut) or NORMAL (it survives a crash of the process).
         cache_kib: page cache of each connection.
+        late: for files with late writes; None syncs every commit.
         relieve: called by the writer thread when the disk is full; True when there is room now, and the batch is tried
             once more. The functions of a batch may therefore run twice.
     """
@@ -46,6 +59,7 @@ class Database:
         mmap_bytes: int = 0,
         batch: int = 64,
         gather_s: float = 0.0,
+        late: LateWrites | None = None,
         relieve: Callable[[], bool] | None = None,
     ) -> None:
         self.path = path
@@ -54,7 +68,9 @@ class Database:
         self._mmap_bytes = mmap_bytes
         self._batch = batch
         self._gather_s = gather_s
+        self._late = late
         self._relieve = relieve
+        self._is_synced = True
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         try:
             path.touch(mode=0o600, exist_ok=True)
@@ -80,7 +96,7 @@ class Database:
         except sqlite3.Error as exc:
             raise StoreError(f"cannot read database {self.path}: {exc}") from exc
 
-    async def write(self, fn: Write[R]) -> R:
+    async def write(self, fn: Write[R], *, late: bool = False) -> R:
         """Run ``fn`` in the writer's transaction and return its result after the commit.
 
         An exception of ``fn`` undoes only what ``fn`` did, and is raised here.
@@ -90,7 +106,7 @@ class Database:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        self._put(_Job(fn, loop, future))
+        self._put(_Job(fn, loop, future, is_late=late))
         return await asyncio.shield(future)
 
     def write_blocking(self, fn: Write[R]) -> R:
@@ -102,6 +118,11 @@ class Database:
         if job.error is not None:
             raise job.error
         return job.result  # type: ignore[no-any-return]
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
 
     def close(self) -> None:
         """Finish what is queued and close. Idempotent."""
@@ -162,7 +183,12 @@ class Database:
 
     def _commit(self, jobs: list[_Job], *, may_relieve: bool = True) -> None:
         try:
+            is_late = self._late is not None and all(job.is_late for job in jobs)
+            is_refused = is_late and self._late is not None and not self._late.may(self._writer, len(jobs))
+            self._sync(is_wanted=not is_late or is_refused)
             self._writer.execute("BEGIN IMMEDIATE")
+            if is_refused and self._late is not None:
+                self._late.prepare(self._writer, len(jobs))
             for job in jobs:
                 self._run(job)
             self._writer.execute("COMMIT")
@@ -182,6 +208,12 @@ class Database:
         for job in jobs:
             job.settle()
 
+    def _sync(self, *, is_wanted: bool) -> None:
+        """Whether the next commits wait for the disk; cannot be changed inside a transaction."""
+        if is_wanted is not self._is_synced:
+            self._writer.execute(f"PRAGMA synchronous={self._synchronous if is_wanted else 'NORMAL'}")
+            self._is_synced = is_wanted
+
     def _run(self, job: _Job) -> None:
         self._writer.execute("SAVEPOINT job")
         try:
@@ -195,7 +227,7 @@ class Database:
 
 
 class _Job:
-    __slots__ = ("done", "error", "fn", "future", "loop", "result")
+    __slots__ = ("done", "error", "fn", "future", "is_late", "loop", "result")
 
     def __init__(
         self,
@@ -203,8 +235,11 @@ class _Job:
         loop: asyncio.AbstractEventLoop | None,
         future: asyncio.Future[Any] | None,
         done: threading.Event | None = None,
+        *,
+        is_late: bool = False,
     ) -> None:
         self.fn = fn
+        self.is_late = is_late
         self.loop = loop
         self.future = future
         self.done = done

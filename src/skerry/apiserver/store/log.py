@@ -2,6 +2,9 @@
 
 Two tables: ``cur`` has the newest body of each object, ``log`` every change since the last compaction. A revision is
 ``log.rv`` (AUTOINCREMENT: never reused, comparable across all resources). Bodies are opaque bytes here.
+Heartbeats of nodes and Events are written late (``is_late``): a power cut may take the last of them back. Even so
+their revisions are not given out again: ``meta.reserved_rv`` is on the disk before any of them, and after such an end
+the count goes on behind it. Who watched them up to a revision before that lists again: ``late_floor_rv``.
 Compare-and-swap runs inside the writer's transaction, so it needs no lock elsewhere.
 """
 
@@ -16,6 +19,12 @@ from typing import Literal
 
 from skerry.base.errors import SkerryError
 from skerry.base.sqlite import Database
+
+RESERVED_AHEAD = 2000
+"""Revisions that one sync reserves for late writes; an unclean end skips what is left of them."""
+_NODE_LEASES = ("leases.coordination.k8s.io", "kube-node-lease")
+LATE = frozenset({"events", _NODE_LEASES[0]})
+"""Storage resources of which some changes are written late."""
 
 Op = Literal["ADDED", "MODIFIED", "DELETED"]
 
@@ -82,6 +91,21 @@ class Stale(SkerryError):
         self.rv = rv
 
 
+def is_late(key: Key) -> bool:
+    """Whether a change of this object need not be on the disk when it is acknowledged: it is soon made again."""
+    return key.gr == "events" or (key.gr, key.ns) == _NODE_LEASES
+
+
+class _Reservation:
+    """``base.sqlite.LateWrites``: revisions are reserved on the disk before late writes use them."""
+
+    def may(self, connection: sqlite3.Connection, count: int) -> bool:
+        return _newest(connection) + count <= _meta(connection, "reserved_rv")
+
+    def prepare(self, connection: sqlite3.Connection, count: int) -> None:
+        _put_meta(connection, "reserved_rv", _newest(connection) + count + RESERVED_AHEAD)
+
+
 class RevisionLog:
     """The file. Methods named ``put_*`` run in the writer's thread; the others on the loop."""
 
@@ -92,10 +116,15 @@ class RevisionLog:
             synchronous=synchronous,
             cache_kib=16 * 1024,
             mmap_bytes=64 * 1024 * 1024,
+            late=_Reservation() if synchronous == "FULL" else None,
         )
+        self.late_floor_rv = self.database.write_blocking(_go_on_behind_reserved)
+        """The newest revision up to which late changes may have been taken back; 0 when none ever was."""
 
     def close(self) -> None:
-        """Finish what is queued and close."""
+        """Finish what is queued and close. What was reserved and not used is given back."""
+        if not self.database.is_closed:
+            self.database.write_blocking(lambda c: _put_meta(c, "reserved_rv", _newest(c)))
         self.database.close()
 
     def cluster_uid(self) -> str:
@@ -195,6 +224,28 @@ class RevisionLog:
             return count
 
         return await self.database.write(run)
+
+
+def _go_on_behind_reserved(connection: sqlite3.Connection) -> int:
+    reserved, newest = _meta(connection, "reserved_rv"), _newest(connection)
+    if reserved > newest:
+        connection.execute("UPDATE sqlite_sequence SET seq=? WHERE name='log'", (reserved,))
+        _put_meta(connection, "late_floor_rv", reserved)
+    return _meta(connection, "late_floor_rv")
+
+
+def _newest(connection: sqlite3.Connection) -> int:
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name='log'").fetchone()
+    return int(row[0]) if row is not None else 1
+
+
+def _meta(connection: sqlite3.Connection, name: str) -> int:
+    row = connection.execute("SELECT v FROM meta WHERE k=?", (name,)).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def _put_meta(connection: sqlite3.Connection, name: str, value: int) -> None:
+    connection.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", (name, str(value)))
 
 
 def _found(connection: sqlite3.Connection, key: Key) -> tuple[str, int, int] | None:

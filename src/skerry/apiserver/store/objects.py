@@ -1,7 +1,8 @@
 """Guarded create, update and delete over the revision log, and reads from the watch cache.
 
 Contents are decoded objects; they are stored without kind, apiVersion and resourceVersion. A write that changes
-nothing makes no revision. What a method returns is on the disk and has been told to every watcher.
+nothing makes no revision. What a method returns is on the disk (heartbeats of nodes and Events: soon will be) and has
+been told to every watcher.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from skerry.api.gvk import Object
 from skerry.apiserver.store.entry import Entry, encode
-from skerry.apiserver.store.log import Key, Op, RevisionLog, Row
+from skerry.apiserver.store.log import Key, Op, RevisionLog, Row, is_late
 from skerry.apiserver.store.watch import Collection, WatchCache
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor, shielded
@@ -38,7 +39,9 @@ class ObjectStore:
         self._log = RevisionLog(path, synchronous=synchronous)
         self.cluster_uid = self._log.cluster_uid()
         self.generation = self._log.generation()
-        self.cache = WatchCache(rv=self._log.newest_rv(), compacted_rv=self._log.compacted_rv())
+        self.cache = WatchCache(
+            rv=self._log.newest_rv(), compacted_rv=self._log.compacted_rv(), late_floor_rv=self._log.late_floor_rv
+        )
         self.cache.load(self._log.rows(), self._log.changes(since_rv=self._log.compacted_rv()))
         self._supervisor = Supervisor("apiserver-store", clock=clock)
         self.oldest_page_rv = 0
@@ -75,7 +78,7 @@ class ObjectStore:
         body = encode(content)
         uid = str(content["metadata"]["uid"])
         ts = self._clock.now_s()
-        return await self._write("ADDED", lambda c: self._log.put_new(c, key, uid, body, ts), ts)
+        return await self._write("ADDED", key, lambda c: self._log.put_new(c, key, uid, body, ts), ts)
 
     async def update(self, key: Key, content: Object, *, expect_rv: int) -> Entry:
         """Replace the state at ``expect_rv``.
@@ -89,7 +92,9 @@ class ObjectStore:
         if current is not None and current.rv == expect_rv and current.body == body:
             return current
         ts = self._clock.now_s()
-        return await self._write("MODIFIED", lambda c: self._log.put_next(c, key, body, ts, expect_rv=expect_rv), ts)
+        return await self._write(
+            "MODIFIED", key, lambda c: self._log.put_next(c, key, body, ts, expect_rv=expect_rv), ts
+        )
 
     async def delete(self, key: Key, content: Object, *, expect_rv: int) -> Entry:
         """Remove the state at ``expect_rv``; watchers see ``content`` as its last state.
@@ -100,17 +105,19 @@ class ObjectStore:
         """
         body = encode(content)
         ts = self._clock.now_s()
-        return await self._write("DELETED", lambda c: self._log.put_gone(c, key, body, ts, expect_rv=expect_rv), ts)
+        return await self._write(
+            "DELETED", key, lambda c: self._log.put_gone(c, key, body, ts, expect_rv=expect_rv), ts
+        )
 
     async def compact(self, *, older_than_s: float = COMPACT_EVERY_S, keep: int = KEEP_LOG_ROWS) -> int:
         """Forget old log rows; watches that run are not touched."""
         return await self._log.compact(before_ts=self._clock.now_s() - older_than_s, keep=keep)
 
-    async def _write(self, op: Op, put: Callable[[sqlite3.Connection], Row], ts: float) -> Entry:
+    async def _write(self, op: Op, key: Key, put: Callable[[sqlite3.Connection], Row], ts: float) -> Entry:
         written: list[Entry] = []
 
         async def run() -> None:
-            row = await self._log.database.write(put)
+            row = await self._log.database.write(put, late=is_late(key))
             written.append(self.cache.apply(op, row, ts))
 
         # Writes resolve in the order of their revisions, and so do these tasks. A caller that is cancelled must not

@@ -152,7 +152,7 @@ class EventRing:
             gone = events.popleft().entry
             self._first += 1
             self._bytes -= len(gone.body)
-            self.floor_rv = gone.rv
+            self.floor_rv = max(self.floor_rv, gone.rv)
 
 
 class RingReader:

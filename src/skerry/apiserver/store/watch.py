@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skerry.apiserver.store.entry import Entry, Event
-from skerry.apiserver.store.log import Change, Key, Op, Row
+from skerry.apiserver.store.log import LATE, Change, Key, Op, Row
 from skerry.apiserver.store.ring import EventRing, Interest, RingReader
 from skerry.base.errors import SkerryError
 
@@ -192,16 +192,18 @@ class Collection:
 class WatchCache:
     """All collections of a server."""
 
-    def __init__(self, *, rv: int, compacted_rv: int) -> None:
+    def __init__(self, *, rv: int, compacted_rv: int, late_floor_rv: int = 0) -> None:
         self.rv = rv
         self._compacted_rv = compacted_rv
+        self._late_floor_rv = late_floor_rv
         self._collections: dict[str, Collection] = {}
 
     def collection(self, gr: str) -> Collection:
         """The objects of a storage resource; made empty when new."""
         found = self._collections.get(gr)
         if found is None:
-            found = self._collections[gr] = Collection(gr, floor_rv=self._compacted_rv)
+            floor_rv = max(self._compacted_rv, self._late_floor_rv) if gr in LATE else self._compacted_rv
+            found = self._collections[gr] = Collection(gr, floor_rv=floor_rv)
         return found
 
     def collections(self) -> list[Collection]:
