@@ -78,3 +78,5 @@ async def test_kubectl_top_tells_what_is_used_and_an_autoscaler_follows_it(tmp_p
         scaled = await at.api.get(HPAS, "busy", namespace="default")
         assert scaled["status"]["desiredReplicas"] == 2
         assert scaled["status"]["currentMetrics"][0]["resource"]["current"]["averageUtilization"] > 50
+        await at.api.delete(DEPLOYMENTS, "busy", namespace="default")
+        await until(at.no_pods, within_s=60)

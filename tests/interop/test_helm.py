@@ -15,7 +15,7 @@ import pytest
 from skerry.api.gvk import CONFIGMAPS, DEPLOYMENTS, SECRETS, Resource
 from skerry.api.status import NotFound
 from skerry.base import json
-from skerry.testing.site import Site, site
+from skerry.testing.site import Site, site, until
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
@@ -129,5 +129,6 @@ async def test_a_release_is_installed_upgraded_rolled_back_and_removed(tmp_path:
         for resource, name in ((CONFIGMAPS, "web-conf"), (WIDGETS, "web"), (DEPLOYMENTS, "web")):
             with pytest.raises(NotFound):
                 await at.api.get(resource, name, namespace="default")
+        await until(at.no_pods, within_s=60)
         kept = (await at.api.list(SECRETS, namespace="default", label_selector="owner=helm")).items
         assert kept == []

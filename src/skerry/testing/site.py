@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from skerry.api.gvk import NODES
+from skerry.api.gvk import NODES, PODS
 from skerry.api.status import ApiError
 from skerry.app.children import Child, process_environment
 from skerry.base import json
@@ -99,6 +99,11 @@ class Site:
     def api(self) -> HttpKubeApi:
         """The cloud's objects."""
         return HttpKubeApi(self.transport)
+
+    async def no_pods(self, namespace: str = "default") -> str:
+        """For ``until``: pods outlive the agent, so a test that made some waits until they are gone."""
+        left = (await self.api.list(PODS, namespace=namespace)).items
+        return ", ".join(pod["metadata"]["name"] for pod in left)
 
     def joined(self) -> dict[str, Any]:
         """What the join wrote."""
