@@ -16,6 +16,7 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
@@ -43,6 +44,7 @@ ON_AGENTS = ("[sig-api-machinery] CustomResourceFieldSelectors",)
 """Tests of the other lists whose webhook is a pod."""
 _SUFFIX = " [Conformance]"
 _LINE = re.compile(r"^\| (?P<name>\[sig-.+?) \| (?P<result>\w[\w ]*) \| (?P<cause>.*) \|$")
+_RUN = re.compile(r"^## (?P<group>[A-D]): .*\n\nThe run: (?P<about>.*)\.$", re.MULTILINE)
 _HEAD = """# Upstream's conformance tests
 
 The `[Conformance]` tests of Kubernetes 1.36 that a control plane and its nodes can be asked, by exact name (without
@@ -119,15 +121,40 @@ def causes() -> list[tuple[str, str]]:
     return [(name, cause) for name, cause in lines]
 
 
-def write_record(page: Path, outcomes: dict[str, Outcome]) -> None:
-    """Write the page; tests without an outcome are named as not run."""
+def runs(page: Path) -> dict[str, str]:
+    """What an earlier record says of each list's run."""
+    text = page.read_text() if page.exists() else ""
+    return {match["group"]: match["about"] for match in _RUN.finditer(text)}
+
+
+def this_run(started_load: float) -> str:
+    """Commit, machine and load of this run, for the record."""
+    commit = os.environ.get("SKERRY_COMMIT") or _said("git", "-C", str(HERE), "rev-parse", "--short", "HEAD")
+    memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
+    size = f"{int(memory[1]) / 1048576:.0f} GiB" if memory else "unknown memory"
+    load = f"{started_load:.0f} at its start and {os.getloadavg()[0]:.0f} at its end"
+    return f"commit {commit}, {os.cpu_count()} cores, {size}, Linux {os.uname().release}, load average {load}"
+
+
+def _said(*command: str) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown"
+
+
+def write_record(page: Path, outcomes: dict[str, Outcome], about: dict[str, str]) -> None:
+    """Write the page; tests without an outcome are named as not run.
+
+    Args:
+        about: of each list's run, by group.
+    """
     known = causes()
     parts = [_HEAD]
-    for group, about in GROUPS.items():
+    for group, title in GROUPS.items():
         names = [name for name, own in listed(GROUPS).items() if own == group]
         passed = sum(outcomes.get(name, Outcome("not run")).result == "passed" for name in names)
         parts.append(
-            f"## {group}: {about}: {passed} of {len(names)} pass\n\n| Test | Result | Cause |\n|---|---|---|\n"
+            f"## {group}: {title}: {passed} of {len(names)} pass\n\n"
+            f"The run: {about.get(group, 'not recorded')}.\n\n| Test | Result | Cause |\n|---|---|---|\n"
         )
         for name in names:
             outcome = outcomes.get(name, Outcome("not run"))
@@ -238,7 +265,7 @@ def main() -> int:
     parser.add_argument("--record", type=Path, help="page to bring up to date")
     parser.add_argument("--work", type=Path, help="directory for data and logs (a temporary one)")
     options = parser.parse_args()
-    has_pods = options.group in WITH_PODS
+    has_pods, load = options.group in WITH_PODS, os.getloadavg()[0]
     needs_agents = has_pods or any(name.startswith(ON_AGENTS) for name in listed([options.group]))
     for name in ("SKERRY_E2E_TEST", *(["SKERRY_AGNHOST"] if needs_agents else [])):
         if not Path(os.environ.get(name, "")).is_file():
@@ -255,7 +282,8 @@ def main() -> int:
     passed = sum(found.get(name, Outcome("")).result == "passed" for name in names)
     print(f"{passed} of {len(names)} passed; logs in {work}")  # noqa: T201
     if options.record:
-        write_record(options.record, recorded(options.record) | found)
+        about = runs(options.record) | {options.group: this_run(load)}
+        write_record(options.record, recorded(options.record) | found, about)
     return 1 if unexplained(names, found) else 0
 
 

@@ -32,7 +32,7 @@ IMAGES = (
     f"{REGISTRY}/agnhost:2.63.0",
     f"{REGISTRY}/agnhost:2.55",
     f"{REGISTRY}/busybox:1.37.0-1",
-    f"{REGISTRY}/nautilus:1.7",
+    f"{REGISTRY}/nautilus:1.8",
     f"{REGISTRY}/nginx:1.15-4",
     f"{REGISTRY}/nginx:1.27-0",
     "registry.k8s.io/pause:3.10.2",
