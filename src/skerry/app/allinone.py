@@ -24,7 +24,7 @@ from skerry.app.children import (
     on_signals,
     process_environment,
 )
-from skerry.app.places import data_root
+from skerry.app.places import cloud_data, data_root, edge_data
 from skerry.base import json
 from skerry.base.aio.supervise import Supervisor, race
 from skerry.base.errors import ConfigError, SkerryError
@@ -162,11 +162,20 @@ async def keep_alive(group: Group, stop: asyncio.Event) -> None:
 
 
 def status(*, data: Path | None, as_json: bool) -> int:
-    """Tell what ``skerry up`` or ``skerry demo`` runs. Exit code 1 when nothing runs."""
-    found = [facts for place in _places(data) if (facts := running(place)) is not None]
+    """Tell what runs on this machine: groups of ``up`` and ``demo``, a cloud, an edge agent. Exit code 1 when nothing
+    does.
+
+    Args:
+        data: look only there: at a group, a cloud or an agent.
+    """
+    groups = [facts for place in _places(data) if (facts := running(place)) is not None]
+    inside = {int(pid) for facts in groups for pid in facts["pids"].values()}
+    places = [data] if data else [cloud_data(None), edge_data(None)]
+    alone = [facts for place in places if (facts := running_alone(place)) is not None]
+    found = groups + [facts for facts in alone if not inside & {int(pid) for pid in facts["pids"].values()}]
     if not found:
-        places = ", ".join(map(str, _places(data)))
-        output.emit({"running": False, "data": places}, as_json=as_json, text=f"nothing runs from {places}")
+        looked = ", ".join(map(str, dict.fromkeys([*_places(data), *places])))
+        output.emit({"running": False, "data": looked}, as_json=as_json, text=f"nothing runs from {looked}")
         return 1
     for facts in found:
         output.emit({"running": True, **facts}, as_json=as_json, text=_text(facts))
@@ -189,6 +198,16 @@ def running(directory: Path) -> dict[str, Any] | None:
         facts: dict[str, Any] = json.loads((directory / RUN_FILE).read_bytes())
         return facts if holder and int(facts["pids"]["group"]) == holder else None
     except (OSError, json.JsonError, KeyError, TypeError, ValueError):
+        return None
+
+
+def running_alone(directory: Path) -> dict[str, Any] | None:
+    """The facts of a ``skerry cloud run`` or ``skerry edge run`` that runs and serves from ``directory``, or None."""
+    holder = lock_holder(directory)
+    try:
+        facts: dict[str, Any] = json.loads((directory / RUN_FILE).read_bytes())
+        return facts if holder and holder in facts["pids"].values() and "group" not in facts["pids"] else None
+    except (OSError, json.JsonError, AttributeError, KeyError, TypeError):
         return None
 
 
@@ -219,8 +238,15 @@ def default_node_name() -> str:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    endpoints = "\n".join(f"  {name:<8} {url}" for name, url in facts["endpoints"].items())
-    return (
-        f"Skerry serves. Node {facts['node']}, data in {facts['data']}, logs in {facts['logs']}\n{endpoints}\n"
-        f"  export KUBECONFIG={facts['kubeconfig']}"
-    )
+    endpoints = "".join(f"\n  {name:<8} {url}" for name, url in (facts.get("endpoints") or {}).items())
+    kubeconfig = f"\n  export KUBECONFIG={facts['kubeconfig']}" if facts.get("kubeconfig") else ""
+    pids = facts["pids"]
+    if "group" in pids:
+        head = f"Skerry serves. Node {facts['node']}, data in {facts['data']}, logs in {facts['logs']}"
+    elif "cloud" in pids:
+        beside = f" beside the cluster {facts['cluster']}" if facts.get("cluster") else ""
+        head = f"A cloud serves{beside}. Process {pids['cloud']}, data in {facts['data']}"
+    else:
+        what = f"process {pids.get('edge')}, {facts.get('runtime')} runtime, data in {facts['data']}"
+        head = f"The agent of node {facts['node']} serves: {what}\n  more: skerry edge status --data {facts['data']}"
+    return f"{head}{endpoints}{kubeconfig}"

@@ -7,9 +7,14 @@ import json
 import socket
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest
+
 from skerry.testing.site import Site
+
+pytestmark = pytest.mark.timeout(120)
 
 _LIMIT_S = 60
 
@@ -86,3 +91,22 @@ def test_a_taken_port_is_told_before_anything_is_made(tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{port}" in failed.stderr
     assert "another program uses port" in failed.stderr
     assert not data.exists()
+
+
+async def test_status_sees_a_cloud_and_an_agent_that_run_by_themselves(tmp_path: Path) -> None:
+    site = Site(tmp_path, runtime="process")
+    async with AsyncExitStack() as stack:
+        await site.start(stack)
+        cloud, edge = tmp_path / "cloud", tmp_path / "edge"
+        found = await asyncio.to_thread(skerry, "status", "--data", str(cloud), "-o", "json")
+        assert found.returncode == 0, found.stderr
+        facts = json.loads(found.stdout)
+        assert facts["running"] is True
+        assert facts["pids"] == {"cloud": site.cloud.ready["pids"]["cloud"]}
+        assert facts["endpoints"]["hub"] == site.cloud.ready["endpoints"]["hub"]
+        text = await asyncio.to_thread(skerry, "status", "--data", str(edge))
+        assert f"The agent of node {site.node} serves" in text.stdout
+        await site.agent.stop()
+        gone = await asyncio.to_thread(skerry, "status", "--data", str(edge))
+        assert gone.returncode == 1
+        assert f"nothing runs from {edge}" in gone.stdout
