@@ -22,7 +22,16 @@ from skerry.api import crds
 from skerry.api.config import advertise, cloudcore
 from skerry.api.config import cloud as kind
 from skerry.api.config.cloud import CloudConfig, port_plan
-from skerry.api.gvk import DEVICEMODELS, DEVICES, ENROLMENTS, LEASES, NODES, Resource
+from skerry.api.gvk import (
+    CLUSTEROBJECTSYNCS,
+    DEVICEMODELS,
+    DEVICES,
+    ENROLMENTS,
+    LEASES,
+    NODES,
+    OBJECTSYNCS,
+    Resource,
+)
 from skerry.apiserver.auth.authn import MASTERS, User
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.http import ApiServer
@@ -176,7 +185,9 @@ class Cloud:
         cluster = await cluster_backend.open_cluster(credentials, config)
         stack.push_async_callback(cluster.transport.aclose)
         supervisor = await stack.enter_async_context(Supervisor("cloud", clock=self._clock))
-        informers = InformerSet(cluster.api, clock=self._clock, packed=(NODES, ENROLMENTS))
+        informers = InformerSet(
+            cluster.api, clock=self._clock, packed=(NODES, ENROLMENTS, OBJECTSYNCS, CLUSTEROBJECTSYNCS)
+        )
         supervisor.keep("informers", informers.run)
         hosts = reachable_hosts(config.advertise, config.listen)
         tunnels = Tunnels(clock=self._clock)
@@ -297,6 +308,9 @@ class Cloud:
         )  # fmt: skip
         if "api" in self._ports:
             self._measure(hub, informers, enrolments)
+        else:  # others may serve the same nodes
+            record.follow(informers)
+            presence.on_disconnected(lambda link: record.left(link.node))
         presence.on_connected(bulletin.tell)
         leases_of = LeaseKeeper(api, last_seen_s=hub.last_seen_s, clock=clock)
         presence.on_connected(leases_of.connected)

@@ -95,12 +95,14 @@ async def cloud(
     folds_leases: bool = True,
     as_node: AsNode | None = None,
     version: str = __version__,
+    has_replicas: bool = False,
 ) -> AsyncIterator[CloudKit]:
     """Everything running on free ports of 127.0.0.1; stopped when left.
 
     Args:
         folds_leases: renew the Leases of Skerry nodes; without it days of virtual time pass quickly.
         version: that its join server tells.
+        has_replicas: others serve the same nodes, over the same ``api``.
     """
     clock = clock or SystemClock()
     store = AuthorityStore(api, ["127.0.0.1", "localhost"], clock=clock)
@@ -148,6 +150,9 @@ async def cloud(
     bulletin = Bulletin(
         hub, authority=lambda: keeper.authority, enrolments=enrolments, ports=ports, advertise=lambda: kit.advertise
     )
+    if has_replicas:
+        record.follow(informers)
+        presence.on_disconnected(lambda link: record.left(link.node))
     presence.on_connected(bulletin.tell)
     leases = LeaseKeeper(api, last_seen_s=hub.last_seen_s, clock=clock)
     presence.on_connected(leases.connected)

@@ -28,6 +28,7 @@ from skerry.api.status import AlreadyExists
 from skerry.apiserver.auth.authn import MASTERS, User
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.local import LocalKubeApi
+from skerry.cloud.hub.ports import NodeName
 from skerry.kube.ports import KubeApi
 from skerry.testing.fakekube import FakeKubeApi
 from skerry.testing.hollow import HollowNode, Refusal, connect
@@ -413,3 +414,58 @@ async def test_cursors_of_another_history_of_the_store_prove_nothing(api: KubeAp
             return "" if len(found) == 1 and int(found[0]) > 0 else f"cursors {found}"
 
         await until(is_recorded, within_s=5)
+
+
+async def test_a_go_node_that_moves_between_replicas_gets_each_change_once_and_nothing_stale(
+    api: KubeApi, tmp_path: Path
+) -> None:
+    """A, B, A. What happened while it was at B, or between, is what A then sends, and no more."""
+
+    async def recorded(names: set[str]) -> None:
+        async def look() -> str:
+            found = {sync["spec"]["objectName"] for sync in (await api.list(OBJECTSYNCS)).items}
+            return "" if found == names else f"cursors of {found}"
+
+        await until(look, within_s=15)
+
+    async with cloud(api, tmp_path, has_replicas=True) as a, cloud(api, tmp_path, has_replicas=True) as b:
+        for name in ("same", "changed", "removed"):
+            await api.create(PODS, pod(name))
+        tls = a.tls(a.node_credential("edge-1"))
+        async with connect(a.hub_url, "edge-1", tls, is_skerry=False) as node:
+            await node.until(holds("default/pod/same", "default/pod/changed", "default/pod/removed"))
+        await recorded({"same", "changed", "removed"})
+
+        async with connect(b.hub_url, "edge-1", tls, is_skerry=False) as node:
+            await api.patch(PODS, "changed", {"metadata": {"labels": {"at": "b"}}}, namespace="default")
+            await api.create(PODS, pod("passing"))
+            await api.delete(PODS, "removed", namespace="default", grace_period_s=0)
+            await node.until(lambda n: len(n.log) >= 3)
+            assert {resource for _, resource, _ in node.log} == {
+                "default/pod/changed", "default/pod/passing", "default/pod/removed",
+            }  # fmt: skip
+        await recorded({"same", "changed", "passing"})
+        versions = {s["spec"]["objectName"]: s["status"]["objectResourceVersion"]
+                    for s in (await api.list(OBJECTSYNCS)).items}  # fmt: skip
+        changed = await api.get(PODS, "changed", namespace="default")
+
+        async def has_heard() -> str:
+            held = await a.record.load(NodeName("edge-1"))
+            found = {entry.name: entry.resource_version for entry in held.values()}
+            return "" if found == versions else f"A knows {found}, written is {versions}"
+
+        await until(has_heard, within_s=15)
+        assert versions["changed"] == changed["metadata"]["resourceVersion"]
+
+        # Nobody serves the node now: what B alone has sent is deleted, and something comes.
+        await api.delete(PODS, "passing", namespace="default", grace_period_s=0)
+        await api.create(PODS, pod("last"))
+        async with connect(a.hub_url, "edge-1", tls, is_skerry=False) as node:
+            await node.until(lambda n: len(n.log) >= 2)
+            await api.create(PODS, pod("end"))
+            await node.until(holds("default/pod/end"))
+            assert sorted((operation, resource) for operation, resource, _ in node.log) == [
+                ("delete", "default/pod/passing"),
+                ("insert", "default/pod/end"),
+                ("insert", "default/pod/last"),
+            ]

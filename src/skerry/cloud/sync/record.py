@@ -20,6 +20,7 @@ from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.supervise import together
 from skerry.base.obs.log import get_log
 from skerry.cloud.hub.ports import Acked, NodeName
+from skerry.kube.informer import Informer, InformerSet
 from skerry.kube.ports import KubeApi
 from skerry.wire.kubeedge import constants as c
 
@@ -54,6 +55,7 @@ class SyncRecord:
         self._lazy: dict[_Entry, Acked | None] = {}
         self._lazy_s = self._clock.monotonic_s()
         self._has_read = False
+        self._others: list[Informer] = []
         self._reading = asyncio.Lock()
         self._changed = asyncio.Event()
 
@@ -63,12 +65,27 @@ class SyncRecord:
         Raises:
             ApiError: the first reading failed.
         """
+        for informer in self._others:
+            await informer.wait_synced()
         async with self._reading:
             if not self._has_read:
                 await self._read_all()
                 await self._check_history()
                 self._has_read = True
         return dict(self._held.get(node, {}))
+
+    def follow(self, informers: InformerSet) -> None:
+        """Hear what other replicas write."""
+        for resource in (OBJECTSYNCS, CLUSTEROBJECTSYNCS):
+            informer = informers.of(resource)
+            informer.on_event(self._heard)
+            self._others.append(informer)
+
+    def left(self, node: NodeName) -> None:
+        """The node's session is over: it may come back at another replica, so nothing of it waits any longer."""
+        for key in [key for key in self._lazy if key[0] == node]:
+            self._dirty.setdefault(key, self._lazy.pop(key))
+            self._changed.set()
 
     def acked(self, node: NodeName, entry: Acked, *, can_wait: bool = False) -> None:
         """The node needs nothing of this version any more; written within a second, or a minute if it can wait."""
@@ -157,9 +174,24 @@ class SyncRecord:
         except (AlreadyExists, NotFound):
             return  # another replica was first, or nothing has joined yet
 
+    def _heard(self, kind: str, old: Object | None, new: Object | None) -> None:
+        """A cursor was written: by another replica, or by us. What is older than what we know says nothing."""
+        obj = new or old or {}
+        node, _, uid = obj["metadata"]["name"].rpartition(".")
+        key = (NodeName(node), uid)
+        held = self._held.get(key[0], {}).get(uid)
+        if new is None:
+            self._held.get(key[0], {}).pop(uid, None)
+            self._written.discard(key)
+        elif key in self._gone or (held is not None and not _is_later(_version_in(obj), held.resource_version)):
+            return
+        else:
+            self._take(obj)
+        self._dirty.pop(key, None)
+        self._lazy.pop(key, None)
+
     def _take(self, obj: Object) -> None:
         node, _, uid = obj["metadata"]["name"].rpartition(".")
-        version = (obj.get("status") or {}).get("objectResourceVersion") or _NEVER
         spec = obj.get("spec") or {}
         entry = Acked(
             uid=uid,
@@ -167,7 +199,7 @@ class SyncRecord:
             api_version=spec.get("objectAPIVersion", ""),
             namespace=obj["metadata"].get("namespace") or "",
             name=spec.get("objectName", ""),
-            resource_version="" if version == _NEVER else version,
+            resource_version=_version_in(obj),
         )
         self._written.add((NodeName(node), uid))
         self._held.setdefault(NodeName(node), {})[uid] = entry
@@ -201,6 +233,17 @@ class SyncRecord:
             self._gone[key] = gone
             raise
         self._written.discard(key)
+
+
+def _version_in(obj: Object) -> str:
+    version = str((obj.get("status") or {}).get("objectResourceVersion") or _NEVER)
+    return "" if version == _NEVER else version
+
+
+def _is_later(version: str, known: str) -> bool:
+    if version.isdecimal() and known.isdecimal():
+        return int(version) > int(known)
+    return bool(version) and not known
 
 
 def _resource_of(entry: Acked) -> Resource:
