@@ -18,7 +18,7 @@ from skerry.api.config import edgecore
 from skerry.api.config.edge import EdgeConfig
 from skerry.app import output
 from skerry.app.config_files import read_any
-from skerry.app.edge_duties import open_devices, open_plugins, tunnel_job
+from skerry.app.edge_duties import open_devices, open_plugins, shutdown_job, tunnel_job
 from skerry.app.edge_node import NodeParts, node_labels
 from skerry.app.edge_pods import SETTLED, PodParts
 from skerry.app.places import edge_data, socket_directory, split_address
@@ -267,6 +267,12 @@ class EdgeAgent:
             remote=self.remote, extended=self.plugins.amounts, clock=self._clock,
         )  # fmt: skip
         self.plugins.on_change(parts.keeper.look)
+        job = shutdown_job(
+            self.config, pods=self.pods, is_offline=lambda: not self.link.is_up, changed=parts.keeper.look,
+            clock=self._clock,
+        )  # fmt: skip
+        if job is not None:
+            supervisor.keep("shutdown", job)
 
         def changed(is_up: bool) -> None:
             if is_up:

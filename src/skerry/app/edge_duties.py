@@ -21,6 +21,8 @@ from skerry.edge.link.dial import DialledLink
 from skerry.edge.link.enrol import CertificateFiles
 from skerry.edge.link.places import Places
 from skerry.edge.pods.ports import NoDevices, PodDevices
+from skerry.edge.pods.roster import Roster
+from skerry.edge.pods.static import is_static
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
 from skerry.edge.sync.inbox import Handler
@@ -36,6 +38,18 @@ class NodePods(Protocol):
 
     def pods(self) -> list[Object]:
         """Every pod with its newest status."""
+
+
+class NodeDuty(Protocol):
+    """What the shutdown asks of the pod duty."""
+
+    @property
+    def resources(self) -> ResourceParts:
+        """Where pods are admitted."""
+
+    @property
+    def node_pods(self) -> Roster:
+        """Who ends pods."""
 
 
 class PluginDuty(Protocol):
@@ -188,6 +202,33 @@ def tunnel_job(
 
     dialler = TunnelParts(node=node, address=address, places=places, files=files)
     return dialler.client(kubelet_socket, clock=clock).run
+
+
+def shutdown_job(
+    config: EdgeConfig, *, pods: NodeDuty, is_offline: Callable[[], bool], changed: Callable[[], None], clock: Clock
+) -> Callable[[], Coroutine[Any, Any, None]] | None:
+    """What holds up shutdowns of the machine; None where ``shutdownGraceS`` is 0.
+
+    Raises:
+        ConfigError: the share of critical pods is more than the whole.
+    """
+    if config.shutdown_grace_s <= 0:
+        return None
+    if not 0 <= config.shutdown_grace_critical_s <= config.shutdown_grace_s:
+        raise ConfigError(
+            f"shutdownGraceCriticalS is {config.shutdown_grace_critical_s}, of {config.shutdown_grace_s} in all",
+            hint="it is a part of shutdownGraceS: give it a smaller number",
+        )
+    from skerry.edge.node.logind import Logind
+    from skerry.edge.node.shutdown import NodeShutdown
+
+    shutdown = NodeShutdown(
+        Logind(Path(config.system_bus)), pods.node_pods, grace_s=config.shutdown_grace_s,
+        critical_s=config.shutdown_grace_critical_s, returns=lambda pod: is_static(pod) or is_offline(),
+        changed=changed, clock=clock,
+    )  # fmt: skip
+    pods.resources.is_shutting_down = lambda: shutdown.is_shutting_down
+    return shutdown.run
 
 
 async def _ignore(envelope: Envelope) -> None:

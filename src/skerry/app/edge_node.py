@@ -87,7 +87,7 @@ class NodeParts:
         return Vitals(
             address=self._address, runtime=name, runtime_message=why, notes=self._runtime.notes,
             pressures=await self._resources.pressures(), extended=self._extended(),
-            images=await self._node_images() if name else (),
+            images=await self._node_images() if name else (), is_shutting_down=self._resources.is_shutting_down(),
         )  # fmt: skip
 
     async def _node_images(self) -> Sequence[Mapping[str, Any]]:

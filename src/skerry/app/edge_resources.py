@@ -67,6 +67,7 @@ class ResourceParts:
         self.allocatable = _checked(self.capacity, config.system_reserved, self._thresholds)
         limit = config.disk_budget_bytes or max(_LEAST_BUDGET, self.capacity["ephemeral-storage"] // 10)
         self.budget = DiskBudget(config.data, limit_bytes=limit, clock=clock)
+        self.is_shutting_down: Callable[[], bool] = lambda: False
         self.device_shortage: Callable[[Object], str] = lambda pod: ""
 
     def watch(self, pods: RosterPods) -> Warden:
@@ -80,6 +81,8 @@ class ResourceParts:
 
     def admit(self, pod: Object, others: Sequence[Object]) -> Refusal | None:
         """Whether the node takes a new pod."""
+        if self.is_shutting_down():
+            return Refusal("NodeShutdown", "Pod was rejected as the node is shutting down.")
         held = [kind for kind in (MEMORY, DISK) if self.warden.pressures.holds(kind)]
         if held and not is_critical(pod) and (DISK in held or _is_best_effort(pod)):
             return Refusal("Evicted", f"Pod was rejected: The node had condition: [{', '.join(held)}]. ")

@@ -12,7 +12,7 @@ import pytest
 LIST = Path(__file__).parents[3] / "tools" / "deps-edge.txt"
 EVERY_DUTY = (
     "skerry.app.edge", "skerry.app.edge_devices", "skerry.app.edge_plugins", "skerry.app.edge_tunnel",
-    "skerry.app.runtime_cri", "skerry.edge.bus.external", "skerry.edge.pods.probe_grpc",
+    "skerry.app.runtime_cri", "skerry.edge.bus.external", "skerry.edge.pods.probe_grpc", "skerry.edge.node.logind",
 )  # fmt: skip
 _OF_THE_INTERPRETER = {"cython_runtime", "sitecustomize", "usercustomize"}
 _HEAVY = ("email", "http.client", "importlib.metadata", "multiprocessing", "unittest", "urllib.request", "xml")
@@ -102,4 +102,6 @@ def test_grpc_is_loaded_only_for_what_speaks_it(tmp_path: Path) -> None:
     )
     loaded = opened(code, devices=False)
     assert "skerry.runtime.process.engine" in loaded
-    assert [name for name in loaded if name.startswith(("grpclib", "skerry.edge.plugins", "skerry.runtime.cri"))] == []
+    assert [
+        name for name in loaded if name.startswith(("grpclib", "jeepney", "skerry.edge.plugins", "skerry.runtime.cri"))
+    ] == []

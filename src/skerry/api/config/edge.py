@@ -43,6 +43,9 @@ class EdgeConfig:
     device_plugins: str = setting(
         "", "directory of device plugins' sockets, usually /var/lib/kubelet/device-plugins; empty: none are served"
     )
+    shutdown_grace_s: int = setting(0, "seconds that a shutdown of the machine waits for pods to end; 0: it does not")
+    shutdown_grace_critical_s: int = setting(0, "the last of these seconds, for pods of system priority")
+    system_bus: str = setting("/run/dbus/system_bus_socket", "socket of the D-Bus on which systemd-logind is")
     devices: bool = setting(True, "serve devices: twins, mappers and the bus; off is not even loaded")
     bus: bool = setting(True, "carry device topics to the broker that mqtt names")
     tunnel: bool = setting(True, "let the cloud reach this node, for kubectl logs and kubectl top")

@@ -5,6 +5,7 @@ Source: kubeedge staging/src/github.com/kubeedge/api/apis/componentconfig/edgeco
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from skerry.api.config.foreign import Rule
@@ -81,8 +82,6 @@ _KUBELET_DEFAULTS = {
     "runtimeRequestTimeout": "2m0s",
     "seccompDefault": False,
     "serializeImagePulls": True,
-    "shutdownGracePeriod": "0s",
-    "shutdownGracePeriodCriticalPods": "0s",
     "staticPodPath": STATIC_PODS,
     "streamingConnectionIdleTimeout": "4h0m0s",
     "syncFrequency": "1m0s",
@@ -92,6 +91,11 @@ _KUBELET_DEFAULTS = {
     "volumeStatsAggPeriod": "1m0s",
 }
 """Settings of the kubelet inside edgecore that have no counterpart; saying the default again asks for nothing."""
+
+
+_PART = re.compile(r"(\d+)([hms])")
+_DURATION = re.compile(r"(\d+[hms])+")
+_UNITS = {"h": 3600, "m": 60, "s": 1}
 
 
 def _socket(value: Any) -> str:
@@ -106,6 +110,13 @@ def _broker(value: Any) -> str:
     if not mark or scheme not in ("tcp", "mqtt") or not rest.rpartition(":")[2].isdigit():
         raise ValueError("tcp://HOST:PORT is wanted")
     return rest
+
+
+def _seconds(value: Any) -> int:
+    text = str(value)
+    if not _DURATION.fullmatch(text):
+        raise ValueError("a duration such as 30s or 1m30s is wanted")
+    return sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
 def _dmi(value: Any) -> str:
@@ -163,6 +174,8 @@ RULES = (
     Rule(_KUBELET + "readOnlyPort", 10350, to="kubeletPort", take=int),
     Rule(_KUBELET + "address", "127.0.0.1", why="it is 127.0.0.1 always"),
     Rule(_KUBELET + "logging.*", why="logs go to standard error; see logLevel and logFormat"),
+    Rule(_KUBELET + "shutdownGracePeriod", "0s", to="shutdownGraceS", take=_seconds),
+    Rule(_KUBELET + "shutdownGracePeriodCriticalPods", "0s", to="shutdownGraceCriticalS", take=_seconds),
     *(Rule(_KUBELET + key, value, lacks=True, why=_NO_COUNTERPART) for key, value in _KUBELET_DEFAULTS.items()),
     Rule(_KUBELET + "*", lacks=True, why=_NO_COUNTERPART),
     Rule("modules.eventBus.enable", True, to="bus", take=bool),

@@ -49,6 +49,7 @@ class Vitals:
         runtime: name and version as ``containerd://1.6.20``; empty when the engine does not answer.
         runtime_message: why it is not ready; empty when it is.
         images: of the engine, newest first, at most 50.
+        is_shutting_down: the machine is about to end.
     """
 
     address: str
@@ -58,6 +59,7 @@ class Vitals:
     pressures: Mapping[str, str] = field(default_factory=dict)
     extended: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     images: Sequence[Mapping[str, Any]] = ()
+    is_shutting_down: bool = False
 
 
 def new_node(machine: Machine, vitals: Vitals, now: str) -> Object:
@@ -131,13 +133,16 @@ def status(machine: Machine, vitals: Vitals, now: str, known: Mapping[str, Mappi
 
 def conditions(vitals: Vitals, now: str, known: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Ready and the pressures, each with the time of its last change."""
-    ready = not vitals.runtime_message
+    ready = not vitals.runtime_message and not vitals.is_shutting_down
     text = vitals.runtime_message or "edge is posting ready status"
     found = [
         (f"{what}Pressure", f"{what}Pressure" in vitals.pressures, *_pressure(what, vitals.pressures))
         for what in ("Memory", "Disk", "PID")
     ]
-    found.append(("Ready", ready, "EdgeReady" if ready else "ContainerRuntimeNotReady", text))
+    reason = "EdgeReady" if ready else "ContainerRuntimeNotReady"
+    if vitals.is_shutting_down:
+        reason, text = "KubeletNotReady", "node is shutting down"
+    found.append(("Ready", ready, reason, text))
     return [_condition(kind, holds, reason, message, now, known) for kind, holds, reason, message in found]
 
 

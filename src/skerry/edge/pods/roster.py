@@ -174,6 +174,21 @@ class Roster:
         """End a pod for good because the node runs short."""
         self.fail(uid, Verdict("Evicted", message))
 
+    async def end(self, uids: Sequence[str], *, within_s: float) -> None:
+        """End what runs of these pods, because the machine shuts down; nothing of them starts until ``go_on``."""
+        workers = [self._workers[uid] for uid in uids if uid in self._workers]
+        await asyncio.gather(*(worker.end(within_s=within_s) for worker in workers))
+
+    def fail_ended(self, uid: str, reason: str, message: str) -> None:
+        """A pod that was ended has failed for good."""
+        if self.fail(uid, Verdict(reason, message)):
+            self._workers[uid].go_on()
+
+    def go_on(self) -> None:
+        """The machine does not shut down after all."""
+        for worker in self._workers.values():
+            worker.go_on()
+
     async def container_log(self, namespace: str, pod: str, container: str, *, previous: bool) -> LogPlace:
         """The log of a container, or of the one before its last restart.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,6 +100,8 @@ class PodWorker:
         self._is_finished = False
         self._failures: dict[str, Failure] = {}
         self._poked = asyncio.Event()
+        self._held_s: float | None = None
+        self._still = asyncio.Event()
         self._is_stale = False
         self._refreshed_s = 0.0
         self._measured_s = tools.clock.monotonic_s()
@@ -155,6 +158,19 @@ class PodWorker:
             self._interrupt.fire()
             self._poked.set()
 
+    async def end(self, *, within_s: float) -> None:
+        """End what runs: the machine shuts down. Nothing starts until ``go_on``. Returns when it has ended."""
+        self._held_s = within_s
+        self._interrupt.fire()
+        self._poked.set()
+        await self._still.wait()
+
+    def go_on(self) -> None:
+        """Run again."""
+        self._held_s = None
+        self._still.clear()
+        self._poked.set()
+
     def tell_again(self) -> None:
         """The object in the cluster is a new one: it knows nothing yet."""
         self._reporter.told = {}
@@ -203,18 +219,23 @@ class PodWorker:
         finally:
             self._prober.close()
 
-    async def stop(self) -> None:
+    async def stop(self, *, within_s: float = math.inf) -> None:
         """End every container with hooks, order and grace, and the sandboxes; the pod itself stays."""
         self._prober.close()
         self.observed = await self._tools.observe(self.uid)
         view = self._view()
-        await self._stopper.stop(self._pod, p.stops(view, view.grace_s(self._tools.clock.now_s())), ip=self._ip())
+        grace_s = min(view.grace_s(self._tools.clock.now_s()), within_s)
+        await self._stopper.stop(self._pod, p.stops(view, grace_s), ip=self._ip())
         for sandbox in self.observed.sandboxes if self.observed else ():
             await self._tools.runtime.stop_sandbox(sandbox.id)
 
     async def _turn(self) -> float | None:
         """Act until there is nothing to do now; how long to wait then, None for a poke, negative when all is over."""
         for _ in range(_STEPS):
+            if self._held_s is not None and not self._still.is_set():
+                await self._be_still(self._held_s)
+            if self._held_s is not None:
+                return None
             self.observed = self._heard(await self._tools.observe(self.uid))
             self._prober.follow(self.pod(), self.observed, ip=self._ip())
             if self._is_gone:
@@ -231,6 +252,13 @@ class PodWorker:
                 return self._wait_s(decided)
             await self._act(decided.actions)
         return _RETRY_S
+
+    async def _be_still(self, within_s: float) -> None:
+        try:
+            await self.stop(within_s=within_s)
+        except Interrupted:
+            return  # the next turn tries again
+        self._still.set()
 
     async def _wait(self, wait_s: float | None) -> None:
         if wait_s is None:
