@@ -10,7 +10,8 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,9 @@ from skerry.cloud.tunnel.sessions import Tunnels
 from skerry.kube.http import HttpKubeApi, Impersonating
 from skerry.kube.informer import InformerSet
 from skerry.kube.kubeconfig import Credentials
+from skerry.kube.leader import Election
 from skerry.kube.ports import KubeApi
-from skerry.wire.kubeedge.constants import CERT_NAME_PREFIX, CERT_ORGANIZATION
+from skerry.wire.kubeedge.constants import CERT_NAME_PREFIX, CERT_ORGANIZATION, NAMESPACE
 
 log = get_log(__name__)
 
@@ -97,6 +99,8 @@ RUN_FILE = "run.json"
 PORTS_FILE = "ports.json"
 KUBECONFIG = "admin.kubeconfig"
 LEASE_NAMESPACE = "kube-node-lease"
+LEADER = "skerry-cloud-leader"
+"""Lease of the replica that does what one does for all."""
 
 
 def main(*, config_file: Path | None, flags: Mapping[str, Any], as_json: bool) -> int:
@@ -328,7 +332,11 @@ class Cloud:
         device_down.start()
         stack.push_async_callback(device_up.aclose)
         supervisor.keep("cursor", record.run)
-        supervisor.keep("silence", SilentNodes(api, informers, clock=clock).run)
+        silence = SilentNodes(api, informers, clock=clock)
+        if "api" in self._ports:
+            supervisor.keep("silence", silence.run)
+        else:
+            await self._lead(stack, api, silence.run)
         await downstream.wait_synced()
         downstream.start(hub)
 
@@ -372,6 +380,14 @@ class Cloud:
             bulletin.tell_all()
 
         self._readvertise = readvertise
+
+    async def _lead(self, stack: AsyncExitStack, api: KubeApi, duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A duty that one replica does for all; at our end it stops first, then another may begin."""
+        identity = f"{socket.gethostname()}_{uuid.uuid4()}"
+        election = Election(api, LEADER, namespace=NAMESPACE, identity=identity, clock=self._clock)
+        stack.push_async_callback(election.release)
+        supervisor = await stack.enter_async_context(Supervisor("leader", clock=self._clock))
+        supervisor.keep("election", lambda: election.run(duty))
 
     def _measure(self, hub: Hub, informers: InformerSet, enrolments: Enrolments) -> None:
         """Metrics are served by our API server. Beside a cluster nobody could read them, and to follow every Lease

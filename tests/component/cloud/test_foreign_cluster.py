@@ -30,7 +30,7 @@ from skerry.api.gvk import (
     SERVICEACCOUNTS,
     Resource,
 )
-from skerry.api.status import AlreadyExists
+from skerry.api.status import AlreadyExists, NotFound
 from skerry.app.children import Child, ChildFailed, process_environment
 from skerry.base import json, x509, yaml
 from skerry.cloud.join.ca import ca_certificate
@@ -172,6 +172,50 @@ async def _reported(beside: Beside, name: str) -> str:
 async def _reference(beside: Beside, name: str) -> dict[str, Any]:
     pod = await beside.api.get(PODS, name, namespace="default")
     return {"kind": "Pod", "apiVersion": "v1", "name": name, "uid": pod["metadata"]["uid"]}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+async def test_one_replica_does_what_one_does_for_all_and_another_follows_when_it_is_killed(beside: Beside) -> None:
+    one = await beside.cloud("one")
+    first = await _leader(beside, not_this="")
+    two = await beside.cloud("two")
+    assert await _leader(beside, not_this="") == first
+    await one.kill()
+    second = await _leader(beside, not_this=first)
+    assert second != first
+
+    labels = {"node-role.kubernetes.io/edge": ""}
+    await beside.api.create(NODES, {"metadata": {"name": "quiet", "labels": labels}})
+    unknown = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
+    await beside.api.patch(NODES, "quiet", {"status": {"conditions": [unknown]}}, subresource="status")
+    spec = {"nodeName": "quiet", "containers": [{"name": "a", "image": "i"}]}
+    await beside.api.create(PODS, {"metadata": {"name": "held"}, "spec": spec}, namespace="default")
+
+    async def is_marked() -> str:
+        held = await beside.api.get(PODS, "held", namespace="default")
+        found = [item["type"] for item in (held.get("status") or {}).get("conditions") or ()]
+        return "" if "skerry.dev/NodeSilent" in found else f"conditions {found}"
+
+    await until(is_marked, within_s=60)
+    assert not forbidden(two.log_file)
+
+
+async def _leader(beside: Beside, *, not_this: str) -> str:
+    """Who holds the Lease, once somebody else than ``not_this`` does."""
+    holder = ""
+
+    async def look() -> str:
+        nonlocal holder
+        try:
+            lease = await beside.api.get(LEASES, "skerry-cloud-leader", namespace="kubeedge")
+        except NotFound:
+            return "there is no Lease"
+        holder = lease["spec"]["holderIdentity"]
+        return "" if holder not in ("", not_this) else f"held by {holder!r}"
+
+    await until(look, within_s=60)
+    return holder
 
 
 async def _told(beside: Beside, *order: str) -> dict[str, Any]:
