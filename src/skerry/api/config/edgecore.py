@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from skerry.api.config.foreign import Rule
+from skerry.api.quantity import parse_quantity
 
 KIND = "EdgeCore"
 API_GROUP = "edgecore.config.kubeedge.io"
@@ -27,8 +28,6 @@ _KUBELET = "modules.edged.tailoredKubeletConfig."
 _KUBELET_DEFAULTS = {
     "cgroupsPerQOS": True,
     "configMapAndSecretChangeDetectionStrategy": "Get",
-    "containerLogMaxFiles": 5,
-    "containerLogMaxSize": "10Mi",
     "containerLogMaxWorkers": 1,
     "containerLogMonitorInterval": "10s",
     "contentType": "application/json",
@@ -45,18 +44,10 @@ _KUBELET_DEFAULTS = {
     "enforceNodeAllocatable": ["pods"],
     "eventBurst": 100,
     "eventRecordQPS": 50,
-    "evictionHard.imagefs.available": "15%",
-    "evictionHard.imagefs.inodesFree": "5%",
-    "evictionHard.memory.available": "100Mi",
-    "evictionHard.nodefs.available": "10%",
-    "evictionHard.nodefs.inodesFree": "5%",
-    "evictionPressureTransitionPeriod": "5m0s",
     "failCgroupV1": False,
     "failSwapOn": False,
     "fileCheckFrequency": "20s",
     "hairpinMode": "promiscuous-bridge",
-    "imageGCHighThresholdPercent": 85,
-    "imageGCLowThresholdPercent": 80,
     "imageMaximumGCAge": "0s",
     "imageMinimumGCAge": "2m0s",
     "iptablesDropBit": 15,
@@ -103,6 +94,14 @@ def _socket(value: Any) -> str:
     if not text.startswith(("unix://", "/")):
         raise ValueError("a socket path or unix:// address is wanted")
     return text.removeprefix("unix://")
+
+
+def _texts(value: Any) -> dict[str, str]:
+    return {str(name): str(amount) for name, amount in value.items()}
+
+
+def _bytes(value: Any) -> int:
+    return parse_quantity(value).value
 
 
 def _broker(value: Any) -> str:
@@ -169,8 +168,15 @@ RULES = (
     Rule(_KUBELET + "containerRuntimeEndpoint", "unix:///run/containerd/containerd.sock", to="criSocket", take=_socket),
     Rule(_KUBELET + "imageServiceEndpoint", "unix:///run/containerd/containerd.sock", why="criSocket serves both"),
     Rule(_KUBELET + "cgroupDriver", "cgroupfs", why="the engine's own setting counts"),
-    Rule(_KUBELET + "clusterDNS", [], lacks=True, why="the node's resolvers are used"),
-    Rule(_KUBELET + "clusterDomain", "cluster.local", lacks=True, why="cluster.local is used"),
+    Rule(_KUBELET + "clusterDNS", [], to="clusterDns", take=list),
+    Rule(_KUBELET + "clusterDomain", "cluster.local", to="clusterDomain", take=str),
+    Rule(_KUBELET + "evictionHard", {}, to="evictionHard", take=_texts),
+    Rule(_KUBELET + "evictionPressureTransitionPeriod", "5m0s", to="evictionSettleS", take=_seconds),
+    Rule(_KUBELET + "systemReserved", {}, to="systemReserved", take=_texts),
+    Rule(_KUBELET + "imageGCHighThresholdPercent", 85, to="imageGcHighPercent", take=int),
+    Rule(_KUBELET + "imageGCLowThresholdPercent", 80, to="imageGcLowPercent", take=int),
+    Rule(_KUBELET + "containerLogMaxFiles", 5, to="containerLogMaxFiles", take=int),
+    Rule(_KUBELET + "containerLogMaxSize", "10Mi", to="containerLogMaxBytes", take=_bytes),
     Rule(_KUBELET + "readOnlyPort", 10350, to="kubeletPort", take=int),
     Rule(_KUBELET + "address", "127.0.0.1", why="it is 127.0.0.1 always"),
     Rule(_KUBELET + "logging.*", why="logs go to standard error; see logLevel and logFormat"),

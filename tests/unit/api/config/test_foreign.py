@@ -29,6 +29,11 @@ EDGE = {
                 "containerRuntimeEndpoint": "unix:///run/crio/crio.sock",
                 "maxPods": 110,
                 "evictionHard": {"memory.available": "200Mi"},
+                "evictionPressureTransitionPeriod": "1m30s",
+                "clusterDNS": ["169.254.96.16"],
+                "containerLogMaxSize": "1Mi",
+                "imageGCLowThresholdPercent": 70,
+                "podPidsLimit": 100,
             },
         },
         "eventBus": {"mqttMode": 2, "mqttServerExternal": "tcp://127.0.0.1:1883"},
@@ -63,6 +68,11 @@ def test_an_edge_file_becomes_settings_and_facts() -> None:
         "labels": {"site": "north", "example.com/line": "3"},
         "criSocket": "/run/crio/crio.sock",
         "mqtt": "127.0.0.1:1883",
+        "evictionHard": {"memory.available": "200Mi"},
+        "evictionSettleS": 90.0,
+        "clusterDns": ["169.254.96.16"],
+        "containerLogMaxBytes": 1 << 20,
+        "imageGcLowPercent": 70,
     }
     assert found.facts == {
         "hub": "cloud.example.com:10000",
@@ -72,12 +82,14 @@ def test_an_edge_file_becomes_settings_and_facts() -> None:
     }
     told = fates(found)
     assert told["modules.edged.seccompDefault"] == foreign.MISSING
-    assert told["modules.edged.tailoredKubeletConfig.evictionHard.memory.available"] == foreign.MISSING
+    assert told["modules.edged.tailoredKubeletConfig.podPidsLimit"] == foreign.MISSING
+    assert told["modules.edged.tailoredKubeletConfig.evictionHard"] == foreign.TAKEN
     assert told["modules.edgeHubb.enable"] == foreign.UNKNOWN
     assert "modules.edged.tailoredKubeletConfig.maxPods" not in told
     assert "secret.token" not in str(found.report)
     config = conf.build(EdgeConfig, file=found.settings, file_name="edge")
     assert config.labels["site"] == "north"
+    assert (config.cluster_dns, config.eviction_settle_s) == (("169.254.96.16",), 90.0)
 
 
 def test_a_cloud_file_becomes_settings_and_facts() -> None:
