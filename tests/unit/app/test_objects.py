@@ -26,5 +26,5 @@ def test_a_broken_manifest_names_file_and_fault(text: str, words: str, tmp_path:
     file = tmp_path / "web.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match="web.yaml") as refused:
-        apply(files=[file], kubeconfig=None, data=None, namespace=None, as_json=False)
+        apply(files=[file], validation="Strict", kubeconfig=None, data=None, namespace=None, as_json=False)
     assert words in str(refused.value)
