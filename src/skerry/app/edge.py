@@ -31,7 +31,6 @@ from skerry.base.errors import ConfigError
 from skerry.base.files import DirectoryLock, write_atomic, write_secret
 from skerry.base.net.edge_tls import small_tls_buffers
 from skerry.base.net.http_edge import EdgeHttpServer
-from skerry.base.netif import address_towards
 from skerry.base.obs.log import get_log
 from skerry.base.obs.metrics import Registry
 from skerry.edge.kubelet.server import KubeletServer
@@ -41,6 +40,7 @@ from skerry.edge.link import metrics as link_metrics
 from skerry.edge.link.dial import DialledLink
 from skerry.edge.link.enrol import CertificateFiles
 from skerry.edge.link.places import Address, Places
+from skerry.edge.node.address import NodeAddress
 from skerry.edge.node.keeper import NodeKeeper
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
@@ -147,7 +147,7 @@ class EdgeAgent:
         link_metrics.register(
             self.metrics, is_up=lambda: self.link.is_up, backlog=self._backlog, now_s=self._clock.now_s
         )
-        self._address = config.node_ip or address_towards(*self.places.hubs[0])
+        self._address = NodeAddress(config.node_ip, towards=lambda: self.places.hubs[0])
 
     async def start(self, stack: AsyncExitStack) -> dict[str, Any]:
         """Bring everything up; ``stack`` takes it down again. Returns the facts that say so."""
@@ -165,7 +165,7 @@ class EdgeAgent:
             self.config, runtime=self.runtime.kind, database=self.database, objects=self.objects, clock=self._clock
         )
         self.pods = PodParts(
-            self.config, engine=engine, node=self.node, node_ip=self._address, runtime=self.runtime,
+            self.config, engine=engine, node=self.node, node_ip=self._address.known, runtime=self.runtime,
             objects=self.objects, outbox=self.outbox, sources=ObjectSource(self.objects, self.remote),
             tokens=TokenSource(self.objects, self.remote, clock=self._clock),
             is_offline=lambda: not self.link.is_up, ask=self.remote.ask, clock=self._clock,
@@ -263,7 +263,7 @@ class EdgeAgent:
 
     def _start_node(self, supervisor: Supervisor) -> NodeKeeper:
         parts = NodeParts(
-            self.config, node=self.node, address=self._address, runtime=self.runtime, resources=self.pods.resources,
+            self.config, node=self.node, address=self._address.now, runtime=self.runtime, resources=self.pods.resources,
             remote=self.remote, extended=self.plugins.amounts, clock=self._clock,
         )  # fmt: skip
         self.plugins.on_change(parts.keeper.look)
@@ -285,7 +285,7 @@ class EdgeAgent:
 
     def _start_tunnel(self, supervisor: Supervisor, kubelet_socket: Path) -> None:
         job = tunnel_job(
-            self.config, node=self.node, address=lambda: self._address, places=self.places, files=self._files,
+            self.config, node=self.node, address=lambda: self._address.known, places=self.places, files=self._files,
             kubelet_socket=kubelet_socket, clock=self._clock,
         )  # fmt: skip
         if job is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from skerry.api.config.edge import EdgeConfig
@@ -49,7 +49,7 @@ class NodeParts:
         config: EdgeConfig,
         *,
         node: str,
-        address: str,
+        address: Callable[[], Awaitable[str]],
         runtime: OpenRuntime,
         resources: ResourceParts,
         remote: Remote,
@@ -85,7 +85,7 @@ class NodeParts:
     async def _vitals(self) -> Vitals:
         name, why = await self._runtime.describe()
         return Vitals(
-            address=self._address, runtime=name, runtime_message=why, notes=self._runtime.notes,
+            address=await self._address(), runtime=name, runtime_message=why, notes=self._runtime.notes,
             pressures=await self._resources.pressures(), extended=self._extended(),
             images=await self._node_images() if name else (), is_shutting_down=self._resources.is_shutting_down(),
         )  # fmt: skip

@@ -413,11 +413,11 @@ class ProcessRuntime:
         """Refuse an id that the program would not get, or that is another pod's."""
         what = f"{name} {asked!r} of container {container!r}"
         is_root = os.geteuid() == 0
-        if asked == (own if is_root else os.geteuid()):
+        if asked == own if is_root else has_already(name, asked):
             return
         if not self._settings.allow_privileged:
             raise _refused(f"{what} is not allowed on this node", "allowPrivileged")
-        if name == "runAsUser" and not is_root:
+        if not is_root:
             raise EngineRefused(f"{what} cannot be had: the agent is not root", hint="run the agent as root")
         pods = range(self._settings.uid_base, self._settings.uid_base + self._settings.uid_count)
         if is_root and any(int(number) in pods for number in (asked if isinstance(asked, list) else [asked])):
@@ -591,3 +591,13 @@ def _pod(uid: str, parts: list[tuple[ObservedSandbox, list[ObservedContainer]]])
 
 def _has_seccomp() -> bool:
     return "\nSeccomp:" in Path("/proc/self/status").read_text()
+
+
+def has_already(name: str, asked: Any) -> bool:
+    """Whether an agent that is not root has an id itself, so that its pods have it too."""
+    if name == "runAsUser":
+        return bool(asked == os.geteuid())
+    mine = {os.getegid(), *os.getgroups()}
+    if name == "runAsGroup":
+        return bool(asked == os.getegid())
+    return {int(number) for number in (asked if isinstance(asked, list) else [asked])} <= mine

@@ -12,12 +12,12 @@ import contextlib
 import ctypes
 import json
 import os
-import resource
 import select
 import signal
 import time
 from typing import Any
 
+from skerry.runtime.process.become import become, enter_cgroups, take_streams
 from skerry.runtime.process.rootfs import CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWUTS, Libc
 
 OUTPUT_BYTES = 16 * 1024
@@ -100,36 +100,20 @@ def _parent(name: str) -> int:
 def _command(request: dict[str, Any], libc: Libc, out: int, told: int) -> None:
     """Become the command. What goes wrong is told through ``told``."""
     step = "prepare"
+
+    def at_step(text: str) -> None:
+        nonlocal step
+        step = text
+
     try:
         os.setsid()
         libc.prctl(_SET_PDEATHSIG, signal.SIGKILL)
-        null = os.open("/dev/null", os.O_RDONLY)
-        for source, target in ((null, 0), (out, 1), (out, 2)):
-            os.dup2(source, target)
+        take_streams(out, out)
         step = "enter the container"
-        for path in request["cgroups"]:
-            fd = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-            os.write(fd, b"0")
+        enter_cgroups(request["cgroups"])
         _join(request, libc)
-        step = "set limits"
-        for name, value in request["rlimits"].items():
-            resource.setrlimit(getattr(resource, name), (value, value))
-        if not request["privileged"]:
-            step = "give up rights"
-            libc.give_up_rights()
-        step = "change the user"
-        if request["uid"] is not None:
-            os.setgroups(request["groups"])
-            os.setgid(request["gid"])
-            os.setuid(request["uid"])
-        if not request["privileged"]:
-            libc.prctl(_SET_NO_NEW_PRIVS, 1)
-        os.chdir(request["working_dir"] or "/")
-        if request["call_filter"]:
-            step = "filter system calls"
-            libc.filter_calls(bytes.fromhex(request["call_filter"]))
-        step = f"run {request['argv'][0]}"
-        os.execvpe(request["argv"][0], request["argv"], request["env"])
+        os.chdir("/")
+        become(request, libc, at_step)
     except BaseException as exc:  # noqa: BLE001 - the edge of this process
         text = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
         os.write(told, f"cannot {step}: {text}".encode())

@@ -16,7 +16,6 @@ import contextlib
 import gc
 import json
 import os
-import resource
 import select
 import signal
 import sys
@@ -24,6 +23,7 @@ import time
 from typing import Any
 
 from skerry.runtime.process import exec as inside
+from skerry.runtime.process.become import become, enter_cgroups, take_streams
 from skerry.runtime.process.rootfs import MS_BIND, MS_REC, Libc, Root, unshare
 
 SPEC, STATE = "spec.json", "state.json"
@@ -331,19 +331,20 @@ def _end_descendants() -> None:
 def _program(spec: dict[str, Any], libc: Libc, out: int, err: int, told: int) -> None:
     """Become the program. What goes wrong is told through ``told``."""
     step = "prepare"
+
+    def at_step(text: str) -> None:
+        nonlocal step
+        step = text
+
     try:
         signal.set_wakeup_fd(-1)
         for number in range(1, signal.NSIG):
             with contextlib.suppress(OSError, ValueError):
                 signal.signal(number, signal.SIG_DFL)
         os.setsid()
-        null = os.open("/dev/null", os.O_RDONLY)
-        for source, target in ((null, 0), (out, 1), (err, 2)):
-            os.dup2(source, target)
+        take_streams(out, err)
         step = "enter the cgroup"
-        for path in spec["cgroups"]:
-            fd = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-            os.write(fd, b"0")
+        enter_cgroups(spec["cgroups"])
         step = "make the file system view"
         if spec["root"]:
             unshare(libc, with_user=spec["user_namespace"], hostname=spec["hostname"])
@@ -352,30 +353,7 @@ def _program(spec: dict[str, Any], libc: Libc, out: int, err: int, told: int) ->
             for mount in spec["mounts"]:
                 root.add(mount["source"], mount["target"], read_only=mount["read_only"])
             root.enter()
-        step = "set limits"
-        for name, value in spec["rlimits"].items():
-            resource.setrlimit(getattr(resource, name), (value, value))
-        if not spec["privileged"]:
-            step = "give up rights"
-            libc.give_up_rights()
-        step = "change the user"
-        if spec["uid"] is not None:
-            os.setgroups(spec["groups"])
-            os.setgid(spec["gid"])
-            os.setuid(spec["uid"])
-        if not spec["privileged"]:
-            libc.prctl(_SET_NO_NEW_PRIVS, 1)
-        # If the shim is killed the program must not run on without a log and a recorded end.
-        libc.prctl(_SET_PDEATHSIG, signal.SIGKILL)
-        if spec["working_dir"]:
-            step = f"enter the working directory {spec['working_dir']}"
-            os.chdir(spec["working_dir"])
-        os.umask(0o022)
-        if spec.get("call_filter"):
-            step = "filter system calls"
-            libc.filter_calls(bytes.fromhex(spec["call_filter"]))
-        step = f"run {spec['argv'][0]}"
-        os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
+        become(spec, libc, at_step)
     except BaseException as exc:  # noqa: BLE001 - the edge of this process
         text = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
         os.write(told, f"cannot {step}: {text}".encode())
