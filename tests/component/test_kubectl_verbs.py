@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from tests.component.kubectls import Kubectl, files, kubectl, version
 
-from skerry.base import x509
+from skerry.base import x509, yaml
 
 __all__ = ["files", "kubectl", "version"]
 
@@ -292,3 +292,12 @@ async def test_write_verbs(kubectl: Kubectl, tmp_path: Path) -> None:
     await run(kubectl, WRITES[:first], tmp_path)
     history(tmp_path, await kubectl("get", "deploy", "web", "-o", "jsonpath={.metadata.uid}"))
     await run(kubectl, WRITES[first:], tmp_path)
+
+
+async def test_the_shipped_manifests_of_the_cloud_are_taken_by_the_server(kubectl: Kubectl) -> None:
+    deploy = Path(__file__).parents[2] / "deploy/static"
+    await kubectl("apply", "-f", "-", text="apiVersion: v1\nkind: Namespace\nmetadata: {name: kubeedge}\n")
+    for file in ("rbac.yaml", "cloud.yaml"):
+        text = (deploy / file).read_text()
+        said = await kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", text=text)
+        assert said.count("(server dry run)") == sum(1 for _ in yaml.load_all(text.encode())), said
