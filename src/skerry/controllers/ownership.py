@@ -5,15 +5,33 @@ Source of behaviour: kubernetes pkg/controller/controller_ref_manager.go (v1.36)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.api.gvk import PODS, Object, Resource
 from skerry.api.meta import controller_of, is_deleting, owner_reference
 from skerry.controllers.objects import labels_of, matches, pod_selector
-from skerry.kube.informer import Informer
+from skerry.kube.informer import Informer, Key
 from skerry.kube.ports import KubeApi
+
+
+def concerned(obj: Object, owners: Informer, kind: str) -> Iterator[Key]:
+    """The owners that must look again because ``obj`` changed: its controller; of an orphan, all that select it.
+
+    Args:
+        obj: what changed.
+        owners: cache with the index ``namespace``.
+        kind: of the owners.
+    """
+    namespace, controller = obj["metadata"]["namespace"], controller_of(obj)
+    if controller is not None:
+        if controller["kind"] == kind:
+            yield namespace, controller["name"]
+        return
+    for owner in owners.by_index("namespace", namespace):
+        if matches(pod_selector(owner), labels_of(obj)):
+            yield namespace, owner["metadata"]["name"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,15 +22,13 @@ from skerry.controllers.objects import (
     is_available,
     is_ready,
     labels_of,
-    matches,
     phase_of,
     pod_from_template,
-    pod_selector,
     ready_since_s,
     set_condition,
     without_condition,
 )
-from skerry.controllers.ownership import PodClaims
+from skerry.controllers.ownership import PodClaims, concerned
 from skerry.controllers.pod_writes import PodWrites
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet, Key, by_controller, by_namespace
@@ -165,19 +163,8 @@ class ReplicaSetController:
 
     def _pod_changed(self, kind: str, old: Object | None, new: Object | None) -> None:
         for pod in (old, new):
-            if pod is not None:
-                self._wake_owner(pod)
-
-    def _wake_owner(self, pod: Object) -> None:
-        namespace = pod["metadata"]["namespace"]
-        controller = controller_of(pod)
-        if controller is not None:
-            if controller["kind"] == self._resource.kind:
-                self._loop.add((namespace, controller["name"]))
-            return
-        for rs in self._sets.by_index("namespace", namespace):
-            if matches(pod_selector(rs), labels_of(pod)):
-                self._loop.add((namespace, rs["metadata"]["name"]))
+            for key in concerned(pod, self._sets, self._resource.kind) if pod is not None else ():
+                self._loop.add(key)
 
     async def _sync(self, key: Key) -> float | None:
         namespace, name = key

@@ -20,6 +20,7 @@ from skerry.controllers.deployments.plan import (
 )
 from skerry.controllers.loop import Loop
 from skerry.controllers.objects import labels_of, matches, phase_of
+from skerry.controllers.ownership import concerned
 from skerry.controllers.templates import same_template
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet, Key, by_controller, by_namespace
@@ -60,14 +61,8 @@ class DeploymentController:
                 self._wake_owner(rs)
 
     def _wake_owner(self, rs: Object) -> None:
-        namespace, controller = rs["metadata"]["namespace"], controller_of(rs)
-        if controller is not None:
-            if controller["kind"] == "Deployment":
-                self._loop.add((namespace, controller["name"]))
-            return
-        for deployment in self._deployments.by_index("namespace", namespace):
-            if matches(deployment["spec"].get("selector"), labels_of(rs)):
-                self._loop.add((namespace, deployment["metadata"]["name"]))
+        for key in concerned(rs, self._deployments, "Deployment"):
+            self._loop.add(key)
 
     def _pod_changed(self, kind: str, old: Object | None, new: Object | None) -> None:
         """Recreate waits for the last old pod to go; everything else comes through ReplicaSet status."""

@@ -9,8 +9,7 @@ from skerry.base.aio.clock import Clock, SystemClock
 from skerry.controllers.expectations import Expectations
 from skerry.controllers.jobs.plan import TRACKING, JobPlan, expires_in_s, is_finished, is_tracked, plan
 from skerry.controllers.loop import Loop
-from skerry.controllers.objects import labels_of, matches
-from skerry.controllers.ownership import PodClaims
+from skerry.controllers.ownership import PodClaims, concerned
 from skerry.controllers.pod_writes import PodWrites
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet, Key, by_controller, by_namespace
@@ -54,16 +53,10 @@ class JobController:
         for pod in (old, new):
             if pod is None:
                 continue
-            namespace, controller = pod["metadata"]["namespace"], controller_of(pod)
-            if controller is not None:
-                if controller["kind"] == "Job":
-                    self._loop.add((namespace, controller["name"]))
-                continue
-            if is_tracked(pod) and new is pod:
-                self._loop.add((namespace, f"/{pod['metadata']['name']}"))
-            for job in self._jobs.by_index("namespace", namespace):
-                if matches(job["spec"].get("selector"), labels_of(pod)):
-                    self._loop.add((namespace, job["metadata"]["name"]))
+            if controller_of(pod) is None and is_tracked(pod) and new is pod:
+                self._loop.add((pod["metadata"]["namespace"], f"/{pod['metadata']['name']}"))
+            for key in concerned(pod, self._jobs, "Job"):
+                self._loop.add(key)
 
     async def _sync(self, key: Key) -> float | None:
         namespace, name = key

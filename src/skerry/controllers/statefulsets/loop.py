@@ -11,13 +11,13 @@ from skerry.api.gvk import (
     STATEFULSETS,
     Object,
 )
-from skerry.api.meta import controller_of, is_deleting, owners_of
+from skerry.api.meta import is_deleting, owners_of
 from skerry.api.status import AlreadyExists, ApiError
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.controllers.expectations import Expectations
 from skerry.controllers.loop import Loop
-from skerry.controllers.objects import labels_of, matches, phase_of
-from skerry.controllers.ownership import PodClaims
+from skerry.controllers.objects import labels_of, phase_of
+from skerry.controllers.ownership import PodClaims, concerned
 from skerry.controllers.pod_writes import PodWrites
 from skerry.controllers.revisions import HASH_LABEL, REVISION_LABEL, Revision, RevisionHistory, read
 from skerry.controllers.statefulsets.claims import wanted_claims, wanted_owners
@@ -72,14 +72,8 @@ class StatefulSetController:
         for pod in (old, new):
             if pod is None:
                 continue
-            namespace, controller = pod["metadata"]["namespace"], controller_of(pod)
-            if controller is not None:
-                if controller["kind"] == "StatefulSet":
-                    self._loop.add((namespace, controller["name"]))
-                continue
-            for stateful_set in self._sets.by_index("namespace", namespace):
-                if matches(stateful_set["spec"].get("selector"), labels_of(pod)):
-                    self._loop.add((namespace, stateful_set["metadata"]["name"]))
+            for key in concerned(pod, self._sets, "StatefulSet"):
+                self._loop.add(key)
 
     async def _sync(self, key: Key) -> float | None:
         stateful_set = self._sets.get(key[1], key[0])
