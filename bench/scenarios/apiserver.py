@@ -5,7 +5,8 @@ Ours runs as the cloud runs it: uvloop, SQLite with ``synchronous=FULL``. Theirs
 
 ``creates_per_s``, ``patches_per_s``: pods of about 3.7 kB, 16 connections; ``list_ms``, ``table_ms``: 10,000 pods,
 best of 3, in full and as Table; ``rss_mb``: after that; ``ready_…_s``: from exec to the first 200 of ``/readyz``, on an
-empty and on the full database; ``fanout``: watchers × events a second, latency from the write to the arrival.
+empty and on the full database; ``fanout``: watchers × events a second, latency from the write to the arrival at
+watchers in processes of their own. Then ``all_in_one``: the memory of the processes of an idle ``skerry up``.
 
 ``python bench/run.py apiserver``; smaller: ``python bench/scenarios/apiserver.py --pods 1000 --watchers 100``.
 """
@@ -43,6 +44,7 @@ MAPS = "/api/v1/namespaces/default/configmaps"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 RATES = (10, 20, 40, 80, 160)
 CROWDS = 2
+IDLE_S = 15.0
 ROUND_S = 8.0
 
 
@@ -420,8 +422,33 @@ def run(*, pods: int = 10_000, watchers: int = 1_000) -> dict[str, Any]:
         other = theirs(Path(folder))
         if other is not None:
             found["kube_apiserver_and_etcd"] = measure(other, pods, watchers)
+    with tempfile.TemporaryDirectory() as folder:
+        found["all_in_one"] = all_in_one(Path(folder))
     found["load_1m_after"] = os.getloadavg()[0]
     return found
+
+
+def all_in_one(folder: Path) -> dict[str, Any]:
+    """Memory of an idle ``skerry up``: what is shared between its processes counts once in ``pss_mb``."""
+    command = [sys.executable, "-m", "skerry.cli.main", "up", "--data", str(folder / "up"), "--ports", "any"]
+    with subprocess.Popen(
+        [*command, "--runtime", "process", "-o", "json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        facts = json.loads(process.stdout.readline())
+        time.sleep(IDLE_S)
+        found: dict[str, Any] = {"took_s": facts["took_s"]}
+        for kind in ("Rss", "Pss"):
+            each = {name: memory_mb(pid, kind) for name, pid in facts["pids"].items()}
+            found[f"{kind.lower()}_mb"] = each | {"all": round(sum(each.values()), 1)}
+        process.send_signal(signal.SIGTERM)
+    return found
+
+
+def memory_mb(pid: int, kind: str) -> float:
+    """``Rss`` or ``Pss`` of a process."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return round(next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) * 1024 / 1e6, 1)
 
 
 async def serve(port: int, folder: Path) -> None:
