@@ -123,7 +123,7 @@ _CONTAINER = (
     Entry("container.envFrom[]", _YES, _YES),
     Entry("container.resources", _YES, _YES),
     Entry("container.resources.limits", _YES, _YES,
-          "devices of plugins: see `devicePlugins`; process runtime: memory of data; CPU only with control groups"),
+          "devices of plugins: see `devicePlugins`; process runtime: memory of data; CPU is not enforced, and told"),
     Entry("container.resources.requests", _YES, _NA, "process runtime: processes share the node as they come"),
     Entry("container.resources.claims[]", _NO, _NO, "dynamic resource allocation needs drivers"),
     Entry("container.resizePolicy[]", _NA, _NA, "a resize is answered with the condition PodResizePending, Infeasible"),
@@ -230,7 +230,8 @@ def refusal(pod: Object, *, is_process: bool) -> str:
 def not_enforced(pod: Object, *, is_process: bool) -> list[str]:
     """Fields that are accepted, but not enforced by this node; texts for Events."""
     found = _found(pod.get("spec") or {}, _TOLD, is_process=is_process)
-    return [f"{place} is not enforced on this node: {entry.note}" for place, entry in found]
+    texts = [f"{place} is not enforced on this node: {entry.note}" for place, entry in found]
+    return texts + (_shared_cpu(pod.get("spec") or {}) if is_process else [])
 
 
 def _found(spec: Mapping[str, Any], wanted: Support, *, is_process: bool) -> Iterator[tuple[str, Entry]]:
@@ -261,6 +262,16 @@ def _asks(value: Any, parts: list[str], harmless: tuple[Any, ...]) -> bool:
     if parts[0].endswith("[]") and isinstance(inner, list):
         return any(_asks(item, parts[1:], harmless) for item in inner)
     return _asks(inner, parts[1:], harmless)
+
+
+def _shared_cpu(spec: Mapping[str, Any]) -> list[str]:
+    return [
+        f'resources.limits.cpu of container "{container.get("name")}" is not enforced on this node: '
+        "processes share its CPU as they come"
+        for kind in LISTS
+        for container in spec.get(kind) or []
+        if ((container.get("resources") or {}).get("limits") or {}).get("cpu")
+    ]
 
 
 def _sysctl_refusal(spec: Mapping[str, Any]) -> str:

@@ -129,10 +129,18 @@ def test_what_is_not_enforced_is_told() -> None:
 
 def test_a_plain_pod_is_neither_refused_nor_told() -> None:
     container = {
-        "command": ["x"], "resources": {"limits": {"cpu": "1"}}, "livenessProbe": {"exec": {"command": ["x"]}},
+        "command": ["x"], "resources": {"limits": {"memory": "1Mi"}}, "livenessProbe": {"exec": {"command": ["x"]}},
         "securityContext": {"allowPrivilegeEscalation": False, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}},
     }  # fmt: skip
     spec = {"dnsPolicy": "ClusterFirst", "tolerations": [{"operator": "Exists"}], "securityContext": {}}
     for is_process in (False, True):
         assert refusal(pod(spec, container), is_process=is_process) == ""
         assert not_enforced(pod(spec, container), is_process=is_process) == []
+
+
+def test_a_cpu_limit_that_processes_do_not_get_is_told() -> None:
+    container = {"name": "app", "command": ["x"], "resources": {"limits": {"cpu": "1", "memory": "1Mi"}}}
+    found = {"spec": {"containers": [container, {"name": "free", "command": ["x"]}]}}
+    [told] = not_enforced(found, is_process=True)
+    assert 'resources.limits.cpu of container "app" is not enforced' in told
+    assert not_enforced(found, is_process=False) == []
