@@ -185,7 +185,7 @@ async def test_a_device_that_is_gone_takes_its_rows_along(desk: Desk) -> None:
     await desk.keeper.report(DEVICE, {"temperature": says("7")})
     desk.catalog.apply("default/device/t1", None)
     await eventually(lambda: DEVICE not in desk.keeper.devices)
-    assert desk.database.read("SELECT count(*) FROM device_twin") == [(0,)]
+    await eventually(lambda: desk.database.read("SELECT count(*) FROM device_twin") == [(0,)])
 
 
 async def test_membership_of_a_foreign_cloud(desk: Desk) -> None:

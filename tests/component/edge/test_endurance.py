@@ -178,7 +178,7 @@ class Storm:
     def lost(self) -> set[str]:
         """Containers that still run and that the engine does not know: it lost them when it was killed."""
         known = set(self.engine.ctr("containers", "ls", "-q").split())
-        return {path.name for path in self._cgroups() if (path / "cgroup.procs").read_text()} - known
+        return {path.name for path in self._cgroups() if _is_populated(path)} - known
 
     async def left(self) -> str:
         """What is left of pods after their end."""
@@ -190,6 +190,13 @@ class Storm:
         status = json.loads((self.at.edge_data / "status.json").read_bytes())
         found += [f"{status['waiting']} reports wait"] if status["waiting"] else []
         return f"left: {found[:5]}" if found else ""
+
+
+def _is_populated(cgroup: Path) -> bool:
+    try:
+        return bool((cgroup / "cgroup.procs").read_text())
+    except OSError:  # it went meanwhile
+        return False
 
 
 def _is_pod_mount(line: str, storm: Storm) -> bool:
