@@ -30,7 +30,7 @@ from skerry.api.gvk import (
     SERVICEACCOUNTS,
     Resource,
 )
-from skerry.api.status import AlreadyExists, NotFound
+from skerry.api.status import AlreadyExists, NotFound, Unauthorized
 from skerry.app.children import Child, ChildFailed, process_environment
 from skerry.base import json, x509, yaml
 from skerry.cloud.join.ca import ca_certificate
@@ -199,6 +199,42 @@ async def test_one_replica_does_what_one_does_for_all_and_another_follows_when_i
 
     await until(is_marked, within_s=60)
     assert not forbidden(two.log_file)
+
+
+@pytest.mark.timeout(90)
+async def test_a_pods_service_account_is_used_and_its_token_read_again_when_it_is_renewed(
+    beside: Beside, tmp_path: Path
+) -> None:
+    admin = kubeconfig.load(beside.admin_file)
+    mounted = tmp_path / "serviceaccount"
+    mounted.mkdir()
+    (mounted / "ca.crt").write_text(admin.ca_pem)
+    (mounted / "namespace").write_text("kubeedge")
+    (mounted / "token").write_text(await _account_token(beside))
+    host, _, port = admin.server.removeprefix("https://").partition(":")
+    found = kubeconfig.in_cluster({"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}, root=mounted)
+    assert (found.server, found.namespace) == (admin.server, "kubeedge")
+    transport = HttpTransport(found)
+    try:
+        api = HttpKubeApi(transport)
+        assert (await api.list(NODES)).resource_version
+        (mounted / "token").write_text("worn out")
+        with pytest.raises(Unauthorized):
+            await api.list(NODES)
+        renewed = mounted / "token.new"
+        renewed.write_text(await _account_token(beside))
+        renewed.replace(mounted / "token")  # as a kubelet does it
+        assert (await api.list(NODES)).resource_version
+    finally:
+        await transport.aclose()
+
+
+async def _account_token(beside: Beside) -> str:
+    spec = {"spec": {"expirationSeconds": 600, "audiences": []}}
+    made = await beside.api.create(
+        SERVICEACCOUNTS, spec, namespace="kubeedge", name="skerry-cloud", subresource="token"
+    )
+    return str(made["status"]["token"])
 
 
 async def _leader(beside: Beside, *, not_this: str) -> str:
