@@ -205,6 +205,12 @@ class _Nodes:
         if self._link == "skerry":
             await node.ended.wait()
             return
+        async with Supervisor(name) as supervisor:
+            supervisor.detach("keep-alive", node.keep_alive())
+            await self._renew_lease(node, name)
+
+    async def _renew_lease(self, node: HollowNode, name: str) -> None:
+        """As a node does on KubeEdge's wire, until its link ends."""
         path, lease = f"{LEASE_NAMESPACE}/lease/{name}", _lease(name)
         await asyncio.sleep(random.uniform(0, 10))
         found = await node.request("insert", path, lease, timeout_s=REGISTER_S)

@@ -25,6 +25,7 @@ from skerry.base.net.http_server import (
     HttpRequest,
     HttpResponse,
     HttpServer,
+    WebSocket,
     server_tls,
 )
 
@@ -303,6 +304,60 @@ async def test_websocket_message_over_the_limit_closes_with_1009(site: Site, htt
         assert (answer.type, answer.data) == (aiohttp.WSMsgType.CLOSE, 1009)
     await asyncio.wait_for(site.left.wait(), 5)
     assert codes == [1009]
+
+
+async def test_a_websocket_goes_on_when_its_request_is_over(site: Site, http: aiohttp.ClientSession) -> None:
+    ends: list[str] = []
+
+    async def serve(ws: WebSocket) -> None:
+        try:
+            while (message := await ws.receive()) is not None:
+                await ws.send_binary(message.data, timeout_s=5)
+            ends.append(f"closed with {ws.close_code}")
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+        finally:
+            await ws.close(1001, "bye")
+            site.left.set()
+
+    async def accept(request: HttpRequest) -> None:
+        ws = await request.accept(max_message_bytes=100)
+        request.go_on(ws, "serve", serve(ws))
+
+    site.handler = accept
+    port = await site.start(per_address=1)
+    server = site.servers[0]
+    async with http.ws_connect(f"http://127.0.0.1:{port}/") as ws:
+        for text in (b"one", b"two"):
+            await ws.send_str(text.decode())
+            assert (await ws.receive(timeout=5)).data == text
+        assert server.open_count == 1 and not server.connections  # nothing of the request is left, but it counts
+        with pytest.raises(aiohttp.ClientError):
+            await http.ws_connect(f"http://127.0.0.1:{port}/")
+    await asyncio.wait_for(site.left.wait(), 5)
+    assert ends == ["closed with 1000"]
+    async with http.ws_connect(f"http://127.0.0.1:{port}/") as ws:
+        closing = asyncio.ensure_future(server.aclose())
+        answer = await ws.receive(timeout=5)
+        assert (answer.type, answer.data, answer.extra) == (aiohttp.WSMsgType.CLOSE, 1001, "bye")
+        await closing
+    assert ends == ["closed with 1000", "cancelled"]
+    assert server.open_count == 0
+
+
+async def test_one_is_let_go_that_stops_receiving(site: Site, http: aiohttp.ClientSession) -> None:
+    async def talk(request: HttpRequest) -> None:
+        async with request.websocket(max_message_bytes=100) as ws:
+            asyncio.get_running_loop().call_later(0.05, ws.stop_receiving)
+            assert await ws.receive() is None and not ws.is_closed
+            site.left.set()
+
+    site.handler = talk
+    port = await site.start()
+    async with http.ws_connect(f"http://127.0.0.1:{port}/") as ws:
+        assert (await ws.receive(timeout=5)).data == 1000
+    await asyncio.wait_for(site.left.wait(), 5)
 
 
 async def test_hijack_gives_raw_bytes(site: Site) -> None:
