@@ -145,7 +145,10 @@ def interface(source: str, package: str, what: str, *, extra: Iterable[list[str]
 
 
 def kubernetes() -> str:
-    """The table of the Kubernetes API, one text a message: as a literal it would cost every start 0.07 s and, for a moment, 15 MB."""
+    """The table of the Kubernetes API, one text a message.
+
+    As a literal of Python it would cost every start 0.07 s and, for a moment, 15 MB.
+    """
     source = "kubernetes-1.36-fields.tsv"
     messages: dict[str, list[tuple[int, str]]] = {}
     for row in rows(FACTS / source):
