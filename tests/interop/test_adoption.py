@@ -179,6 +179,7 @@ async def test_the_cloud_of_a_go_edge_is_taken_over(tmp_path: Path, request: pyt
         )  # fmt: skip
         assert adopted.returncode == 0, adopted.stderr
         agent = agent_of(data, tmp_path / "logs")
+        stack.callback(skerry, "reset", "--data", str(data), "--yes")  # ends the pods with their mounts
         stack.push_async_callback(agent.stop)
         await agent.start()
         await until(lambda: node_is_ready(cluster.api, NODE), within_s=60)
