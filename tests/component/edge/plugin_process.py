@@ -96,9 +96,9 @@ class Plugin:
             await client.aclose()
 
 
-def _inode(path: Path) -> int:
+def _made(path: Path) -> int:
     try:
-        return path.stat().st_ino
+        return path.stat().st_ctime_ns  # an inode's number is used again
     except OSError:
         return 0
 
@@ -106,7 +106,7 @@ def _inode(path: Path) -> int:
 async def main(plugin: Plugin) -> None:
     registered_with = 0
     while True:
-        now = _inode(plugin.directory / "kubelet.sock")
+        now = _made(plugin.directory / "kubelet.sock")
         if now and now != registered_with:
             path = plugin.directory / ENDPOINT
             path.unlink(missing_ok=True)
@@ -115,7 +115,7 @@ async def main(plugin: Plugin) -> None:
             try:
                 await plugin.register()
                 registered_with = now
-                while _inode(plugin.directory / "kubelet.sock") == now:
+                while _made(plugin.directory / "kubelet.sock") == now:
                     await asyncio.sleep(_LOOK_S)
             except GrpcError as exc:
                 sys.stderr.write(f"{exc}\n")

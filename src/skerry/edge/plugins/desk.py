@@ -63,6 +63,8 @@ class DeviceDesk:
         live = set(self._live()) | {uid}
         self._promised = {key: value for key, value in self._promised.items() if key in live and key != uid}
         for resource, count in total.items():
+            if self._plugins.get(resource) is None:
+                continue  # after a boot the plugin may come later than the pod, which waits for it
             left = len(self._free(resource, live)) - sum(each[resource] for each in self._promised.values())
             if count > left:
                 return _too_few(resource, count, max(0, left))
