@@ -2,7 +2,8 @@
 
 A whole cloud on the embedded API server runs in this process; the attackers run in processes of their own. Numbers:
 ``rss_mib`` (at rest, highest, and after the attacks), and per attack the latency of a healthy node's query and of its
-lease renewal, in milliseconds.
+lease renewal, in milliseconds. ``busy_neighbour`` is the baseline for attackers on the same machine: a process that
+works as they do and sends nothing.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ async def _attacks(kit: CloudKit, folder: Path) -> dict[str, Any]:
     files = [str(folder / name) for name in ("v.crt", "v.key", "tls/ca.crt")]
     attacks: dict[str, Callable[[], Awaitable[int]]] = {
         "nothing": lambda: _rest(3.0),
+        "busy_neighbour": lambda: _attacker("burn", "3"),
         "plain_http_hub": lambda: _attacker("plain", "127.0.0.1", hub, str(PLAIN_COUNT)),
         "plain_http_join": lambda: _attacker("plain", "127.0.0.1", join, str(PLAIN_COUNT)),
         "stalled_handshakes": lambda: _attacker("stalled", "127.0.0.1", hub, str(STALLED_COUNT)),

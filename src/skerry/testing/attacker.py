@@ -2,6 +2,7 @@
 
 ``python -m skerry.testing.attacker plain HOST PORT COUNT``            plain HTTP to a TLS port
 ``python -m skerry.testing.attacker stalled HOST PORT COUNT``          handshakes that stop after five bytes
+``python -m skerry.testing.attacker burn SECONDS``                     no attack: the work of a frame, sent nowhere
 ``python -m skerry.testing.attacker frames URL NODE CERT KEY CA COUNT MEGABYTES``  too large messages
 """
 
@@ -9,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import ssl
 import sys
+import time
 
 from skerry.testing.hollow import connect
 
@@ -69,11 +72,24 @@ async def frames(url: str, node: str, cert: str, key: str, ca: str, count: int, 
     return ended
 
 
+def burn(seconds: float, megabytes: int = 100) -> int:
+    """How many messages were built and encrypted: what an attacker on the same machine costs its neighbours."""
+    done, until_s = 0, time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        data = b"x" * (megabytes * 1_000_000)
+        for start in range(0, len(data), 2**18):
+            hashlib.sha256(data[start : start + 2**18]).digest()
+        done += 1
+    return done
+
+
 async def main(arguments: list[str]) -> int:
     """Run one attack; its count goes to stdout."""
     kind, *rest = arguments
     if kind == "plain":
         count = await plain(rest[0], int(rest[1]), int(rest[2]))
+    elif kind == "burn":
+        count = burn(float(rest[0]))
     elif kind == "stalled":
         count = await stalled(rest[0], int(rest[1]), int(rest[2]))
     else:

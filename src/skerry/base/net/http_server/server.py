@@ -104,6 +104,7 @@ class HttpServer:
                 await asyncio.sleep(0.1)  # out of descriptors: the only cure is that others close theirs
                 continue
             self._admit(peer, Address(address[0]), self._tls if is_tls else None)
+            await asyncio.sleep(0)  # a full backlog is accepted without a wait: those who are in go between
 
     async def _wait_for_room(self) -> None:
         """Accept nobody while as many as may are shaking hands, unless one of them stalls.
