@@ -8,11 +8,12 @@ status that grows with every change it sees, and the end of a pod that is to go.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from skerry.api.gvk import Object
 from skerry.base import json
@@ -60,6 +61,7 @@ class ReportingAgent:
         for pod in self._objects.list(c.TYPE_POD).values():
             self._changes.put_nowait(pod)
         supervisor.keep("link", self._link.run)
+        supervisor.keep("outbox", self._outbox.run)
         supervisor.keep("drain", self._drain.run)
         supervisor.keep("report", self._report)
 
@@ -94,11 +96,29 @@ class ReportingAgent:
 async def main(directory: Path, port: int, nodes: Sequence[str]) -> None:
     """Run until killed."""
     async with Supervisor("agents") as supervisor:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell_tasks)
         for node in nodes:
             ReportingAgent(directory, node, port).start(supervisor)
         sys.stdout.buffer.write(b"{}\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
+
+
+def tell_tasks() -> None:
+    """On stderr: what each task of this process waits for, innermost call last."""
+    for task in asyncio.all_tasks():
+        sys.stderr.write(f"--- {task.get_name()}: {' > '.join(_calls(task.get_coro()))}\n")
+    sys.stderr.flush()
+
+
+def _calls(waiting: Any) -> list[str]:
+    calls = []
+    while waiting is not None:
+        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
+        if frame is not None:
+            calls.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
+        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
+    return calls
 
 
 if __name__ == "__main__":

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+
+from tests.component.chaos.agentproc import tell_tasks
 
 from skerry.api.gvk import NODES, SERVICEACCOUNTS
 from skerry.api.status import AlreadyExists
@@ -48,6 +51,7 @@ async def main(directory: Path, nodes: Sequence[str]) -> None:
         limits = HubLimits(retransmit_first_s=0.5, silence_limit_s=5.0)
         kit = await stack.enter_async_context(cloud(api, directory / "kit", hub_limits=limits))
         write_certificates(directory, kit, nodes)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell_tasks)
         gc.collect()
         gc.freeze()
         sys.stdout.buffer.write(json.dumps({"hub": kit.hub_url, "kubeconfig": str(kubeconfig)}) + b"\n")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.component.chaos.agentproc import CODEC
+from tests.component.chaos.agentproc import CODEC, tell_tasks
 
 from skerry.api.gvk import CONFIGMAPS, PODS, SECRETS, Object, Resource
 from skerry.api.status import AlreadyExists, ApiError, NotFound
@@ -31,7 +31,7 @@ from skerry.kube.http import HttpKubeApi, HttpTransport
 from skerry.testing.frameproxy import Faults, FrameProxy, frame_proxy
 from skerry.testing.hollow import client_tls
 from skerry.testing.netproxy import NetProxy, net_proxy
-from skerry.testing.site import until
+from skerry.testing.site import NotInTime, until
 
 SETTLE_S = 120.0
 KINDS = ("dropped", "delayed", "swapped", "doubled", "copied late", "cut")
@@ -83,6 +83,11 @@ class Process:
         found: dict[str, Any] = json.loads(line)
         return found
 
+    def tell_tasks(self) -> None:
+        """Let it write into its log what its tasks wait for."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGUSR1)
+
     async def kill(self) -> None:
         """SIGKILL."""
         if self._process is not None and self._process.returncode is None:
@@ -121,7 +126,11 @@ class Chaos:
             await self._storm(stack)
             await self._quiet(stack)
             settled_s = time.monotonic()
-            await until(self._is_settled, within_s=SETTLE_S)
+            try:
+                await until(self._is_settled, within_s=SETTLE_S)
+            except NotInTime:
+                await self._tell_tasks()
+                raise
             self.outcome.settled_s = round(time.monotonic() - settled_s, 1)
             self._judge_order()
         self.outcome.faults += self._proxy.done
@@ -195,6 +204,13 @@ class Chaos:
             await self._cloud.kill()
             await asyncio.sleep(self._rng.uniform(0.0, 0.5))
             await self._start_cloud()
+
+    async def _tell_tasks(self) -> None:
+        """For whoever reads the logs of a run that failed."""
+        for process in (self._cloud, *self._agents):
+            process.tell_tasks()
+        tell_tasks()
+        await asyncio.sleep(2.0)
 
     async def _start_cloud(self) -> None:
         said = await self._cloud.start()

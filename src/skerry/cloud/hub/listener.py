@@ -258,8 +258,9 @@ class Hub:
         request.go_on(websocket, f"session-{caller.node}", self._run(session))
 
     def _close_door(self, node: NodeName) -> None:
-        """Forget the lock of a node without a session, unless somebody waits at it."""
-        if node not in self._sessions and not self._doors[node].locked():
+        """Forget the lock of a node without a session, unless somebody holds it; another may have forgotten it."""
+        door = self._doors.get(node)
+        if door is not None and node not in self._sessions and not door.locked():
             del self._doors[node]
 
     async def _run(self, session: NodeSession) -> None:
