@@ -100,6 +100,7 @@ class FrameProxy:
             up = _Way(to_far, supervisor, self, has_late_copies=False)
             down = _Way(to_near, supervisor, self, has_late_copies=True)
             ended = asyncio.Event()
+            near.on_ping = lambda: _carry_ping(supervisor, far)
 
             async def read_near() -> None:
                 while (message := await near.receive()) is not None:
@@ -199,6 +200,17 @@ class _Way:
     async def _later(self, data: bytes, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
         await self._send(data)
+
+
+def _carry_ping(supervisor: Supervisor, far: aiohttp.ClientWebSocketResponse) -> None:
+    """The hub takes pings for signs of life; we answer the agent's ourselves, so each goes on as one of ours."""
+
+    async def ping() -> None:
+        with contextlib.suppress(ConnectionError):
+            await far.ping()
+
+    with contextlib.suppress(RuntimeError):
+        supervisor.detach("ping", ping())
 
 
 def object_of(envelope: Envelope) -> str:

@@ -19,6 +19,7 @@ from skerry.api.gvk import Object
 from skerry.base import json
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
+from skerry.base.obs.log import setup
 from skerry.edge.link.dial import DialledLink
 from skerry.edge.link.enrol import CertificateFiles
 from skerry.edge.link.session import Liveness
@@ -122,4 +123,5 @@ def _calls(waiting: Any) -> list[str]:
 
 
 if __name__ == "__main__":
+    setup(form="text")
     asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))

@@ -24,6 +24,7 @@ from skerry.apiserver.http import ApiServer
 from skerry.apiserver.local import LocalKubeApi
 from skerry.app import pki
 from skerry.base import json, x509
+from skerry.base.obs.log import setup
 from skerry.cloud.hub.listener import HubLimits
 from skerry.testing.hubkit import CloudKit, cloud
 
@@ -76,4 +77,5 @@ def write_certificates(directory: Path, kit: CloudKit, nodes: Sequence[str]) -> 
 
 
 if __name__ == "__main__":
+    setup(form="text")
     asyncio.run(main(Path(sys.argv[1]), sys.argv[2:]))
