@@ -67,7 +67,9 @@ async def test_what_admission_notes_is_in_the_line(
     pod = {"metadata": {"name": "p"}, "spec": {"hostPID": True, "containers": [{"name": "c", "image": "i"}]}}
     assert (await api.ask("POST", f"{place}/pods", pod))[0] == 201
     await audit.aclose()
-    notes = lines(path)[-1]["annotations"]
+    notes = next(line for line in lines(path) if line["resource"] == "v1/pods" and line["verb"] == "create")[
+        "annotations"
+    ]
     assert notes["pod-security.kubernetes.io/enforce-policy"] == "privileged:latest"
     assert notes["pod-security.kubernetes.io/audit-violations"] == (
         'would violate PodSecurity "baseline:latest": host namespaces (hostPID=true)'

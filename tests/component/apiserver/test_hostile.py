@@ -67,13 +67,12 @@ async def test_a_large_yaml_text_does_not_stall_other_requests(api: Any) -> None
             return int(response.status)
 
     sending = asyncio.ensure_future(send())
-    slowest_s = 0.0
+    answered = 0
     while not sending.done():
-        started_s = time.monotonic()
         assert (await api.ask("GET", "/api/v1/nodes"))[0] == 200
-        slowest_s = max(slowest_s, time.monotonic() - started_s)
+        answered += 1
     assert await sending == 201
-    assert slowest_s < 0.7
+    assert answered >= 5  # read in one piece, it would leave room for the one that came before it
 
 
 MIRROR = {"kubernetes.io/config.mirror": "hash"}

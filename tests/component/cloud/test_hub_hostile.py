@@ -246,6 +246,8 @@ async def _long_forms(tmp_path: Path) -> None:
         assert await _attack("stalled", "127.0.0.1", port, "1000") == 1000
         assert await _attack("frames", kit.hub_url, "edge-1", *files, "10", "100") == 10
         await _is_healthy(kit)
-        assert kit.servers[1].open_count <= 1, "evicted connections are still counted"
+        async with asyncio.timeout(10):  # who sent too much has some time to read why
+            while kit.servers[1].open_count > 1:
+                await asyncio.sleep(0.05)
         gc.collect()
         assert _rss_mb() < before_mb + 20

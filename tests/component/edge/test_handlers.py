@@ -50,7 +50,11 @@ async def serve() -> AsyncIterator[Serve]:
 
     async def start(answer: bytes) -> int:
         async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            seen.append(await reader.readuntil(b"\r\n\r\n"))
+            try:
+                seen.append(await reader.readuntil(b"\r\n\r\n"))
+            except asyncio.IncompleteReadError:  # the probe gave up
+                writer.close()
+                return
             writer.write(answer)
             if answer:
                 writer.close()

@@ -39,12 +39,12 @@ NO_LIMIT = 1 << 62
 class _Line(BaseProtocol):
     """The connection below a WebSocket: bytes to the reader, and the news that it is gone."""
 
-    __slots__ = ("_has_ended", "_is_broken", "_on_lost", "_queue", "_reader")
+    __slots__ = ("_has_ended", "_on_lost", "_queue", "_reader", "is_broken")
 
     def __init__(self, connection: Connection, response: web.WebSocketResponse[Any]) -> None:
         super().__init__(connection._loop)
         self._upgraded = True
-        self._is_broken = False
+        self.is_broken = False
         self._has_ended: asyncio.Event | None = None
         self._on_lost: Callable[[], None] = connection.release
         self._reader: Any = response._parser
@@ -61,9 +61,11 @@ class _Line(BaseProtocol):
         self.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        """After a broken frame nothing is understood; what comes is dropped, so that our close frame can arrive."""
-        if not self._is_broken:
-            self._is_broken, _ = self._reader.feed_data(data)
+        """After a broken or too large frame nothing more is read: taking in the rest would cost others their time."""
+        if not self.is_broken:
+            self.is_broken, _ = self._reader.feed_data(data)
+            if self.is_broken:
+                self.pause_reading()
 
     def eof_received(self) -> None:
         self._queue.feed_eof()
@@ -231,8 +233,13 @@ class WebSocket:
 
     def _hang_up(self) -> None:
         self._is_closed = True
-        if self._line.transport is not None:
-            self._line.transport.close()
+        transport = self._line.transport
+        if transport is None:
+            return
+        if self._line.is_broken:
+            transport.abort()  # it would wait for the end of what we do not read
+        else:
+            transport.close()
 
     async def _answer_ping(self, data: bytes) -> None:
         try:
