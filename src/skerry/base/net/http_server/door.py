@@ -20,6 +20,21 @@ _PLAIN_ON_TLS = (
 )
 
 
+def is_refused(peer: socket.socket) -> bool:
+    """Whether a client of a TLS port has already said something that is no TLS; if so it was told.
+
+    For floods: who is refused here costs no task. The socket must not block.
+    """
+    try:
+        first = peer.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return False  # it has said nothing yet, or has left: that is for later
+    if not first or first[0] == _TLS_HANDSHAKE:
+        return False
+    _tell(peer)
+    return True
+
+
 async def is_welcome(peer: socket.socket, *, is_tls: bool) -> bool:
     """Wait for the client's greeting, without taking it. Plain HTTP on a TLS port is told so.
 
@@ -30,9 +45,7 @@ async def is_welcome(peer: socket.socket, *, is_tls: bool) -> bool:
     await _readable(peer, 1)
     first = peer.recv(1, socket.MSG_PEEK)
     if first and first[0] != _TLS_HANDSHAKE:
-        with contextlib.suppress(OSError):
-            peer.recv(4096)  # unread bytes would turn our close into a reset and the answer would be lost
-            peer.send(_PLAIN_ON_TLS)
+        _tell(peer)
         return False
     await _readable(peer, _RECORD_HEAD_BYTES)
     head = peer.recv(_RECORD_HEAD_BYTES, socket.MSG_PEEK)
@@ -42,6 +55,12 @@ async def is_welcome(peer: socket.socket, *, is_tls: bool) -> bool:
     await _readable(peer, wanted)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
     return len(peer.recv(wanted, socket.MSG_PEEK)) == wanted
+
+
+def _tell(peer: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        peer.recv(4096)  # unread bytes would turn our close into a reset and the answer would be lost
+        peer.send(_PLAIN_ON_TLS)
 
 
 async def _readable(peer: socket.socket, count: int) -> None:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.http_server.connection import Connection, Opening
-from skerry.base.net.http_server.door import bind, is_welcome
+from skerry.base.net.http_server.door import bind, is_refused, is_welcome
 from skerry.base.net.http_server.limits import Address, ClientGone, HttpLimits, HttpResponse
 from skerry.base.net.http_server.request import HttpRequest, header_map
 from skerry.base.obs.log import get_log
@@ -140,6 +140,9 @@ class HttpServer:
             peer.close()
             return
         peer.setblocking(False)
+        if tls is not None and is_refused(peer):
+            peer.close()
+            return
         with contextlib.suppress(OSError):
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._open += 1
