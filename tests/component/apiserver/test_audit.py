@@ -22,6 +22,13 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
 
 
+async def written(path: Path, count: int) -> None:
+    """A line is written after its answer: wait for so many."""
+    async with asyncio.timeout(30):
+        while len(lines(path)) < count:
+            await asyncio.sleep(0.02)
+
+
 async def test_one_line_per_write_without_secrets(
     serve: Callable[..., Any], client: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -42,6 +49,7 @@ async def test_one_line_per_write_without_secrets(
     await api.ask("PATCH", f"{place}/{name}?dryRun=All", patch, kind="application/merge-patch+json")
     await api.ask("PUT", f"{place}/none", {"metadata": {"name": "none"}}, Impersonate_User="jane")
     await api.ask("DELETE", f"{place}/{name}")
+    await written(path, 4)
     await audit.aclose()
     found = lines(path)
     assert [(line["verb"], line["status"]) for line in found] == [("create", 201), ("patch", 200), ("update", 403), ("delete", 200)]  # noqa: E501  # fmt: skip
@@ -66,6 +74,7 @@ async def test_what_admission_notes_is_in_the_line(
     assert (await api.ask("POST", f"{place}/serviceaccounts", {"metadata": {"name": "default"}}))[0] == 201
     pod = {"metadata": {"name": "p"}, "spec": {"hostPID": True, "containers": [{"name": "c", "image": "i"}]}}
     assert (await api.ask("POST", f"{place}/pods", pod))[0] == 201
+    await written(path, 3)
     await audit.aclose()
     notes = next(line for line in lines(path) if line["resource"] == "v1/pods" and line["verb"] == "create")[
         "annotations"
