@@ -22,7 +22,7 @@ from skerry.edge.plugins.registrar import Registrar
 from skerry.testing.site import Site, site, until
 from skerry.wire.pb.codec import DEVICE_PLUGIN
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("containerd")]
+pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("containerd")]
 
 RESOURCE = "vendor.example/sensor"
 PROGRAM = Path(__file__).with_name("plugin_process.py")
@@ -110,7 +110,7 @@ async def amounts(at: Site, capacity: str, allocatable: str) -> None:
         found = [(status.get(kind) or {}).get(RESOURCE) for kind in ("capacity", "allocatable")]
         return "" if found == [capacity, allocatable] else f"capacity, allocatable: {found}"
 
-    await until(complaint, within_s=40)
+    await until(complaint, within_s=120)
 
 
 async def phase(at: Site, name: str, wanted: str) -> dict[str, Any]:
@@ -118,7 +118,7 @@ async def phase(at: Site, name: str, wanted: str) -> dict[str, Any]:
         status = (await at.api.get(PODS, name, namespace="default")).get("status") or {}
         return "" if status.get("phase") == wanted else f"{name} is {status}"
 
-    await until(complaint, within_s=40)
+    await until(complaint, within_s=120)
     found: dict[str, Any] = (await at.api.get(PODS, name, namespace="default"))["status"]
     return found
 
