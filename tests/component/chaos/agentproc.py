@@ -34,6 +34,7 @@ from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge.envelope import Envelope
 
 CODEC = SealingCodec(bytes(32))
+TOLD = "--- that is all\n"
 
 
 class ReportingAgent:
@@ -109,6 +110,7 @@ def tell_tasks() -> None:
     """On stderr: what each task of this process waits for, innermost call last."""
     for task in asyncio.all_tasks():
         sys.stderr.write(f"--- {task.get_name()}: {' > '.join(_calls(task.get_coro()))}\n")
+    sys.stderr.write(TOLD)
     sys.stderr.flush()
 
 

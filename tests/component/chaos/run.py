@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.component.chaos.agentproc import CODEC, tell_tasks
+from tests.component.chaos.agentproc import CODEC, TOLD, tell_tasks
 
 from skerry.api.gvk import CONFIGMAPS, PODS, SECRETS, Object, Resource
 from skerry.api.status import AlreadyExists, ApiError, NotFound
@@ -87,6 +87,12 @@ class Process:
         """Let it write into its log what its tasks wait for."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGUSR1)
+
+    @property
+    def has_told(self) -> bool:
+        """Whether it has written that, or does not run."""
+        is_running = self._process is not None and self._process.returncode is None
+        return not is_running or self._log_file.read_text().endswith(TOLD)
 
     async def kill(self) -> None:
         """SIGKILL."""
@@ -210,7 +216,10 @@ class Chaos:
         for process in (self._cloud, *self._agents):
             process.tell_tasks()
         tell_tasks()
-        await asyncio.sleep(2.0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                while not all(process.has_told for process in (self._cloud, *self._agents)):
+                    await asyncio.sleep(0.05)
 
     async def _start_cloud(self) -> None:
         said = await self._cloud.start()

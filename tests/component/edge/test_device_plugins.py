@@ -6,13 +6,12 @@ import asyncio
 import json
 import socket
 import sys
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing
+from tests.parts import BUSYBOX_IMAGE, Containerd
 
 from skerry.api.gvk import NODES, PODS, Object
 from skerry.base.aio.clock import SystemClock
@@ -67,19 +66,6 @@ class Vendor:
 
     def asked(self, method: str) -> list[Any]:
         return [request for name, request in map(json.loads, self._calls.read_text().splitlines()) if name == method]
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[Containerd]:
-    try:
-        engine = Containerd()
-    except PartMissing as exc:
-        pytest.skip(str(exc))
-    try:
-        await asyncio.to_thread(engine.start)
-        yield engine
-    finally:
-        await asyncio.to_thread(engine.close)
 
 
 def pod(name: str, count: int = 1) -> Object:

@@ -14,13 +14,13 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing
+from tests.parts import BUSYBOX_IMAGE, Containerd
 
 from skerry.api.gvk import CONFIGMAPS, PODS, Object
 from skerry.base import json
@@ -248,19 +248,6 @@ def pod(name: str) -> Object:
             ],
         },
     }
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[Containerd]:
-    try:
-        engine = Containerd()
-    except PartMissing as exc:
-        pytest.skip(str(exc))
-    try:
-        await asyncio.to_thread(engine.start)
-        yield engine
-    finally:
-        await asyncio.to_thread(engine.close)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing, unpack
+from tests.parts import BUSYBOX_IMAGE, Containerd, unpack
 
 from skerry.api.gvk import PERSISTENTVOLUMES, PODS, SERVICEACCOUNTS, STATEFULSETS, STORAGECLASSES, Object
 from skerry.app.children import Child, process_environment
@@ -159,19 +159,6 @@ def stateful_set() -> Object:
         "volumeClaimTemplates": [claim],
     }
     return {"metadata": {"name": "db", "namespace": "default"}, "spec": spec}
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[Containerd]:
-    try:
-        engine = Containerd()
-    except PartMissing as exc:
-        pytest.skip(str(exc))
-    try:
-        await asyncio.to_thread(engine.start)
-        yield engine
-    finally:
-        await asyncio.to_thread(engine.close)
 
 
 def _fake_clock() -> Path:
