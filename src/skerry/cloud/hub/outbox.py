@@ -7,7 +7,8 @@ one waits until lower ones are acknowledged. What is not acknowledged within 5 s
 the order nor for the window, 96 in all, and a newer state of the same object goes in its place.
 
 What the node holds is known by uid: a version, and a digest of what a node acts on. A newer version with the same
-digest is not sent; only the cursor moves.
+digest is not sent; only the cursor moves. What was sent and not acknowledged counts as held, in an unknown version: its
+acknowledgement may be lost, so its removal must be sent.
 
 Bound: one entry per object that the node needs, plus deletions; overflow cannot happen beyond the node's own objects.
 """
@@ -73,24 +74,26 @@ class NodeOutbox:
         self._holds = {entry.uid: entry for entry in acked}
 
     def forget_all(self) -> None:
-        """The node has lost its store: nothing is known to be there, what is under way stays so."""
-        self._holds.clear()
+        """The node may have lost its store: nothing is certain to be there, what is under way stays so."""
+        self._holds = {uid: _uncertain(entry) for uid, entry in self._holds.items()}
 
     def put(self, delivery: Delivery) -> bool:
         """Bring this to the node, unless it holds, gets or waits for the same or a newer version. True when queued."""
         if delivery.operation != c.OP_DELETE and not self._is_news(delivery):
             return False
         lane = self._lanes.setdefault(delivery.key, _Lane(sequence=next(self._sequence)))
-        last = lane.waiting[-1] if lane.waiting else None
-        if last is not None and last.uid == delivery.uid:
-            lane.waiting.pop()
-            is_news = last.operation != c.OP_INSERT or delivery.uid in self._holds or not _is_recorded(delivery)
-            if delivery.operation != c.OP_DELETE or is_news:
-                lane.waiting.append(_merged(last, delivery))
-        else:
+        before = next((w for w in lane.waiting if w.uid == delivery.uid), None)
+        others = [w for w in lane.waiting if w.uid != delivery.uid]
+        removals = [w for w in others if w.operation == c.OP_DELETE]
+        if delivery.operation != c.OP_DELETE:
             # Of objects that came and went while others waited only their removal matters.
-            lane.waiting = [w for w in lane.waiting if w.operation == c.OP_DELETE]
-            lane.waiting.append(delivery)
+            lane.waiting = [*removals, delivery if before is None else _merged(before, delivery)]
+        elif _is_removal_of(before or lane.under_way, delivery.uid):
+            return False
+        elif before is None or before.operation != c.OP_INSERT or self._may_hold(delivery):
+            lane.waiting = [*removals, delivery, *(w for w in others if w.operation != c.OP_DELETE)]
+        else:
+            lane.waiting = others
         self._settle(delivery.key, lane)
         return True
 
@@ -109,12 +112,12 @@ class NodeOutbox:
 
     def reconcile(self, desired: Iterable[Delivery]) -> None:
         """Queue what differs between what the node holds and what it should."""
-        wanted = set()
-        for delivery in desired:
-            wanted.add(delivery.uid)
-            self.put(delivery)
+        desired = list(desired)
+        wanted = {delivery.uid for delivery in desired}
         for entry in [e for uid, e in self._holds.items() if uid not in wanted]:
             self.put(deletion_of(entry))
+        for delivery in desired:
+            self.put(delivery)
 
     def overtaken(self, now_s: float) -> list[str]:
         """Ids of deliveries that are under way for too long and have a newer state of the same object behind them.
@@ -142,8 +145,11 @@ class NodeOutbox:
             return None
         heapq.heappop(self._ready)
         lane.filed = None
-        lane.under_way, lane.sent_s = lane.waiting.pop(0), now_s
-        return lane.under_way
+        delivery = lane.under_way = lane.waiting.pop(0)
+        lane.sent_s = now_s
+        if delivery.operation != c.OP_DELETE and _is_recorded(delivery) and delivery.uid not in self._holds:
+            self._holds[delivery.uid] = _uncertain(acked_of(delivery))
+        return delivery
 
     def sent(self, msg_id: str, delivery: Delivery) -> None:
         """The delivery that ``take`` gave travels under this message id."""
@@ -167,7 +173,7 @@ class NodeOutbox:
         return delivery
 
     def held(self, uid: str) -> Acked | None:
-        """What the node holds of an object."""
+        """What the node holds of an object; without a version when that is not certain."""
         return self._holds.get(uid)
 
     def next_look_s(self, now_s: float) -> float | None:
@@ -215,6 +221,9 @@ class NodeOutbox:
         lanes = [self._lanes[key] for key in self._under_way.values()]
         orders = [lane.under_way.order for lane in lanes if lane.under_way and now_s - lane.sent_s < PATIENCE_S]
         return min(orders, default=float("inf"))
+
+    def _may_hold(self, delivery: Delivery) -> bool:
+        return delivery.uid in self._holds or not _is_recorded(delivery)
 
     def _is_news(self, delivery: Delivery) -> bool:
         lane = self._lanes.get(delivery.key)
@@ -302,6 +311,15 @@ def deletion_of(entry: Acked) -> Delivery:
         source=c.SOURCE_DEVICE_CONTROLLER if is_device else c.SOURCE_EDGE_CONTROLLER,
         order=40 if kind == c.TYPE_POD else 80,
     )
+
+
+def _is_removal_of(delivery: Delivery | None, uid: str) -> bool:
+    return delivery is not None and delivery.operation == c.OP_DELETE and delivery.uid == uid
+
+
+def _uncertain(entry: Acked) -> Acked:
+    """The node may hold the object or not, in any version."""
+    return replace(entry, resource_version="", content_version="", digest=b"")
 
 
 def _is_recorded(delivery: Delivery) -> bool:

@@ -300,6 +300,7 @@ class NodeSession:
         while (delivery := self.outbox.take(now_s)) is not None:
             msg_id = self._peer.send_delivery(_envelope_of(delivery))
             self.outbox.sent(msg_id, delivery)
+            self._note_sent(delivery)
 
     def _take_events(self) -> None:
         for event in self._peer.events():
@@ -315,6 +316,12 @@ class NodeSession:
                     self.end(f"nothing heard from the node for {silent_s:.0f} s", code=CLOSE_REFUSED)
                 case Answered():
                     pass
+
+    def _note_sent(self, delivery: Delivery) -> None:
+        """A node that cannot say what it holds may get this without our ever hearing of it."""
+        held = None if self.caller.tells_holdings else self.outbox.held(delivery.uid)
+        if held is not None and not held.resource_version and delivery.operation != c.OP_DELETE:
+            self._parts.cursor.acked(self.caller.node, held)
 
     def _note(self, delivery: Delivery) -> None:
         if delivery.operation == c.OP_DELETE:
