@@ -21,6 +21,7 @@ from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.ports import ContainerState, ObservedContainer
 from skerry.sdk.client import Client
+from skerry.testing.contracts.pod_runtime import end_pods
 from skerry.testing.site import Site, site, until
 
 pytestmark = pytest.mark.xdist_group("containerd")
@@ -176,11 +177,10 @@ async def plug(
             yield Plug(at, engine, steady=steady, rolled=rolled)
         finally:
             await at.agent.stop()
-            for pod in (await engine.observe()).values():
-                for sandbox in pod.sandboxes:
-                    await engine.stop_sandbox(sandbox.id)
-                    await engine.remove_sandbox(sandbox.id)
-            await engine.aclose()
+            try:
+                await end_pods(engine)
+            finally:
+                await engine.aclose()
 
 
 async def the_whole_story(p: Plug, *, silently: bool, outage_s: float) -> None:

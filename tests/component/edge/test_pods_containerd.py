@@ -16,6 +16,7 @@ from skerry.edge.pods.dns import NodeDns, Resolver
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
+from skerry.testing.contracts.pod_runtime import end_pods
 from skerry.wire.kubelet import crilog
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("containerd")]
@@ -36,11 +37,10 @@ async def desk(tmp_path: Path, containerd: Containerd) -> AsyncIterator[Desk]:
     await desk.roster.start()
     yield desk
     await desk.roster.aclose()
-    for found in (await runtime.observe()).values():
-        for sandbox in found.sandboxes:
-            await runtime.stop_sandbox(sandbox.id)
-            await runtime.remove_sandbox(sandbox.id)
-    await desk.close()
+    try:
+        await end_pods(runtime)
+    finally:
+        await desk.close()
 
 
 def wanted(script: str, *, name: str = "web", uid: str = "", **spec: Any) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from skerry.runtime.ports import (
     PodRuntime,
     SandboxSpec,
 )
+from skerry.testing.site import until
 from skerry.wire.kubelet import crilog
 
 RESOLVER = "resolver"
@@ -105,13 +106,25 @@ class Rig:
 
     async def close(self) -> None:
         """End every pod of the engine and let go of it."""
-        last = self.adapter()
-        for pod in (await last.observe()).values():
-            for sandbox in pod.sandboxes:
-                await last.stop_sandbox(sandbox.id)
-                await last.remove_sandbox(sandbox.id)
+        await end_pods(self.adapter())
         for adapter in self.adapters:
             await adapter.aclose()
+
+
+async def end_pods(runtime: PodRuntime, *, within_s: float = 60.0) -> None:
+    """End every pod of a runtime; what the engine cannot do at once (a shim that ends just now) is asked again."""
+
+    async def look() -> str:
+        left = [sandbox.id for pod in (await runtime.observe()).values() for sandbox in pod.sandboxes]
+        for sandbox_id in left:
+            try:
+                await runtime.stop_sandbox(sandbox_id)
+                await runtime.remove_sandbox(sandbox_id)
+            except EngineError as exc:
+                return str(exc)
+        return f"sandboxes are still there: {left}" if left else ""
+
+    await until(look, within_s=within_s)
 
 
 async def started(runtime: PodRuntime, spec: SandboxSpec, container: ContainerSpec) -> tuple[str, str]:
