@@ -175,6 +175,29 @@ async def test_a_pod_has_its_device_over_a_killed_agent_and_a_reboot(tmp_path: P
         await at.reset()
 
 
+async def test_a_plugin_that_is_quick_to_come_back_keeps_its_socket(tmp_path: Path) -> None:
+    folder = tmp_path / "dp"
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as old, socket.socket(socket.AF_UNIX) as new:
+        old.bind(str(folder / "v.sock"))
+
+        def come_back() -> None:
+            """As plugins do that watch for our socket."""
+            while not (folder / "kubelet.sock").exists():
+                pass
+            (folder / "v.sock").unlink(missing_ok=True)
+            new.bind(str(folder / "v.sock"))
+
+        coming = asyncio.ensure_future(asyncio.to_thread(come_back))
+        registrar = Registrar(folder, known=[], changed=lambda: None, clock=SystemClock())
+        await registrar.start()
+        try:
+            await coming
+            assert (folder / "v.sock").is_socket()
+        finally:
+            await registrar.aclose()
+
+
 async def test_registrations_that_are_not_to_be_trusted_are_refused(tmp_path: Path) -> None:
     stale = tmp_path / "dp/old.sock"
     stale.parent.mkdir()

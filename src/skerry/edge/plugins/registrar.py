@@ -1,13 +1,17 @@
 """Takes registrations of device plugins on ``kubelet.sock``, and keeps one client for each resource.
 
 At the start the sockets of earlier plugins are removed and ours is made anew: both are how plugins notice that they
-have to register again. Source: kubernetes pkg/kubelet/cm/devicemanager/plugin/v1beta1 (v1.36).
+have to register again. A socket that a plugin makes because of ours is none of those.
+
+Source: kubernetes pkg/kubelet/cm/devicemanager/plugin/v1beta1 (v1.36).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import stat
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,9 +61,10 @@ class Registrar:
         path = self._directory / SOCKET
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o750)
+            earlier = {other: _made(other) for other in self._directory.iterdir() if other != path}
             await self._server.start(path)
-            for other in self._directory.iterdir():
-                if other != path and other.is_socket():
+            for other, made in earlier.items():
+                if made is not None and _made(other) == made:
                     other.unlink(missing_ok=True)
         except OSError as exc:
             raise ConfigError(
@@ -121,3 +126,12 @@ class Registrar:
         if resource not in self._known and len(self._known) >= _MAX_PLUGINS:
             return f"there are {_MAX_PLUGINS} device plugins already"
         return ""
+
+
+def _made(path: Path) -> tuple[int, int] | None:
+    """Which socket this is; None when there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        found = path.stat(follow_symlinks=False)
+        if stat.S_ISSOCK(found.st_mode):
+            return found.st_ino, found.st_ctime_ns
+    return None
