@@ -26,25 +26,39 @@ def requests_of(spec: Mapping[str, Any]) -> dict[str, int]:
 
     Source: k8s.io/component-helpers/resource/helpers.go:PodRequests (v1.36).
     """
+    return _together(spec, "requests")
+
+
+def limits_of(spec: Mapping[str, Any]) -> dict[str, int]:
+    """What a pod may use at most, by resource; only resources that each of its containers has a limit of.
+
+    Source: kubernetes pkg/kubelet/cm/helpers_linux.go:ResourceConfigForPod (v1.36).
+    """
+    found = _together(spec, "limits")
+    every = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+    return {key: value for key, value in found.items() if all(_amounts(each, "limits").get(key) for each in every)}
+
+
+def _together(spec: Mapping[str, Any], kind: str) -> dict[str, int]:
     total: Counter[str] = Counter()
     for container in spec.get("containers") or ():
-        total.update(_requests(container))
+        total.update(_amounts(container, kind))
     sidecars: Counter[str] = Counter()
     peak: Counter[str] = Counter()
     for container in spec.get("initContainers") or ():
         if container.get("restartPolicy") == "Always":
-            sidecars.update(_requests(container))
+            sidecars.update(_amounts(container, kind))
             peak |= sidecars
         else:
-            peak |= sidecars + Counter(_requests(container))
+            peak |= sidecars + Counter(_amounts(container, kind))
     total.update(sidecars)
     total |= peak
     total.update({key: amount(key, value) for key, value in (spec.get("overhead") or {}).items()})
     return {key: value for key, value in total.items() if value}
 
 
-def _requests(container: Mapping[str, Any]) -> dict[str, int]:
-    asked = (container.get("resources") or {}).get("requests") or {}
+def _amounts(container: Mapping[str, Any], kind: str) -> dict[str, int]:
+    asked = (container.get("resources") or {}).get(kind) or {}
     return {key: amount(key, value) for key, value in asked.items()}
 
 

@@ -77,6 +77,7 @@ class PodParts:
             allocatable=written(self.resources.allocatable),
             dns=NodeDns(_resolver(), config.cluster_dns, config.cluster_domain),
             runtime_handlers=config.runtime_handlers, api_server=api_server, devices=devices,
+            limits_cpu="cpu" in runtime.keeps,
         )  # fmt: skip
         self._roster = Roster(
             node, objects=objects, observer=observer, tools=tools, knows_all=lambda: bool(objects.fact(SETTLED)),

@@ -201,6 +201,8 @@ async def end_pods(directory: Path) -> list[str]:
                 await runtime.pods.stop_sandbox(sandbox.id)
                 await runtime.pods.remove_sandbox(sandbox.id)
             done.append(f"ended pod {pod.namespace}/{pod.name}")
+        for uid in runtime.pods.leftovers():
+            await runtime.pods.clear_pod(uid)
     except EngineError as exc:
         done.append(f"pods were not ended: {exc.explained()}")
     finally:

@@ -10,13 +10,14 @@ from skerry.api.checkup import EngineProbe
 from skerry.api.config.edge import EdgeConfig
 from skerry.app.runtimes import OpenRuntime
 from skerry.base.aio.clock import SystemClock
-from skerry.edge.node.machine import memory
-from skerry.runtime.cri.cgroups import CgroupSweep
+from skerry.edge.node.machine import cpu_count, memory
+from skerry.runtime.cgroups import Cgroups, group_name
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
 from skerry.runtime.cri.logrotation import LogRotation
 from skerry.runtime.cri.network import network_places
+from skerry.runtime.cri.podgroups import PodGroups
 from skerry.runtime.cri.probe import DEFAULT_SOCKET, find_socket, probe
 from skerry.runtime.network import missing_plugins
 from skerry.runtime.ports import EngineError
@@ -50,12 +51,18 @@ def open_cri(config: EdgeConfig, cri_socket: str, node_uid: str, adopted: Mappin
     # After a boot the agent may be here before the engine: its socket comes later, and pods wait for it.
     socket = _socket(cri_socket) or DEFAULT_SOCKET
     client = CriClient(socket)
-    runtime = CriRuntime(client, node_uid=node_uid, adopted=adopted, machine_memory_bytes=memory()["MemTotal"])
+    groups = PodGroups(
+        client, Cgroups(group_name(node_uid), clock=SystemClock()), cpu_count=cpu_count(),
+        process_count=config.pod_pids_limit,
+    )  # fmt: skip
+    runtime = CriRuntime(
+        client, node_uid=node_uid, groups=groups, adopted=adopted, machine_memory_bytes=memory()["MemTotal"]
+    )
     rotation = LogRotation(
         runtime, clock=SystemClock(), max_bytes=config.container_log_max_bytes,
         max_files=config.container_log_max_files,
     )  # fmt: skip
-    upkeep = {"log-rotation": rotation.run, "cgroups": CgroupSweep(clock=SystemClock()).run}
+    upkeep = {"log-rotation": rotation.run}
     notes = {"skerry.dev/runtime": "cri"}
     images = CriImages(client, mirrors=config.registry_mirrors)
     return OpenRuntime(

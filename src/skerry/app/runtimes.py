@@ -21,8 +21,11 @@ from skerry.base.aio.clock import SystemClock
 from skerry.base.errors import ConfigError
 from skerry.base.files import DirectoryLock, lock_holder, make_private_dir
 from skerry.base.obs.log import get_log
+from skerry.edge.node.machine import cpu_count
 from skerry.edge.node.podnet import NetworkPlaces
 from skerry.edge.node.rivals import conflicting
+from skerry.runtime.cgroups import CONTROLLERS, Cgroups, GroupLimits, group_name
+from skerry.runtime.podlimits import cpu_shares
 from skerry.runtime.ports import ContainerIO, EngineError, ImageStore, PodRuntime
 from skerry.runtime.process.engine import ProcessImages, ProcessRuntime, ProcessSettings
 
@@ -40,6 +43,7 @@ class OpenRuntime:
         notes: annotations of the Node.
         socket: of the engine, where it has one.
         upkeep: endless jobs that the engine needs while the agent runs, by name.
+        keeps: the limits that it keeps, of ``cpu``, ``memory`` and ``pids``.
     """
 
     kind: str
@@ -50,6 +54,7 @@ class OpenRuntime:
     socket: Path | None = None
     upkeep: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
     network: Callable[[], Coroutine[Any, Any, NetworkPlaces | None]] | None = None
+    keeps: frozenset[str] = frozenset(CONTROLLERS)
 
     async def describe(self) -> tuple[str, str]:
         """Name and version for the Node, and why the engine is not ready (empty when it is)."""
@@ -95,7 +100,7 @@ async def open_runtime(config: EdgeConfig, joined: Mapping[str, Any]) -> OpenRun
         from skerry.app.runtime_cri import open_cri
 
         return open_cri(config, cri_socket, str(joined.get("nodeUid") or joined["node"]), adopted)
-    return _open_process(config)
+    return _open_process(config, str(joined.get("nodeUid") or joined["node"]))
 
 
 def refuse_rivals(runtime: OpenRuntime) -> None:
@@ -142,12 +147,20 @@ def claim_engine(runtime: OpenRuntime, joined: Mapping[str, Any], *, place: Path
         yield
 
 
-def _open_process(config: EdgeConfig) -> OpenRuntime:
+def _open_process(config: EdgeConfig, node_uid: str) -> OpenRuntime:
     allowed = config.allow_privileged
     settings = ProcessSettings(
         node_ip=config.node_ip, allow_host_paths=allowed, allow_host_namespaces=allowed, allow_privileged=allowed,
         log_limit_bytes=config.container_log_max_bytes, log_keep_count=config.container_log_max_files,
+        process_count=config.pod_pids_limit,
     )  # fmt: skip
-    runtime = ProcessRuntime(config.data / "process", settings=settings, clock=SystemClock())
+    clock = SystemClock()
+    groups = Cgroups(group_name(node_uid), clock=clock)
+    keeps = groups.controllers() if groups.is_writable() else frozenset[str]()
+    if config.pod_pids_limit and "pids" not in keeps:
+        log.warning("process.pids_not_limited", hint="podPidsLimit needs an agent that may make control groups: root")
+    if keeps:
+        groups.make("", GroupLimits(cpu_shares=cpu_shares(cpu_count() * 1000) if "cpu" in keeps else 0))
+    runtime = ProcessRuntime(config.data / "process", settings=settings, groups=groups if keeps else None, clock=clock)
     notes = {"skerry.dev/runtime": "process", "skerry.dev/runtime-user": "root" if os.geteuid() == 0 else "user"}
-    return OpenRuntime("process", runtime, runtime, ProcessImages(), notes=notes)
+    return OpenRuntime("process", runtime, runtime, ProcessImages(), notes=notes, keeps=keeps)

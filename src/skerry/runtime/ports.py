@@ -260,6 +260,13 @@ class PodRuntime(Protocol):
     async def remove_container(self, container_id: str) -> None:
         """Remove an ended container; its log file stays for ``logs --previous``."""
 
+    async def clear_pod(self, uid: str) -> None:
+        """End and remove what is left of a pod that has no sandbox any more: an engine that was killed may have lost
+        containers that run on."""
+
+    def leftovers(self) -> set[str]:
+        """Uids of pods that something may be left of, those that run among them."""
+
     async def stats(self) -> Mapping[str, ContainerUsage]:
         """Usage of our running containers, by id."""
 

@@ -241,6 +241,12 @@ class FakeRuntime:
             del found[0].containers[container_id]
             self._engine.changes.send(found[0].spec.uid)
 
+    async def clear_pod(self, uid: str) -> None:
+        self._engine.called("clear_pod", uid)
+
+    def leftovers(self) -> set[str]:
+        return set()
+
     async def stream_url(self, wanted: StreamWanted) -> str:
         raise EngineRefused(f"{wanted.kind} needs a container engine: this one is in memory")
 

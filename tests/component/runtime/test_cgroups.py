@@ -1,43 +1,79 @@
-"""The sweep on real cgroups, in a tree of the test's own."""
+"""Control groups of the kernel, in groups of the test's own: limits are kept, and what is in them is ended."""
 
 from __future__ import annotations
 
-import subprocess
+import asyncio
+import contextlib
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from skerry.runtime.cri.cgroups import CgroupSweep
-from skerry.testing.clock import VirtualClock
+from skerry.base.aio.clock import SystemClock
+from skerry.runtime.cgroups import ROOT, Cgroups, GroupLimits
 
-_LOST, _BUSY, _FOREIGN = "a" * 64, "b" * 64, "not-a-container"
+_SPAWNER = "echo ready; read go; for i in 1 2 3 4 5 6; do sleep 60 & done; echo spawned $?"
 
 
-@pytest.fixture
-def tree() -> Iterator[Path]:
-    """``k8s.io`` with an empty cgroup, one with a process, and one of another kind of name."""
-    mounted = [Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")]
-    root = next(place for place in mounted if (place / "cgroup.procs").exists()) / "skerry-sweep-test"
+def _trees() -> list[Path]:
+    """The machine's control groups, and, where both versions are mounted, version 2 by itself."""
+    return [ROOT, *(path for path in ROOT.glob("unified") if (path / "cgroup.controllers").exists())]
+
+
+@pytest.fixture(params=_trees(), ids=lambda path: path.name)
+def groups(request: pytest.FixtureRequest) -> Iterator[Cgroups]:
+    found = Cgroups(f"skerry-test-{uuid.uuid4().hex[:8]}", clock=SystemClock(), root=request.param)
+    if not found.is_writable():
+        pytest.skip("control groups cannot be made here: run as root")
+    yield found
+    found.remove_empty()
+    assert not list(ROOT.glob(f"*/{found.top}"))
+
+
+async def test_what_is_in_a_group_ends_with_it(groups: Cgroups) -> None:
+    places = [place for name in ("one", "two") for place in groups.make(f"pod/{name}", GroupLimits())]
+    processes = [await asyncio.create_subprocess_exec("sleep", "600") for _ in range(2)]
     try:
-        for name in (_LOST, _BUSY, _FOREIGN):
-            (root / "k8s.io" / name).mkdir(parents=True)
-    except OSError as exc:
-        pytest.skip(f"cgroups cannot be made here: {exc}")
-    process = subprocess.Popen(["sleep", "60"])
-    (root / "k8s.io" / _BUSY / "cgroup.procs").write_text(str(process.pid))
-    yield root
-    process.kill()
-    process.wait()
-    for path in sorted(root.rglob("*"), reverse=True):
-        if path.is_dir():
-            path.rmdir()
-    root.rmdir()
+        for name, process in zip(("one", "two"), processes, strict=True):
+            for place in places:
+                if place.name == name:
+                    (place / "cgroup.procs").write_text(str(process.pid))
+        one, two = processes
+        assert groups.groups() == {"pod"}
+        assert groups.members("pod") == {"one": {one.pid}, "two": {two.pid}}
+        await groups.end("pod", ["one"])
+        assert await one.wait() == -9 and two.returncode is None
+        assert groups.members("pod") == {"two": {two.pid}}
+        await groups.remove("pod")
+        assert await two.wait() == -9
+        assert groups.groups() == set()
+    finally:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
 
-def test_an_empty_cgroup_goes_at_the_second_look(tree: Path) -> None:
-    sweep = CgroupSweep(clock=VirtualClock(), root=tree)
-    assert sweep.look() == 0
-    assert (tree / "k8s.io" / _LOST).is_dir()
-    assert sweep.look() == 1
-    assert {path.name for path in (tree / "k8s.io").iterdir() if path.is_dir()} == {_BUSY, _FOREIGN}
+async def test_a_group_that_is_not_there_is_removed_already(groups: Cgroups) -> None:
+    await groups.remove("pod-unknown")
+    assert groups.members("pod-unknown") == {}
+
+
+async def test_limits_of_processes_and_of_processor_time_are_kept(groups: Cgroups) -> None:
+    if not {"cpu", "pids"} <= groups.controllers():
+        return  # version 2 beside version 1 has none of them: its paths are a unit test
+    places = groups.make("pod/app", GroupLimits(cpu_milli=100, process_count=4))
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec("/bin/sh", "-c", _SPAWNER, stdin=pipe, stdout=pipe, stderr=pipe)
+    assert process.stdout is not None and process.stdin is not None and process.stderr is not None
+    assert await process.stdout.readline() == b"ready\n"
+    for place in places:
+        (place / "cgroup.procs").write_text(str(process.pid))
+    process.stdin.write(b"go\n")
+    said = await process.stderr.readline()
+    assert b"fork" in said, said
+    [quota] = [path for place in places for name in ("cpu.cfs_quota_us", "cpu.max") for path in place.glob(name)]
+    assert quota.read_text().split()[0] == "10000"
+    await groups.remove("pod")
+    await process.communicate()

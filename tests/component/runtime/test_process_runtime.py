@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from skerry.base import json
+from skerry.base.aio.clock import SystemClock
+from skerry.runtime.cgroups import CONTROLLERS, Cgroups, GroupLimits, group_name
 from skerry.runtime.logs import read_log
 from skerry.runtime.ports import ContainerState, EngineError, EngineRefused, Mount
 from skerry.runtime.process.engine import ProcessRuntime, ProcessSettings
 from skerry.runtime.process.shim import start_time
 from skerry.testing.contracts.pod_runtime import Rig, container_in, log_lines, started
 
+_FORKS = "n=0; while [ $n -lt 100 ]; do sleep 600 & n=$((n+1)); echo $n; done"
 _AGENT = """
 import asyncio, sys
 from pathlib import Path
@@ -230,6 +234,64 @@ async def test_memory_limit_is_kept(rig: Rig) -> None:
     )
     await started(runtime, spec, container)
     assert await log_lines(spec.log_directory / "app" / "0.log", 1) == [("stdout", b"65536")]
+
+
+@pytest.fixture
+async def limited(tmp_path: Path) -> AsyncIterator[tuple[Rig, Cgroups]]:
+    """A runtime whose agent may make control groups, and lets each pod have 12 processes."""
+    groups = Cgroups(group_name(str(uuid.uuid4())), clock=SystemClock())
+    if not groups.is_writable() or groups.controllers() != frozenset(CONTROLLERS):
+        pytest.skip("control groups cannot be made here: run as root")
+    settings = ProcessSettings(process_count=12)
+    rig = Rig(
+        lambda: ProcessRuntime(tmp_path / "runtime", settings=settings, groups=groups), tmp_path, "label", "label"
+    )
+    yield rig, groups
+    await rig.close()
+
+
+async def _limited(rig: Rig, script: str, limits: dict[str, str]) -> tuple[ProcessRuntime, str, Path]:
+    runtime = rig.adapter()
+    assert isinstance(runtime, ProcessRuntime)
+    container = {"name": "app", "resources": {"limits": limits}}
+    spec = rig.sandbox()
+    spec = replace(spec, pod={**spec.pod, "spec": {"containers": [container]}})
+    _, container_id = await started(runtime, spec, replace(rig.container(script), container=container))
+    return runtime, container_id, spec.log_directory / "app" / "0.log"
+
+
+async def test_a_program_beyond_its_memory_is_killed_for_it(limited: tuple[Rig, Cgroups]) -> None:
+    # It keeps a line until the line ends.
+    runtime, container_id, _ = await _limited(limited[0], "exec tail /dev/zero", {"memory": "50Mi"})
+    ended = await container_in(runtime, container_id, ContainerState.EXITED, wait_s=60)
+    assert (ended.exit_code, ended.reason) == (137, "OOMKilled")
+
+
+async def test_a_pod_cannot_have_more_processes_than_the_node_lets_it(limited: tuple[Rig, Cgroups]) -> None:
+    runtime, container_id, log = await _limited(limited[0], _FORKS, {})
+    await container_in(runtime, container_id, ContainerState.EXITED, wait_s=60)
+    said = await log_lines(log, 12)
+    assert [text for stream, text in said if stream == "stdout"][-1] == b"11"
+    assert any(b"fork" in text for stream, text in said if stream == "stderr"), said
+
+
+async def test_a_program_gets_no_more_of_the_processor_than_its_limit(limited: tuple[Rig, Cgroups]) -> None:
+    rig, groups = limited
+    runtime, container_id, _ = await _limited(rig, "while :; do :; done", {"cpu": "100m"})
+    [uid] = groups.groups()
+    [place] = [path for path in groups.make(f"{uid}/{container_id}", GroupLimits()) if (path / "cpu.stat").exists()]
+
+    async def throttled() -> int:
+        return int(dict(line.split() for line in (place / "cpu.stat").read_text().splitlines())["nr_throttled"])
+
+    async with asyncio.timeout(60):
+        while await throttled() < 3:
+            await asyncio.sleep(0.05)
+    exit_code, entered = await runtime.exec_sync(container_id, ["cat", "/proc/self/cgroup"], timeout_s=30)
+    assert exit_code == 0 and f"/{groups.top}/{uid}/{container_id}\n".encode() in entered
+    await runtime.stop_container(container_id, grace_s=0)
+    await runtime.remove_container(container_id)
+    assert groups.members(uid) == {}
 
 
 @pytest.mark.parametrize(

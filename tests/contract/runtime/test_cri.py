@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from tests.parts import BUSYBOX_IMAGE, shared_containerd
 
+from skerry.base.aio.clock import SystemClock
+from skerry.runtime.cgroups import ROOT, Cgroups, group_name
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
+from skerry.runtime.cri.podgroups import PodGroups
 from skerry.testing.contracts.pod_runtime import PodRuntimeContract, Rig
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("containerd")]
@@ -25,8 +28,14 @@ async def rig(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[R
     client = CriClient(engine.socket)
     image_ref = await CriImages(client).resolve(BUSYBOX_IMAGE)
     await client.aclose()
+
+    def open_runtime() -> CriRuntime:
+        client = CriClient(engine.socket)
+        groups = PodGroups(client, Cgroups(group_name(node_uid), clock=SystemClock()), cpu_count=2)
+        return CriRuntime(client, node_uid=node_uid, groups=groups)
+
     rig = Rig(
-        open=lambda: CriRuntime(CriClient(engine.socket), node_uid=node_uid),
+        open=open_runtime,
         directory=tmp_path,
         image=BUSYBOX_IMAGE,
         image_ref=image_ref,
@@ -34,6 +43,7 @@ async def rig(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[R
     )
     yield rig
     await rig.close()
+    assert not list(ROOT.glob(f"*/{group_name(node_uid)}"))
 
 
 class TestCriRuntime(PodRuntimeContract):

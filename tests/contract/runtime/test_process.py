@@ -1,12 +1,15 @@
 """The process runtime keeps the contract, with and without file system views of its own."""
 
 import os
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from skerry.base.aio.clock import SystemClock
+from skerry.runtime.cgroups import ROOT, Cgroups, group_name
 from skerry.runtime.ports import EngineRefused, Mount
 from skerry.runtime.process.engine import ProcessRuntime, ProcessSettings
 from skerry.testing.contracts.pod_runtime import MOUNTS, RESOLVER, PodRuntimeContract, Rig, log_lines, started
@@ -15,11 +18,15 @@ from skerry.testing.contracts.pod_runtime import MOUNTS, RESOLVER, PodRuntimeCon
 class TestProcessRuntime(PodRuntimeContract):
     @pytest.fixture
     async def rig(self, tmp_path: Path) -> AsyncIterator[Rig]:
-        rig = Rig(lambda: ProcessRuntime(tmp_path / "runtime"), tmp_path, "label", "label")
+        clock = SystemClock()
+        groups = Cgroups(group_name(str(uuid.uuid4())), clock=clock)
+        kept = groups if groups.is_writable() else None  # as root with control groups, else without
+        rig = Rig(lambda: ProcessRuntime(tmp_path / "runtime", groups=kept, clock=clock), tmp_path, "label", "label")
         has_views = (await rig.adapter().info()).message.endswith("mount namespaces")
         rig.abilities = frozenset({MOUNTS, RESOLVER}) if has_views else frozenset()
         yield rig
         await rig.close()
+        assert not list(ROOT.glob(f"*/{groups.top}"))
 
 
 async def test_root_without_namespaces_is_refused_and_a_user_gets_links(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ class EdgeConfig:
     system_reserved: dict[str, str] = setting({}, "kept for the system, as cpu=100m,memory=128Mi")
     eviction_hard: dict[str, str] = setting({}, "pods go below these, as memory.available=100Mi; each is 5% by default")
     eviction_settle_s: float = setting(300.0, "seconds for which a shortage must be over before its pressure ends")
+    pod_pids_limit: int = setting(0, "processes that each pod may have at most; 0: as many as the node has")
     registry_credentials: str = setting("", "docker config.json with registry passwords; empty: registry.json in data")
     registry_mirrors: dict[str, str] = setting({}, "registry host = place to ask first, as docker.io=mirror.local:5000")
     image_gc_high_percent: int = setting(85, "use of the images' disk at which unused images are removed")

@@ -65,7 +65,6 @@ _KUBELET_DEFAULTS = {
     "nodeStatusUpdateFrequency": "10s",
     "oomScoreAdj": -999,
     "podLogsDir": "/var/log/pods",
-    "podPidsLimit": -1,
     "registerNode": True,
     "registryBurst": 10,
     "registryPullQPS": 5,
@@ -109,6 +108,11 @@ def _broker(value: Any) -> str:
     if not mark or scheme not in ("tcp", "mqtt") or not rest.rpartition(":")[2].isdigit():
         raise ValueError("tcp://HOST:PORT is wanted")
     return rest
+
+
+def _count(value: Any) -> int:
+    """-1 stands for any number there, 0 here."""
+    return max(0, int(value))
 
 
 def _seconds(value: Any) -> int:
@@ -177,6 +181,7 @@ RULES = (
     Rule(_KUBELET + "imageGCLowThresholdPercent", 80, to="imageGcLowPercent", take=int),
     Rule(_KUBELET + "containerLogMaxFiles", 5, to="containerLogMaxFiles", take=int),
     Rule(_KUBELET + "containerLogMaxSize", "10Mi", to="containerLogMaxBytes", take=_bytes),
+    Rule(_KUBELET + "podPidsLimit", -1, to="podPidsLimit", take=_count),
     Rule(_KUBELET + "readOnlyPort", 10350, to="kubeletPort", take=int),
     Rule(_KUBELET + "address", "127.0.0.1", why="it is 127.0.0.1 always"),
     Rule(_KUBELET + "logging.*", why="logs go to standard error; see logLevel and logFormat"),

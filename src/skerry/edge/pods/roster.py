@@ -347,6 +347,9 @@ class Roster:
                 worker = self._worker({"metadata": metadata})
                 worker.gone()
                 self._employ(worker)
+        for uid in self._tools.runtime.leftovers() - self._workers.keys():
+            log.info("pod.leftover", uid=uid)
+            await self._tools.runtime.clear_pod(uid)
         self._remove_orphan_directories()
 
     def _remove_orphan_directories(self) -> None:

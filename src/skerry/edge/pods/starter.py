@@ -74,6 +74,7 @@ class Starter:
         runtime_handlers: the engine's handler by RuntimeClass, where it has another name.
         api_server: host and port that pods are told; None where it is not known.
         is_process: whether containers are processes of the node.
+        limits_cpu: whether the engine keeps limits of CPU.
     """
 
     def __init__(
@@ -93,8 +94,10 @@ class Starter:
         runtime_handlers: Mapping[str, str],
         api_server: Callable[[], tuple[str, int] | None],
         is_process: bool,
+        limits_cpu: bool,
     ) -> None:
         self._is_process = is_process
+        self._limits_cpu = limits_cpu
         self._handlers_by_class = runtime_handlers
         self._api_server = api_server
         self._runtime = runtime
@@ -122,7 +125,7 @@ class Starter:
         """
         self._check(pod)
         await self._devices.allot(pod)
-        for text in not_enforced(pod, is_process=self._is_process):
+        for text in not_enforced(pod, is_process=self._is_process, limits_cpu=self._limits_cpu):
             await self._events.tell(pod, "NotEnforced", text, warning=True)
         spec = self._sandbox(pod, attempt)
         for reason, message in pod_resolver(pod, self._dns)[1]:

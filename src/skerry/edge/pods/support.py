@@ -106,7 +106,7 @@ _SPEC = (
     Entry("spec.os", _YES, _YES, "linux only"),
     Entry("spec.os.name", _NO, _NO, "Linux nodes only", ("linux",)),
     Entry("spec.resourceClaims[]", _NO, _NO, "dynamic resource allocation needs drivers that this node does not run"),
-    Entry("spec.resources", _NO, _NO, "set resources of the containers: there is no control group of the whole pod"),
+    Entry("spec.resources", _NO, _NO, "set resources of the containers"),
 )  # fmt: skip
 
 _CONTAINER = (
@@ -123,8 +123,9 @@ _CONTAINER = (
     Entry("container.envFrom[]", _YES, _YES),
     Entry("container.resources", _YES, _YES),
     Entry("container.resources.limits", _YES, _YES,
-          "devices of plugins: see `devicePlugins`; process runtime: memory of data; CPU is not enforced, and told"),
-    Entry("container.resources.requests", _YES, _NA, "process runtime: processes share the node as they come"),
+          "devices of plugins: see `devicePlugins`; process runtime: by control groups where the agent is root; else "
+          "memory of data, and CPU is not enforced, and told"),
+    Entry("container.resources.requests", _YES, _YES, "process runtime: weight of CPU, where it has control groups"),
     Entry("container.resources.claims[]", _NO, _NO, "dynamic resource allocation needs drivers"),
     Entry("container.resizePolicy[]", _NA, _NA, "a resize is answered with the condition PodResizePending, Infeasible"),
     Entry("container.restartPolicy", _YES, _YES),
@@ -227,11 +228,15 @@ def refusal(pod: Object, *, is_process: bool) -> str:
     return _sysctl_refusal(spec) or (_port_refusal(spec) if is_process else "")
 
 
-def not_enforced(pod: Object, *, is_process: bool) -> list[str]:
-    """Fields that are accepted, but not enforced by this node; texts for Events."""
+def not_enforced(pod: Object, *, is_process: bool, limits_cpu: bool) -> list[str]:
+    """Fields that are accepted, but not enforced by this node; texts for Events.
+
+    Args:
+        limits_cpu: whether the node can keep limits of CPU.
+    """
     found = _found(pod.get("spec") or {}, _TOLD, is_process=is_process)
     texts = [f"{place} is not enforced on this node: {entry.note}" for place, entry in found]
-    return texts + (_shared_cpu(pod.get("spec") or {}) if is_process else [])
+    return texts + ([] if limits_cpu else _shared_cpu(pod.get("spec") or {}))
 
 
 def _found(spec: Mapping[str, Any], wanted: Support, *, is_process: bool) -> Iterator[tuple[str, Entry]]:
@@ -267,7 +272,7 @@ def _asks(value: Any, parts: list[str], harmless: tuple[Any, ...]) -> bool:
 def _shared_cpu(spec: Mapping[str, Any]) -> list[str]:
     return [
         f'resources.limits.cpu of container "{container.get("name")}" is not enforced on this node: '
-        "processes share its CPU as they come"
+        "its agent may not make control groups, so processes share its CPU as they come"
         for kind in LISTS
         for container in spec.get(kind) or []
         if ((container.get("resources") or {}).get("limits") or {}).get("cpu")

@@ -61,6 +61,7 @@ class Tools:
         runtime_handlers: the engine's handler by RuntimeClass, where it has another name.
         api_server: host and port that pods are told; None where it is not known.
         observe: what the engine has for a uid, no older than the call.
+        limits_cpu: whether the engine keeps limits of CPU.
     """
 
     runtime: PodRuntime
@@ -82,6 +83,7 @@ class Tools:
     api_server: Callable[[], tuple[str, int] | None] = lambda: None
     devices: PodDevices = field(default_factory=NoDevices)
     measure_s: float = 50.0
+    limits_cpu: bool = True
 
 
 class PodWorker:
@@ -128,6 +130,7 @@ class PodWorker:
             clock=tools.clock, home=self._home, interrupt=self._interrupt, stop=self._stop_unhooked,
             runtime_handlers=tools.runtime_handlers, api_server=tools.api_server,
             is_process=tools.node.engine == "process",
+            limits_cpu=tools.limits_cpu,
         )  # fmt: skip
 
     def desire(self, pod: Object) -> None:
@@ -324,6 +327,7 @@ class PodWorker:
             case p.ReportEnd():
                 await self._report(self._stimulus())
             case p.RemoveDirectory():
+                await runtime.clear_pod(self.uid)
                 self._home.remove()
                 await self._tools.tokens.forget(self.uid)
                 await self._tools.devices.forget(self.uid)

@@ -23,6 +23,7 @@ from skerry.base.obs.log import get_log
 from skerry.runtime.cri import observed, spec
 from skerry.runtime.cri.client import ACTION_S, SANDBOX_S, CriClient, remedy
 from skerry.runtime.cri.observed import Details
+from skerry.runtime.cri.podgroups import PodGroups
 from skerry.runtime.cri.spec import NODE_LABEL, POD_UID
 from skerry.runtime.ports import (
     ContainerSpec,
@@ -61,6 +62,7 @@ class CriRuntime:
     Args:
         client: of the engine; closed by ``aclose``.
         node_uid: marks what is ours.
+        groups: the control groups that pods are made in; None leaves them to the engine.
         adopted: sandboxes of another agent that this node has taken over: the pod's uid by sandbox id. Both must match.
         machine_memory_bytes: for ``oom_score_adj``; 0 where unknown.
         list_interval_s: how old an observation may be, and how often ``changes`` looks where the engine has no events.
@@ -71,6 +73,7 @@ class CriRuntime:
         client: CriClient,
         *,
         node_uid: str,
+        groups: PodGroups | None = None,
         adopted: Mapping[str, str] | None = None,
         machine_memory_bytes: int = 0,
         list_interval_s: float = 1.0,
@@ -78,6 +81,7 @@ class CriRuntime:
     ) -> None:
         self._client = client
         self._node_uid = node_uid
+        self._groups = groups
         self._adopted = dict(adopted or {})
         self._machine_memory_bytes = machine_memory_bytes
         self._interval_s = list_interval_s
@@ -124,8 +128,10 @@ class CriRuntime:
 
     async def create_sandbox(self, spec_: SandboxSpec) -> str:
         """Create and start a sandbox; the one that is there already for this uid and attempt is taken."""
+        await self._end_lost(spec_.uid, whole=False)
+        parent = await self._groups.make(spec_) if self._groups is not None else ""
         request = {
-            "config": spec.sandbox_config(spec_, node_uid=self._node_uid),
+            "config": spec.sandbox_config(spec_, node_uid=self._node_uid, cgroup_parent=parent),
             "runtime_handler": spec.runtime_handler(spec_),
         }
         try:
@@ -152,6 +158,7 @@ class CriRuntime:
     async def create_container(self, sandbox_id: str, spec_: ContainerSpec, sandbox: SandboxSpec) -> str:
         """Create a container; the one that is there already for this name and attempt is taken."""
         image_user = await self._image_user(spec_) if spec.needs_image_user(spec_, sandbox) else None
+        parent = await self._groups.parent(sandbox.uid) if self._groups is not None else ""
         request = {
             "pod_sandbox_id": sandbox_id,
             "config": spec.container_config(
@@ -162,7 +169,7 @@ class CriRuntime:
                 image_user=image_user,
                 has_apparmor=_has_apparmor(),
             ),
-            "sandbox_config": spec.sandbox_config(sandbox, node_uid=self._node_uid),
+            "sandbox_config": spec.sandbox_config(sandbox, node_uid=self._node_uid, cgroup_parent=parent),
         }
         try:
             answer = await self._changing("CreateContainer", request, reason="CreateContainerError")
@@ -184,6 +191,14 @@ class CriRuntime:
     async def remove_container(self, container_id: str) -> None:
         """Remove an ended container; its log file stays."""
         await self._changing_if_there("RemoveContainer", {"container_id": container_id})
+
+    async def clear_pod(self, uid: str) -> None:
+        """End and remove what the engine lost of a pod that has no sandbox any more."""
+        await self._end_lost(uid, whole=True)
+
+    def leftovers(self) -> set[str]:
+        """Pods that have a control group, whether the engine knows anything of them or not."""
+        return self._groups.uids() if self._groups is not None else set()
 
     async def reopen_log(self, container_id: str) -> None:
         """Go on in a new log file: the old one was renamed."""
@@ -240,6 +255,8 @@ class CriRuntime:
 
     async def aclose(self) -> None:
         """Let go of the engine; containers keep running."""
+        if self._groups is not None:
+            self._groups.close()
         await self._client.aclose()
 
     async def _changing(
@@ -255,6 +272,16 @@ class CriRuntime:
             await self._client.call_if_there(name, request, timeout_s=timeout_s)
         finally:
             self._generation += 1
+
+    async def _end_lost(self, uid: str, *, whole: bool) -> None:
+        """End what is in a pod's control group and the engine does not know; ``whole`` ends the group as well."""
+        if self._groups is None or not self._groups.has(uid):
+            return
+        wanted = {"filter": {"label_selector": {POD_UID: uid}}}
+        sandboxes = await self._client.call("ListPodSandbox", wanted)
+        containers = await self._client.call("ListContainers", wanted)
+        known = {item["id"] for item in [*sandboxes.get("items", []), *containers.get("containers", [])]}
+        await self._groups.end_lost(uid, known=known, whole=whole and not known)
 
     def _filter(self) -> dict[str, Any]:
         """What lists are narrowed to. With adopted sandboxes, which have no label of ours, to nothing."""

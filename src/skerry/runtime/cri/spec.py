@@ -12,6 +12,7 @@ from typing import Any, Final
 from skerry.api.qos import qos_class
 from skerry.api.quantity import milli_cpu, whole_units
 from skerry.runtime.cri import kubelet
+from skerry.runtime.podlimits import cpu_shares
 from skerry.runtime.ports import RUNTIME_HANDLER, ContainerSpec, EngineRefused, Mount, SandboxSpec
 
 NODE_LABEL: Final = "skerry.dev/node"
@@ -27,7 +28,7 @@ _PROTOCOLS: Final = {"TCP": 0, "UDP": 1, "SCTP": 2}
 _PROPAGATIONS: Final = {"None": 0, "HostToContainer": 1, "Bidirectional": 2}
 _PROFILES: Final = {"RuntimeDefault": 0, "Unconfined": 1, "Localhost": 2}
 _CPU_PERIOD_US: Final = 100_000
-_MIN_SHARES, _MAX_SHARES, _MIN_QUOTA_US = 2, 262_144, 1_000
+_MIN_QUOTA_US: Final = 1_000
 _GUARANTEED_OOM, _BEST_EFFORT_OOM = -997, 1000
 
 _MASKED_PATHS: Final = (
@@ -43,8 +44,12 @@ SECCOMP_DIRECTORY: Final = "/var/lib/skerry/seccomp"
 Object = Mapping[str, Any]
 
 
-def sandbox_config(spec: SandboxSpec, *, node_uid: str) -> dict[str, Any]:
-    """The PodSandboxConfig of a pod on the node ``node_uid``."""
+def sandbox_config(spec: SandboxSpec, *, node_uid: str, cgroup_parent: str = "") -> dict[str, Any]:
+    """The PodSandboxConfig of a pod on the node ``node_uid``.
+
+    Args:
+        cgroup_parent: control group that everything of the pod is made in; empty leaves it to the engine.
+    """
     pod = _spec_of(spec)
     is_host_network = bool(pod.get("hostNetwork"))
     config: dict[str, Any] = {
@@ -54,6 +59,7 @@ def sandbox_config(spec: SandboxSpec, *, node_uid: str) -> dict[str, Any]:
         "labels": {**spec.labels, **_pod_labels(spec, node_uid)},
         "annotations": dict(spec.annotations),
         "linux": {
+            "cgroup_parent": cgroup_parent,
             "security_context": _sandbox_security(pod),
             "sysctls": {item["name"]: item["value"] for item in _security(pod).get("sysctls") or []},
         },
@@ -132,11 +138,6 @@ def needs_image_user(spec: ContainerSpec, sandbox: SandboxSpec) -> bool:
     if _either(spec.container, pod, "runAsUser") is not None:
         return False
     return bool(_either(spec.container, pod, "runAsNonRoot")) or _either(spec.container, pod, "runAsGroup") is not None
-
-
-def cpu_shares(milli: int) -> int:
-    """Shares for a request in thousandths of a core."""
-    return min(_MAX_SHARES, max(_MIN_SHARES, milli * 1024 // 1000))
 
 
 def _sandbox_metadata(spec: SandboxSpec) -> dict[str, Any]:

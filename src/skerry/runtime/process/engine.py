@@ -12,7 +12,7 @@ import secrets
 import signal
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from skerry.base.aio.fanout import Fanout
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.files import write_atomic
 from skerry.base.obs.log import get_log
+from skerry.runtime.cgroups import Cgroups, GroupLimits
+from skerry.runtime.podlimits import container_limits, pod_limits
 from skerry.runtime.ports import (
     ContainerSpec,
     ContainerState,
@@ -68,6 +70,7 @@ class ProcessSettings:
         uid_base, uid_count: user ids that pods get, in turn, when the agent runs as root.
         use_namespaces: give containers a file system view of their own where the system lets us.
         log_limit_bytes, log_keep_count: rotation of container logs.
+        process_count: what each pod may have at most; 0 for any number.
     """
 
     node_ip: str = ""
@@ -79,6 +82,7 @@ class ProcessSettings:
     uid_count: int = 60_000
     log_limit_bytes: int = 10 * 1024 * 1024
     log_keep_count: int = 5
+    process_count: int = 0
 
 
 class ProcessRuntime:
@@ -87,11 +91,20 @@ class ProcessRuntime:
     Args:
         directory: everything the runtime keeps; its own.
         settings: what is allowed.
+        groups: control groups that keep the pods' limits; None where the agent may not make any.
         clock: wall-clock times in records.
     """
 
-    def __init__(self, directory: Path, *, settings: ProcessSettings | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        settings: ProcessSettings | None = None,
+        groups: Cgroups | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self._records = Records(directory)
+        self._groups = groups
         self._settings = settings or ProcessSettings()
         self._clock = clock or SystemClock()
         self._supervisor = Supervisor("process-runtime")
@@ -167,6 +180,8 @@ class ProcessRuntime:
         if record is None:
             return
         await self.stop_sandbox(sandbox_id)
+        for container_id in self._records.containers(sandbox_id):
+            await self._remove_group(f"pod{record['uid']}/{container_id}")
         self._records.remove_sandbox(sandbox_id)
         self._changes.send(record["uid"])
 
@@ -180,6 +195,10 @@ class ProcessRuntime:
         place = self._records.directory / sandbox_id / container_id
         log_path = sandbox.log_directory / spec.log_path
         user_id, group_id, groups = self._ids(spec.container, sandbox.pod, record["user_id"])
+        limits = {
+            "pod": asdict(pod_limits(_part(sandbox.pod, "spec"), process_count=self._settings.process_count)),
+            "own": asdict(container_limits(spec.container)),
+        }
         self._records.put_container(
             container_id,
             {
@@ -193,6 +212,7 @@ class ProcessRuntime:
                 "spec_hash": spec.spec_hash,
                 "annotations": dict(spec.annotations),
                 "created_at_s": self._clock.now_s(),
+                "limits": limits,
                 "shim": {
                     "argv": [*spec.command, *spec.args],
                     "env": self._environment(spec, sandbox.hostname, None if has_views else place / "volumes"),
@@ -200,12 +220,12 @@ class ProcessRuntime:
                     "log_path": str(log_path),
                     "log_limit_bytes": self._settings.log_limit_bytes,
                     "log_keep_count": self._settings.log_keep_count,
-                    "cgroups": [],
+                    "cgroups": self._make_groups(record["uid"], container_id, limits),
                     "root": str(place / "root") if has_views else "",
                     "user_namespace": os.geteuid() != 0,
                     "hostname": sandbox.hostname,
                     "mounts": [*_resolver_mount(place, sandbox, spec), *map(_mount, spec.mounts)],
-                    "rlimits": _rlimits(spec.container),
+                    "rlimits": _rlimits(spec.container, counts_data=self._groups is None),
                     "uid": user_id,
                     "gid": group_id,
                     "groups": groups,
@@ -226,6 +246,7 @@ class ProcessRuntime:
             raise EngineError(f"container {container_id} does not exist")
         if self._records.state(container_id):
             return
+        self._make_groups(record["uid"], container_id, record.get("limits"))  # gone if the machine was restarted since
         await self._starter.start(place)
         self._container(container_id)
         self._changes.send(record["uid"])
@@ -244,8 +265,16 @@ class ProcessRuntime:
         if record is None:
             return
         await self.stop_container(container_id, grace_s=0)
+        await self._remove_group(f"pod{record['uid']}/{container_id}")
         self._records.remove_container(container_id)
         self._changes.send(record["uid"])
+
+    async def clear_pod(self, uid: str) -> None:
+        await self._remove_group(f"pod{uid}")
+
+    def leftovers(self) -> set[str]:
+        groups = self._groups.groups() if self._groups is not None else set()
+        return {name.removeprefix("pod") for name in groups if name.startswith("pod")}
 
     async def stream_url(self, wanted: StreamWanted) -> str:
         raise EngineRefused(
@@ -284,10 +313,32 @@ class ProcessRuntime:
         return int(found["exit_code"]), output
 
     async def aclose(self) -> None:
+        if self._groups is not None:
+            self._groups.remove_empty()
         self._watch.close()
         self._changes.close()
         await self._starter.aclose()
         await self._supervisor.aclose()
+
+    # Limits
+
+    def _make_groups(self, uid: str, container_id: str, limits: Mapping[str, Any] | None) -> list[str]:
+        """The directories that a container's program enters; none where the agent may not make any."""
+        if self._groups is None or limits is None:  # a container of an older agent has none
+            return []
+        try:
+            self._groups.make(f"pod{uid}", GroupLimits(**limits["pod"]))
+            return [str(path) for path in self._groups.make(f"pod{uid}/{container_id}", GroupLimits(**limits["own"]))]
+        except OSError as exc:
+            raise EngineError(f"cannot keep the limits of the pod: {exc}", reason="CreateContainerError") from exc
+
+    async def _remove_group(self, group: str) -> None:
+        if self._groups is None:
+            return
+        try:
+            await self._groups.remove(group)
+        except OSError as exc:
+            raise EngineError(str(exc)) from exc
 
     # What is observed
 
@@ -523,11 +574,11 @@ def _refused(message: str, setting: str) -> EngineRefused:
     )
 
 
-def _rlimits(container: Mapping[str, object]) -> dict[str, int]:
+def _rlimits(container: Mapping[str, object], *, counts_data: bool) -> dict[str, int]:
     resources: Any = container.get("resources") or {}
     memory = (resources.get("limits") or {}).get("memory")
     limits = {"RLIMIT_CORE": 0}
-    if memory:
+    if memory and counts_data:
         # Counts what can be written privately, so that large reserved address ranges stay possible.
         limits["RLIMIT_DATA"] = parse_quantity(str(memory)).value
     return limits

@@ -20,9 +20,12 @@ _MS_RDONLY = 1
 _MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
+_MS_MOVE = 8192
 _MS_PRIVATE = 1 << 18
 _MNT_DETACH = 2
 _LINK_LIMIT = 40
+_ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _SET_SECCOMP, _CAPBSET_DROP, _CAP_AMBIENT = 22, 24, 47
 _FILTER, _CLEAR_ALL = 2, 4
 
@@ -91,28 +94,41 @@ def unshare(libc: Libc, *, with_user: bool, hostname: str) -> None:
 class Root:
     """A new root directory on a tmpfs that shows the host's, with volumes in it.
 
+    Volumes may be changed by other containers meanwhile, so nothing is looked at by one name and used by another: every
+    step goes from an open directory to an open entry, and what is mounted is made ready where nobody else is and moved.
+
     Args:
-        path: an empty directory to build it on.
+        path: an empty directory to build it on, in one that only we may change.
     """
 
     def __init__(self, libc: Libc, path: str) -> None:
         self._libc = libc
         self._path = path
-        self._made: list[str] = []
-        self._volumes: list[str] = []
+        self._ours: set[int] = set()
 
     def build(self) -> None:
         """Show every entry of the host's root directory."""
-        self._mirror("/", self._path)
+        host = os.open("/", _DIRECTORY)
+        self._libc.mount("tmpfs", self._path, "tmpfs", 0, _like(host))
+        root = os.open(self._path, _DIRECTORY)
+        self._ours.add(_mount_of(root))
+        self._show_all(host, self._path)
+        os.close(root)
+        os.close(host)
 
     def add(self, source: str, container_path: str, *, read_only: bool) -> None:
         """Show ``source`` (file or directory of the host) at ``container_path``."""
-        target = self._place(container_path, is_dir=stat.S_ISDIR(os.stat(source).st_mode))  # noqa: PTH116 - no pathlib here
-        self._libc.mount(source, target, "", MS_BIND | MS_REC)
+        shown = os.open(source, os.O_PATH | os.O_CLOEXEC)
+        is_dir = stat.S_ISDIR(os.fstat(shown).st_mode)
+        target = self._place(container_path, is_dir=is_dir)
+        stage = self._stage(is_dir=is_dir)
+        self._libc.mount(f"/proc/self/fd/{shown}", stage, "", MS_BIND | MS_REC)
         if read_only:
-            kept = os.statvfs(target).f_flag & 0x40E
-            self._libc.mount("none", target, "", MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
-        self._volumes.append(target)
+            kept = os.statvfs(stage).f_flag & 0x40E
+            self._libc.mount("none", stage, "", MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
+        os.close(self._move(stage, target))
+        os.close(target)
+        os.close(shown)
 
     def enter(self) -> None:
         """Make it the root directory of this process."""
@@ -125,83 +141,123 @@ class Root:
             os.chroot(".")
         os.chdir("/")
 
-    def _mirror(self, source: str, target: str) -> None:
-        mode = stat.S_IMODE(os.stat(source).st_mode)  # noqa: PTH116
-        names = os.listdir(source)  # noqa: PTH208
-        # The entry that holds the target goes first: it must not carry copies of what is mirrored before it.
-        names.sort(key=lambda name: not self._path.startswith(f"/{name}/"))
-        self._libc.mount("tmpfs", target, "tmpfs", 0, f"mode={mode:o},size=1m")
-        self._made.append(target)
-        for name in names:
-            self._show(f"{source.rstrip('/')}/{name}", f"{target}/{name}")
-
-    def _show(self, source: str, target: str) -> None:
+    def _place(self, container_path: str, *, is_dir: bool) -> int:
+        """An open handle of what is at ``container_path`` in the new root; made where there is nothing."""
+        trail = [os.open(self._path, _DIRECTORY)]
+        parts, links = _parts(container_path), 0
         try:
-            kind = os.lstat(source).st_mode
-        except OSError:
-            return
-        if stat.S_ISLNK(kind):
-            os.symlink(os.readlink(source), target)  # noqa: PTH115, PTH211
-            return
-        _make(target, is_dir=stat.S_ISDIR(kind))
-        self._libc.mount(source, target, "", MS_BIND | MS_REC)
-
-    def _place(self, container_path: str, *, is_dir: bool) -> str:
-        parts = [part for part in container_path.split("/") if part not in ("", ".")]
-        at, links = self._path, 0
-        while parts:
-            name = parts.pop(0)
-            if name == "..":
-                at = at if at == self._path else at.rpartition("/")[0]
-                continue
-            following = f"{at}/{name}"
-            if os.path.islink(following):  # noqa: PTH114
+            while parts:
+                name = parts.pop(0)
+                if name == "..":
+                    if len(trail) > 1:
+                        os.close(trail.pop())
+                    continue
+                entry = self._entry(trail, name, is_dir=is_dir or bool(parts))
+                if not stat.S_ISLNK(os.fstat(entry).st_mode):
+                    trail.append(entry)
+                    continue
                 links += 1
+                link = os.readlink("", dir_fd=entry)
+                os.close(entry)
                 if links > _LINK_LIMIT:
                     raise OSError(f"{container_path}: too many symbolic links")
-                link = os.readlink(following)  # noqa: PTH115
-                at = self._path if link.startswith("/") else at
-                parts = [part for part in link.split("/") if part not in ("", ".")] + parts
-                continue
-            if not os.path.lexists(following):
-                self._let_make(at)
-                _make(following, is_dir=is_dir or bool(parts))
-            at = following
-        return at
-
-    def _let_make(self, directory: str) -> None:
-        """Have ``directory`` on a tmpfs of ours or in a volume."""
-        ours = max((len(path) for path in self._made + self._volumes if _covers(path, directory)), default=-1)
-        theirs = self._host_mount(directory)
-        if ours >= theirs:
-            return
-        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY)
-        try:
-            self._mirror(f"/proc/self/fd/{fd}", directory)
+                while link.startswith("/") and len(trail) > 1:
+                    os.close(trail.pop())
+                parts = _parts(link) + parts
+            return trail.pop()
         finally:
-            os.close(fd)
+            for directory in trail:
+                os.close(directory)
 
-    def _host_mount(self, directory: str) -> int:
-        """Length of the longest path over ``directory`` that shows something of the host."""
-        best = -1
-        at = directory
-        while at.startswith(self._path) and at != self._path:
-            if os.path.ismount(at) and at not in self._made and at not in self._volumes:
-                best = len(at)
-                break
-            at = at.rpartition("/")[0]
-        return best
+    def _entry(self, trail: list[int], name: str, *, is_dir: bool) -> int:
+        try:
+            return os.open(name, _ENTRY, dir_fd=trail[-1])
+        except FileNotFoundError:
+            pass
+        if _mount_of(trail[-1]) not in self._ours:  # of the host, where nothing may be made
+            trail[-1] = self._covered(trail[-1])
+        try:
+            _make(name, trail[-1], is_dir=is_dir)
+        except FileExistsError:
+            pass  # a container made it meanwhile
+        return os.open(name, _ENTRY, dir_fd=trail[-1])
+
+    def _covered(self, directory: int) -> int:
+        """Cover a directory of the host by a tmpfs with the same entries; the tmpfs."""
+        stage = self._stage(is_dir=True)
+        self._libc.mount("tmpfs", stage, "tmpfs", 0, _like(directory))
+        self._show_all(directory, stage)
+        cover = self._move(stage, directory)
+        os.close(directory)
+        return cover
+
+    def _show_all(self, source: int, target: str) -> None:
+        """Show each entry of a directory in a tmpfs of ours."""
+        listed = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=source)
+        names = os.listdir(listed)  # noqa: PTH208
+        os.close(listed)
+        # The entry that holds the target goes first: it must not carry copies of what is mirrored before it.
+        names.sort(key=lambda name: not self._path.startswith(f"/{name}/"))
+        for name in names:
+            try:
+                entry = os.open(name, _ENTRY, dir_fd=source)
+            except OSError:
+                continue  # it went meanwhile
+            self._show(entry, name, target)
+            os.close(entry)
+
+    def _show(self, entry: int, name: str, target: str) -> None:
+        kind = os.fstat(entry).st_mode
+        if stat.S_ISLNK(kind):
+            os.symlink(os.readlink("", dir_fd=entry), f"{target}/{name}")  # noqa: PTH211
+            return
+        directory = os.open(target, _DIRECTORY)
+        _make(name, directory, is_dir=stat.S_ISDIR(kind))
+        os.close(directory)
+        self._libc.mount(f"/proc/self/fd/{entry}", f"{target}/{name}", "", MS_BIND | MS_REC)
+
+    def _stage(self, *, is_dir: bool) -> str:
+        """Where something is mounted until it is ready, outside of every view."""
+        directory, _, name = self._path.rpartition("/")
+        name = f"{name}.{'directory' if is_dir else 'file'}"
+        parent = os.open(directory, _DIRECTORY)
+        try:
+            _make(name, parent, is_dir=is_dir)
+        except FileExistsError:
+            pass
+        finally:
+            os.close(parent)
+        return f"{directory}/{name}"
+
+    def _move(self, stage: str, target: int) -> int:
+        """Move what is mounted at ``stage`` onto an open file or directory; what was moved, open."""
+        moved = os.open(stage, os.O_PATH | os.O_CLOEXEC)
+        self._libc.mount(stage, f"/proc/self/fd/{target}", "", _MS_MOVE)
+        self._ours.add(_mount_of(moved))
+        return moved
 
 
-def _covers(path: str, directory: str) -> bool:
-    return directory == path or directory.startswith(path + "/")
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
 
 
-def _make(path: str, *, is_dir: bool) -> None:
+def _like(directory: int) -> str:
+    """Options of a tmpfs in place of a directory."""
+    return f"mode={stat.S_IMODE(os.fstat(directory).st_mode):o},size=1m"
+
+
+def _mount_of(fd: int) -> int:
+    """The mount that an open file or directory was reached by."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb") as file:  # noqa: PTH123
+        return int(file.read().partition(b"mnt_id:")[2].split(None, 1)[0])
+
+
+def _make(name: str, directory: int, *, is_dir: bool) -> None:
     if is_dir:
-        os.mkdir(path, 0o755)  # noqa: PTH102
+        os.mkdir(name, 0o755, dir_fd=directory)
     else:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(name, flags, 0o644, dir_fd=directory))
 
 
 def _write(path: str, text: str) -> None:

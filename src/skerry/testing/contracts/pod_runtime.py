@@ -125,6 +125,8 @@ async def end_pods(runtime: PodRuntime, *, within_s: float = 60.0) -> None:
         return f"sandboxes are still there: {left}" if left else ""
 
     await until(look, within_s=within_s)
+    for uid in runtime.leftovers():
+        await runtime.clear_pod(uid)
 
 
 async def started(runtime: PodRuntime, spec: SandboxSpec, container: ContainerSpec) -> tuple[str, str]:
@@ -343,6 +345,17 @@ class PodRuntimeContract:
             await container_in(runtime, container_id, ContainerState.EXITED, wait_s=rig.wait_s)
         await runtime.remove_sandbox(sandbox_id)
         assert spec.uid not in await runtime.observe()
+
+    async def test_nothing_is_left_of_a_pod_that_was_cleared(self, rig: Rig) -> None:
+        runtime, spec, other = rig.adapter(), rig.sandbox(), rig.sandbox()
+        sandbox_id, _ = await started(runtime, spec, rig.container("sleep 300"))
+        _, kept = await started(runtime, other, rig.container("sleep 300"))
+        await runtime.stop_sandbox(sandbox_id)
+        await runtime.remove_sandbox(sandbox_id)
+        for _ in range(2):
+            await runtime.clear_pod(spec.uid)
+        assert spec.uid not in runtime.leftovers() and spec.uid not in await runtime.observe()
+        await container_in(runtime, kept, ContainerState.RUNNING, wait_s=rig.wait_s)
 
     async def test_changes_tell_of_an_exit(self, rig: Rig) -> None:
         runtime, spec = rig.adapter(), rig.sandbox()

@@ -34,6 +34,7 @@ EDGE = {
                 "containerLogMaxSize": "1Mi",
                 "imageGCLowThresholdPercent": 70,
                 "podPidsLimit": 100,
+                "cpuManagerPolicy": "static",
             },
         },
         "eventBus": {"mqttMode": 2, "mqttServerExternal": "tcp://127.0.0.1:1883"},
@@ -73,6 +74,7 @@ def test_an_edge_file_becomes_settings_and_facts() -> None:
         "clusterDns": ["169.254.96.16"],
         "containerLogMaxBytes": 1 << 20,
         "imageGcLowPercent": 70,
+        "podPidsLimit": 100,
     }
     assert found.facts == {
         "hub": "cloud.example.com:10000",
@@ -82,7 +84,7 @@ def test_an_edge_file_becomes_settings_and_facts() -> None:
     }
     told = fates(found)
     assert told["modules.edged.seccompDefault"] == foreign.MISSING
-    assert told["modules.edged.tailoredKubeletConfig.podPidsLimit"] == foreign.MISSING
+    assert told["modules.edged.tailoredKubeletConfig.cpuManagerPolicy"] == foreign.MISSING
     assert told["modules.edged.tailoredKubeletConfig.evictionHard"] == foreign.TAKEN
     assert told["modules.edgeHubb.enable"] == foreign.UNKNOWN
     assert "modules.edged.tailoredKubeletConfig.maxPods" not in told

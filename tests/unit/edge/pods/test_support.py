@@ -124,7 +124,10 @@ def test_ports_of_processes_are_the_nodes() -> None:
 
 def test_what_is_not_enforced_is_told() -> None:
     found = pod(container={"tty": True, "securityContext": {"readOnlyRootFilesystem": True}})
-    assert len(not_enforced(found, is_process=True)) == 2 and not_enforced(found, is_process=False) == []
+    assert (
+        len(not_enforced(found, is_process=True, limits_cpu=False)) == 2
+        and not_enforced(found, is_process=False, limits_cpu=True) == []
+    )
 
 
 def test_a_plain_pod_is_neither_refused_nor_told() -> None:
@@ -135,12 +138,12 @@ def test_a_plain_pod_is_neither_refused_nor_told() -> None:
     spec = {"dnsPolicy": "ClusterFirst", "tolerations": [{"operator": "Exists"}], "securityContext": {}}
     for is_process in (False, True):
         assert refusal(pod(spec, container), is_process=is_process) == ""
-        assert not_enforced(pod(spec, container), is_process=is_process) == []
+        assert not_enforced(pod(spec, container), is_process=is_process, limits_cpu=True) == []
 
 
 def test_a_cpu_limit_that_processes_do_not_get_is_told() -> None:
     container = {"name": "app", "command": ["x"], "resources": {"limits": {"cpu": "1", "memory": "1Mi"}}}
     found = {"spec": {"containers": [container, {"name": "free", "command": ["x"]}]}}
-    [told] = not_enforced(found, is_process=True)
+    [told] = not_enforced(found, is_process=True, limits_cpu=False)
     assert 'resources.limits.cpu of container "app" is not enforced' in told
-    assert not_enforced(found, is_process=False) == []
+    assert not_enforced(found, is_process=False, limits_cpu=True) == []

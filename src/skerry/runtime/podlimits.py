@@ -1,0 +1,55 @@
+"""What the control groups of pods and containers are given. Pure.
+
+Source: kubernetes pkg/kubelet/cm/helpers_linux.go:ResourceConfigForPod,
+pkg/kubelet/kuberuntime/kuberuntime_container_linux.go (v1.36).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from skerry.api.podrequests import limits_of, requests_of
+from skerry.api.quantity import milli_cpu, whole_units
+from skerry.runtime.cgroups import GroupLimits
+
+_MIN_SHARES, _MAX_SHARES = 2, 262_144
+_LEAST_CPU_MILLI: Final = 10
+"""Each container gets this much in any case, so the pod around it needs it, too."""
+
+Object = Mapping[str, Any]
+
+
+def cpu_shares(milli: int) -> int:
+    """Shares for a request in thousandths of a core."""
+    return min(_MAX_SHARES, max(_MIN_SHARES, milli * 1024 // 1000))
+
+
+def pod_limits(spec: Object, *, process_count: int) -> GroupLimits:
+    """Of a pod's own group: the weight of all its requests, and limits where each of its containers has one.
+
+    Args:
+        spec: the pod's.
+        process_count: what the node lets a pod have; 0 for any number.
+    """
+    requests, limits = requests_of(spec), limits_of(spec)
+    count = len(spec.get("containers") or ()) + len(spec.get("initContainers") or ())
+    cpu = limits.get("cpu", 0)
+    return GroupLimits(
+        cpu_shares=cpu_shares(requests.get("cpu", 0) or cpu),
+        cpu_milli=max(cpu, count * _LEAST_CPU_MILLI) if cpu else 0,
+        memory_bytes=limits.get("memory", 0),
+        process_count=process_count,
+    )
+
+
+def container_limits(container: Object) -> GroupLimits:
+    """Of a container's group."""
+    resources = container.get("resources") or {}
+    limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+    cpu = milli_cpu(limits.get("cpu"))
+    return GroupLimits(
+        cpu_shares=cpu_shares(milli_cpu(requests.get("cpu")) or cpu),
+        cpu_milli=max(cpu, _LEAST_CPU_MILLI) if cpu else 0,
+        memory_bytes=whole_units(limits.get("memory")),
+    )

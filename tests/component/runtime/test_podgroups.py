@@ -1,0 +1,130 @@
+"""Control groups of pods on a real containerd: what the pod asks for, and what the engine does not know any more."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from tests.parts import BUSYBOX_IMAGE, shared_containerd
+
+from skerry.base.aio.clock import SystemClock
+from skerry.runtime.cgroups import Cgroups, GroupLimits, group_name
+from skerry.runtime.cri.client import CriClient
+from skerry.runtime.cri.engine import CriRuntime
+from skerry.runtime.cri.images import CriImages
+from skerry.runtime.cri.podgroups import PodGroups, cgroup_driver
+from skerry.runtime.cri.supervisors import supervisors_of
+from skerry.runtime.ports import ContainerState
+from skerry.testing.contracts.pod_runtime import Rig, container_in, started
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("containerd")]
+
+_LOST, _KNOWN = "c0ffee" * 10 + "0123", "beef" * 16
+
+
+@dataclass
+class Node:
+    """A node's runtime with its groups."""
+
+    rig: Rig
+    client: CriClient
+    cgroups: Cgroups
+
+
+@pytest.fixture
+async def node(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Node]:
+    engine = await asyncio.to_thread(shared_containerd, request.config)
+    node_uid = str(uuid.uuid4())
+    client = CriClient(engine.socket)
+    image_ref = await CriImages(client).resolve(BUSYBOX_IMAGE)
+    cgroups = Cgroups(group_name(node_uid), clock=SystemClock())
+    groups = PodGroups(client, cgroups, cpu_count=2, process_count=50)
+    rig = Rig(
+        open=lambda: CriRuntime(client, node_uid=node_uid, groups=groups),
+        directory=tmp_path, image=BUSYBOX_IMAGE, image_ref=image_ref, wait_s=30,
+    )  # fmt: skip
+    yield Node(rig, client, cgroups)
+    await rig.close()
+
+
+async def _sleeper(cgroups: Cgroups, member: str, *, program: str = "sleep") -> asyncio.subprocess.Process:
+    """A process in a group that no engine knows."""
+    places = cgroups.make(member, GroupLimits())
+    process = await asyncio.create_subprocess_exec(program, "600", executable="/bin/sleep")
+    for place in places:
+        (place / "cgroup.procs").write_text(str(process.pid))
+    return process
+
+
+async def test_the_engine_says_who_keeps_its_groups(node: Node) -> None:
+    assert await cgroup_driver(node.client) == "cgroupfs"
+
+
+async def test_a_pod_has_one_group_with_its_limits(node: Node) -> None:
+    runtime = node.rig.adapter()
+    container = {"name": "app", "resources": {"limits": {"cpu": "250m", "memory": "64Mi"}, "requests": {"cpu": "1"}}}
+    spec = node.rig.sandbox()
+    spec = replace(spec, pod={**spec.pod, "spec": {"containers": [container]}})
+    sandbox_id, container_id = await started(
+        runtime, spec, replace(node.rig.container("sleep 300"), container=container)
+    )
+    assert node.cgroups.groups() == {f"pod{spec.uid}"}
+    members = node.cgroups.members(f"pod{spec.uid}")
+    assert set(members) == {sandbox_id, container_id} and all(members.values())
+    found = {
+        path.name: path.read_text().split()[0]
+        for place in node.cgroups.make(f"pod{spec.uid}", GroupLimits())
+        for path in place.iterdir()
+        if path.name in ("cpu.shares", "cpu.cfs_quota_us", "memory.limit_in_bytes", "pids.max", "cpu.max", "memory.max")
+    }
+    assert "50" in found.values() and str(64 << 20) in found.values() and "25000" in found.values()
+    assert found.get("cpu.shares", "1024") == "1024"
+
+
+async def test_what_the_engine_lost_ends_before_another_sandbox_is_made(node: Node) -> None:
+    runtime, spec = node.rig.adapter(), node.rig.sandbox()
+    _, container_id = await started(runtime, spec, node.rig.container("sleep 300"))
+    lost = await _sleeper(node.cgroups, f"pod{spec.uid}/{_LOST}")
+    await runtime.create_sandbox(replace(spec, attempt=1))
+    assert await lost.wait() == -9
+    assert _LOST not in node.cgroups.members(f"pod{spec.uid}")
+    await container_in(runtime, container_id, ContainerState.RUNNING, wait_s=30)  # known, so not touched
+
+
+async def test_a_pod_that_only_its_group_tells_of_is_ended(node: Node) -> None:
+    runtime = node.rig.adapter()
+    spec = node.rig.sandbox()
+    sandbox_id, _ = await started(runtime, spec, node.rig.container("sleep 300"))
+    lost = await _sleeper(node.cgroups, f"pod{spec.uid}/{_LOST}")
+    await runtime.stop_sandbox(sandbox_id)
+    await runtime.remove_sandbox(sandbox_id)
+    assert runtime.leftovers() == {spec.uid} and lost.returncode is None
+    await runtime.clear_pod(spec.uid)
+    assert await lost.wait() == -9
+    assert runtime.leftovers() == set()
+
+
+async def test_a_supervisor_of_lost_containers_ends_and_one_of_known_ones_does_not() -> None:
+    script = "sleep 600 & echo $!; wait"
+    watchers = []
+    for container_id in (_LOST, _KNOWN):
+        process = await asyncio.create_subprocess_exec(
+            "containerd-shim-runc-v2", "-c", script, "-id", container_id, executable="/bin/sh",
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None
+        watchers.append((process, int(await process.stdout.readline())))
+    (lost, _), (known, _) = watchers
+    pids = [pid for _, pid in watchers]
+    with supervisors_of(pids, known={_KNOWN}) as found:
+        assert found.count == 1
+        found.end()
+    assert await lost.wait() == -9 and known.returncode is None
+    known.kill()
+    await known.wait()
+    for pid in pids:
+        await (await asyncio.create_subprocess_exec("kill", "-9", str(pid))).wait()
