@@ -173,6 +173,10 @@ class Storm:
         """Of pods, in every tree: this node's own groups hold nothing else."""
         return [path for path in ROOT.glob(f"*/{group_name(self.at.joined()['nodeUid'])}/*/") if path.is_dir()]
 
+    def _addresses(self) -> list[str]:
+        """Of pods, that were not given back."""
+        return [str(path) for path in (self.engine.directory / "ipam").glob("*/[0-9]*.*")]
+
     def _shims(self) -> list[str]:
         """The engine's supervisors, each named by its command line."""
         lines = [path.read_bytes().replace(b"\0", b" ").decode() for path in Path("/proc").glob("[0-9]*/cmdline")]
@@ -184,7 +188,7 @@ class Storm:
         found += self.engine.ctr("containers", "ls", "-q").split()
         found += [str(path) for place in ("pods", "pod-logs") for path in (self.at.edge_data / place).glob("*")]
         found += [line for line in Path("/proc/mounts").read_text().splitlines() if _is_pod_mount(line, self)]
-        found += [str(path) for path in self._cgroups()] + self._shims()
+        found += [str(path) for path in self._cgroups()] + self._shims() + self._addresses()
         status = json.loads((self.at.edge_data / "status.json").read_bytes())
         found += [f"{status['waiting']} reports wait"] if status["waiting"] else []
         return f"left: {found[:5]}" if found else ""

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from tests.parts import BUSYBOX_IMAGE, shared_containerd
+from tests.parts import BUSYBOX_IMAGE, Containerd, shared_containerd
 
 from skerry.base.aio.clock import SystemClock
 from skerry.runtime.cgroups import Cgroups, GroupLimits, group_name
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
+from skerry.runtime.cri.lostnets import LostNetworks
 from skerry.runtime.cri.podgroups import PodGroups, cgroup_driver
 from skerry.runtime.cri.supervisors import supervisors_of
 from skerry.runtime.ports import ContainerState
@@ -31,6 +32,7 @@ class Node:
     """A node's runtime with its groups."""
 
     rig: Rig
+    engine: Containerd
     client: CriClient
     cgroups: Cgroups
 
@@ -47,7 +49,7 @@ async def node(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
         open=lambda: CriRuntime(client, node_uid=node_uid, groups=groups),
         directory=tmp_path, image=BUSYBOX_IMAGE, image_ref=image_ref, wait_s=30,
     )  # fmt: skip
-    yield Node(rig, client, cgroups)
+    yield Node(rig, engine, client, cgroups)
     await rig.close()
 
 
@@ -106,6 +108,28 @@ async def test_a_pod_that_only_its_group_tells_of_is_ended(node: Node) -> None:
     await runtime.clear_pod(spec.uid)
     assert await lost.wait() == -9
     assert runtime.leftovers() == set()
+
+
+async def test_a_lost_sandbox_gives_its_address_and_name_space_back(node: Node) -> None:
+    runtime, spec, other = node.rig.adapter(), node.rig.sandbox(), node.rig.sandbox()
+    for each in (spec, other):
+        await runtime.create_sandbox(each)
+    networks = LostNetworks(node.client)
+    notes, [sandbox] = networks.of(spec.uid), (await runtime.observe())[spec.uid].sandboxes
+    assert {note.network for note in notes} == {"cni-loopback", node.engine.bridge}
+    [address] = sandbox.ips
+    [place] = {Path(note.name_space) for note in notes}
+    leases = node.engine.directory / "ipam" / node.engine.bridge
+    assert place.exists() and (leases / address).read_text().split()[0] == sandbox.id
+
+    await networks.clear(spec.uid, known={sandbox.id})  # the engine knows it: nothing is touched
+    assert networks.of(spec.uid) == notes and place.exists()
+    await networks.clear(spec.uid, known=set())
+    assert networks.of(spec.uid) == [] and not place.exists() and not (leases / address).exists()
+    assert str(place) not in Path("/proc/mounts").read_text()
+
+    [left] = (await runtime.observe())[other.uid].sandboxes
+    assert len(networks.of(other.uid)) == 2 and (leases / left.ips[0]).exists()
 
 
 async def test_a_supervisor_of_lost_containers_ends_and_one_of_known_ones_does_not() -> None:

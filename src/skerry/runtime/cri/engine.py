@@ -22,6 +22,7 @@ from skerry.base.grpc import GrpcError, Status
 from skerry.base.obs.log import get_log
 from skerry.runtime.cri import observed, spec
 from skerry.runtime.cri.client import ACTION_S, SANDBOX_S, CriClient, remedy
+from skerry.runtime.cri.lostnets import LostNetworks
 from skerry.runtime.cri.observed import Details
 from skerry.runtime.cri.podgroups import PodGroups
 from skerry.runtime.cri.spec import NODE_LABEL, POD_UID
@@ -82,6 +83,7 @@ class CriRuntime:
         self._client = client
         self._node_uid = node_uid
         self._groups = groups
+        self._lost_networks = LostNetworks(client)
         self._adopted = dict(adopted or {})
         self._machine_memory_bytes = machine_memory_bytes
         self._interval_s = list_interval_s
@@ -194,6 +196,8 @@ class CriRuntime:
 
     async def clear_pod(self, uid: str) -> None:
         """End and remove what the engine lost of a pod that has no sandbox any more."""
+        if self._lost_networks.of(uid):
+            await self._lost_networks.clear(uid, known=await self._known_to_engine(uid))
         await self._end_lost(uid, whole=True)
 
     def leftovers(self) -> set[str]:
@@ -277,11 +281,15 @@ class CriRuntime:
         """End what is in a pod's control group and the engine does not know; ``whole`` ends the group as well."""
         if self._groups is None or not self._groups.has(uid):
             return
+        known = await self._known_to_engine(uid)
+        await self._groups.end_lost(uid, known=known, whole=whole and not known)
+
+    async def _known_to_engine(self, uid: str) -> set[str]:
+        """Ids of the sandboxes and containers that the engine has of a pod, whoever made them."""
         wanted = {"filter": {"label_selector": {POD_UID: uid}}}
         sandboxes = await self._client.call("ListPodSandbox", wanted)
         containers = await self._client.call("ListContainers", wanted)
-        known = {item["id"] for item in [*sandboxes.get("items", []), *containers.get("containers", [])]}
-        await self._groups.end_lost(uid, known=known, whole=whole and not known)
+        return {item["id"] for item in [*sandboxes.get("items", []), *containers.get("containers", [])]}
 
     def _filter(self) -> dict[str, Any]:
         """What lists are narrowed to. With adopted sandboxes, which have no label of ours, to nothing."""

@@ -128,15 +128,15 @@ async def cgroup_driver(client: CriClient) -> str:
     try:
         answer = await client.call("RuntimeConfig", {})
     except EngineRefused:  # containerd before 2.0
-        return _configured((await client.call("Status", {"verbose": True})).get("info", {}))
+        return configured_driver((await client.call("Status", {"verbose": True})).get("info", {}))
     linux = answer.get("linux")
     if linux is None:
         return ""
     return _CGROUPFS if linux.get("cgroup_driver", 0) == 1 else _SYSTEMD
 
 
-def _configured(info: dict[str, str]) -> str:
-    """containerd puts its whole configuration into the verbose answer, as JSON."""
+def configured_driver(info: dict[str, str]) -> str:
+    """``cgroup_driver`` by containerd's verbose status, which has its whole configuration as JSON. Pure."""
     try:
         engine = json.loads(info.get("config", "").encode())["containerd"]
         runtime = engine["runtimes"][engine["defaultRuntimeName"]]
