@@ -60,6 +60,7 @@ class Site:
         cri_socket: of the container engine.
         environment: added to ours, for every process.
         agent_python: interpreter of the agent; empty for our own.
+        listen: address of the cloud.
     """
 
     node = "edge-1"
@@ -72,12 +73,13 @@ class Site:
         cri_socket: Path | None = None,
         environment: Mapping[str, str] | None = None,
         agent_python: str = "",
+        listen: str = "127.0.0.1",
     ) -> None:
         self.data = data
         self._environment = process_environment() | dict(environment or {})
         self._runtime = ["--runtime", runtime, *(["--cri-socket", str(cri_socket)] if cri_socket else [])]
         edge = ["edge", "run", "--data", str(self.edge_data), "-o", "json", "--log-format", "text"]
-        cloud = ["cloud", "run", "--data", str(data / "cloud"), "--listen", "127.0.0.1", "--ports", "any", "-o", "json"]
+        cloud = ["cloud", "run", "--data", str(data / "cloud"), "--listen", listen, "--ports", "any", "-o", "json"]
         self.cloud = self._child("cloud", [*cloud, "--log-format", "text"])
         self.agent = self._child("edge", edge, python=agent_python)
         self._proxies: list[NetProxy] = []

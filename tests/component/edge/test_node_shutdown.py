@@ -14,6 +14,7 @@ import pytest
 from tests.parts import PartMissing, fetch
 
 from skerry.api.gvk import NODES, PODS, Object
+from skerry.base import json
 from skerry.edge.node.logind import Logind
 from skerry.testing.site import Site, site, until
 
@@ -164,3 +165,80 @@ async def test_pods_end_in_order_while_the_shutdown_waits(tmp_path: Path, machin
         await ready(at, "True")
         await machine.said("held")
         await at.reset()
+
+
+_STATIC = """
+kind: Pod
+metadata: {{name: lamp}}
+spec:
+  automountServiceAccountToken: false
+  containers:
+  - name: app
+    image: none
+    command: [{shell}, -c, "trap 'echo yes > /data/ended; exit 0' TERM; echo yes > /data/started; while true; do sleep 0.1; done"]
+    volumeMounts: [{{name: data, mountPath: /data}}]
+  volumes: [{{name: data, emptyDir: {{}}}}]
+"""  # noqa: E501
+
+
+async def seen(file: Path) -> None:
+    """Wait for a file, and take it away."""
+
+    async def complaint() -> str:
+        return "" if file.exists() else f"there is no {file}"
+
+    await until(complaint, within_s=60)
+    file.unlink()
+
+
+async def test_who_would_not_be_replaced_ends_and_comes_back(tmp_path: Path, machine: Machine) -> None:
+    environment = {"SKERRY_EDGE_SYSTEM_BUS": str(machine.socket), "SKERRY_EDGE_SHUTDOWN_GRACE_S": "20"}
+    async with AsyncExitStack() as stack:
+        at = await stack.enter_async_context(site(tmp_path, runtime="process", environment=environment))
+        await machine.said("held")
+        manifest = at.edge_data / "static-pods/lamp.yaml"
+        manifest.parent.mkdir(exist_ok=True)
+        manifest.write_text(_STATIC.format(shell=shutil.which("sh")))
+        web = await made(at, pod("web"))
+        await phase(at, f"lamp-{Site.node}", "Running")
+        [lamp] = [path for path in (at.edge_data / "pods").glob("*/volumes/data") if path != web]
+        for place in (web, lamp):
+            await seen(place / "started")
+        first = await at.api.get(PODS, "web", namespace="default")
+
+        at.cut()
+        await until(lambda: offline(at), within_s=60)
+        machine.shut_down()
+        await machine.said("released")
+        for place in (web, lamp):
+            await seen(place / "ended")
+        machine.shut_down(begins=False)
+        await machine.said("held")
+        for place in (web, lamp):
+            await seen(place / "started")
+        at.mend()
+        await until(lambda: restarted(at, "web"), within_s=60)
+        again = await at.api.get(PODS, "web", namespace="default")
+        assert again["metadata"]["uid"] == first["metadata"]["uid"]
+
+        machine.shut_down()
+        await machine.said("released")
+        assert (await phase(at, "web", "Failed"))["reason"] == "Terminated"  # somebody would replace this one now
+        for place in (web, lamp):
+            await seen(place / "ended")
+        machine.shut_down(begins=False)
+        await machine.said("held")
+        await seen(lamp / "started")
+        await phase(at, f"lamp-{Site.node}", "Running")
+        await at.reset()
+
+
+async def offline(at: Site) -> str:
+    told = json.loads((at.edge_data / "status.json").read_bytes())
+    return "" if not told["link_up"] else "the agent believes that it is online"
+
+
+async def restarted(at: Site, name: str) -> str:
+    found = (await at.api.get(PODS, name, namespace="default")).get("status") or {}
+    counts = [container["restartCount"] for container in found.get("containerStatuses") or []]
+    return "" if found.get("phase") == "Running" and counts == [1] else f"{name}: {found}"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.parts import Containerd, PartMissing
+from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing
 
-from skerry.api.gvk import Object
+from skerry.api.gvk import NODES, PODS, Object
 from skerry.base import json
 from skerry.base.aio.clock import SystemClock
 from skerry.edge.node.podnet import PodNetwork
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.network import Places, network_places
+from skerry.runtime.network import BRIDGE, FILE_NAME
+from skerry.testing.site import Site, site, until
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -96,3 +100,59 @@ async def test_containerd_tells_its_places_and_takes_the_network(bare: Container
             await asyncio.sleep(0.2)
     finally:
         await client.aclose()
+
+
+_LEASES = Path("/var/lib/cni/networks/skerry")
+_RANGE = "10.231.240.0/22"
+
+
+@pytest.fixture
+def apart() -> Iterator[Containerd]:
+    """An engine in a network name space of its own, which has no pod network."""
+    if _LEASES.exists() or Path(f"/sys/class/net/{BRIDGE}").exists():
+        pytest.skip("this machine is a node with a pod network")
+    try:
+        engine = Containerd(has_network=False, has_own_net=True)
+    except PartMissing as exc:
+        pytest.skip(str(exc))
+    engine.start()
+    yield engine
+    engine.close()
+    shutil.rmtree(_LEASES, ignore_errors=True)
+
+
+def pod(name: str, script: str) -> Object:
+    container = {"name": "app", "image": BUSYBOX_IMAGE, "command": ["/bin/sh", "-c", script]}
+    return {
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "nodeName": Site.node, "automountServiceAccountToken": False, "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1, "containers": [container],
+        },
+    }  # fmt: skip
+
+
+async def in_phase(at: Site, name: str, phase: str) -> str:
+    found = (await at.api.get(PODS, name, namespace="default")).get("status") or {}
+    return "" if found.get("phase") == phase else f"{name} is {found}"
+
+
+async def test_pods_speak_from_addresses_that_the_cloud_gave_the_node(tmp_path: Path, apart: Containerd) -> None:
+    environment = {"SKERRY_CLOUD_POD_RANGE": _RANGE}
+    async with site(tmp_path, runtime="cri", cri_socket=apart.socket, environment=environment) as at:
+        given = ipaddress.ip_network((await at.api.get(NODES, Site.node))["spec"]["podCIDR"])
+        assert given.subnet_of(ipaddress.ip_network(_RANGE))  # type: ignore[arg-type]
+        conflist = apart.cni_directory / FILE_NAME
+        ranges = json.loads(conflist.read_bytes())["plugins"][0]["ipam"]["ranges"]
+        assert ranges == [[{"subnet": str(given)}]]
+
+        await at.api.create(PODS, pod("server", "exec httpd -f -p 8080 -h /etc"), namespace="default")
+        await until(lambda: in_phase(at, "server", "Running"), within_s=60)
+        address = (await at.api.get(PODS, "server", namespace="default"))["status"]["podIP"]
+        ask = f"until wget -q -O /dev/null http://{address}:8080/passwd; do sleep 0.2; done"
+        await at.api.create(PODS, pod("client", ask), namespace="default")
+        await until(lambda: in_phase(at, "client", "Succeeded"), within_s=60)
+        client = (await at.api.get(PODS, "client", namespace="default"))["status"]["podIP"]
+        assert {ipaddress.ip_address(text) in given for text in (address, client)} == {True} and address != client
+        await at.reset()
+        assert not conflist.exists()

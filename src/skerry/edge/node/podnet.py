@@ -17,7 +17,7 @@ from skerry.wire.kubeedge import route
 
 log = get_log(__name__)
 
-_AGAIN_S, _CALM_S = 10.0, 600.0
+_AGAIN_S, _CALM_S = 2.0, 600.0
 
 
 class NetworkPlaces(Protocol):
