@@ -566,9 +566,11 @@ def _command_line(pid: int) -> str:
 def _remove_cgroups(ids: Sequence[str]) -> None:
     controllers = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*")]
     for controller in controllers:
-        for name in [f"k8s.io/{i}" for i in ids] + ["k8s.io"]:
-            with contextlib.suppress(OSError):
-                (controller / name).rmdir()
+        own = [path for i in ids for path in (controller / "k8s.io" / i, *controller.glob(f"skerry-*/pod*/{i}"))]
+        for path in [*own, *(parent for each in own for parent in (each.parent, each.parent.parent))]:
+            if path != controller:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
 
 
 def _remove_cni_results(ids: Sequence[str]) -> None:
