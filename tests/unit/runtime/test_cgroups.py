@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from skerry.runtime.cgroups import Cgroups, GroupLimits, files_of
+from skerry.runtime.process.shim import out_of_memory
 from skerry.testing.clock import VirtualClock
 
 _ALL = GroupLimits(cpu_shares=512, cpu_milli=500, memory_bytes=1 << 20, process_count=7)
@@ -105,3 +106,17 @@ def test_a_limit_that_the_kernel_does_not_keep_is_an_error(tmp_path: Path) -> No
 def test_no_groups_at_all(tmp_path: Path) -> None:
     groups = Cgroups("skerry-n", clock=VirtualClock(), root=tmp_path / "nothing")
     assert not groups.is_writable() and groups.groups() == set() and groups.controllers() == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "is_killed"),
+    [
+        ("memory.events", "low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\noom_group_kill 0\n", True),  # version 2
+        ("memory.events", _RECORDED["memory.events"], False),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n", True),  # version 1
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", False),
+    ],
+)
+def test_a_kill_for_memory_is_found(tmp_path: Path, name: str, content: str, is_killed: bool) -> None:
+    (tmp_path / name).write_text(content)
+    assert out_of_memory([str(tmp_path / "gone"), str(tmp_path)]) is is_killed

@@ -236,15 +236,15 @@ def _let_go() -> None:
 def _result(status: int, spec: dict[str, Any]) -> dict[str, Any]:
     if os.WIFSIGNALED(status):
         sig = os.WTERMSIG(status)
-        reason = "OOMKilled" if sig == signal.SIGKILL and _out_of_memory(spec) else "Error"
+        reason = "OOMKilled" if sig == signal.SIGKILL and out_of_memory(spec["cgroups"]) else "Error"
         return _ended(128 + sig, sig=sig, reason=reason)
     exit_code = os.WEXITSTATUS(status)
     return _ended(exit_code, reason="Error" if exit_code else "Completed")
 
 
-def _out_of_memory(spec: dict[str, Any]) -> bool:
-    """Whether the kernel killed something in the container's cgroup for its memory limit."""
-    for path in spec["cgroups"]:
+def out_of_memory(cgroups: list[str]) -> bool:
+    """Whether the kernel killed something in a container's control groups for its memory limit."""
+    for path in cgroups:
         for name in ("memory.events", "memory.oom_control"):
             with contextlib.suppress(OSError), open(f"{path}/{name}") as file:  # noqa: PTH123
                 counts = dict(line.split() for line in file if len(line.split()) == 2)
