@@ -165,7 +165,7 @@ class EdgeAgent:
             self.config, runtime=self.runtime.kind, database=self.database, objects=self.objects, clock=self._clock
         )
         self.pods = PodParts(
-            self.config, engine=engine, node=self.node, node_ip=self._address.known, runtime=self.runtime,
+            self.config, engine=engine, node=self.node, node_ip=lambda: self._address.known, runtime=self.runtime,
             objects=self.objects, outbox=self.outbox, sources=ObjectSource(self.objects, self.remote),
             tokens=TokenSource(self.objects, self.remote, clock=self._clock),
             is_offline=lambda: not self.link.is_up, ask=self.remote.ask, clock=self._clock,

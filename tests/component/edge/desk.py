@@ -97,7 +97,7 @@ class Desk:
             outbox=self.outbox,
             events=PodEvents(self.outbox, node=NODE, clock=self.clock),
             clock=self.clock,
-            node=NodeView("192.0.2.1", "fake"),
+            node=lambda: NodeView("192.0.2.1", "fake"),
             directory=directory / "pods",
             log_directory=directory / "pod-logs",
             observe=observer.pod,

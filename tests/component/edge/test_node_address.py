@@ -17,7 +17,7 @@ _NODE = """
 import asyncio, subprocess, sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from skerry.api.gvk import NODES
+from skerry.api.gvk import NODES, PODS
 from skerry.testing.site import Site, until
 
 def ip(*words):
@@ -46,9 +46,18 @@ async def main(data):
             node = await at.api.get(NODES, at.node)
             found = [a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP"]
             return "" if found == [wanted] else f"the node tells {found}"
+        async def host(wanted):
+            status = (await at.api.get(PODS, "web", namespace="default")).get("status") or {}
+            found = (status.get("hostIP"), status.get("phase"))
+            return "" if found == (wanted, "Running") else f"the pod tells {found}"
+        container = {"name": "app", "image": "none", "command": ["/bin/sleep", "600"]}
+        spec = {"nodeName": at.node, "terminationGracePeriodSeconds": 0, "containers": [container]}
+        await at.api.create(PODS, {"metadata": {"name": "web"}, "spec": spec}, namespace="default")
         await until(lambda: told("10.9.0.5"), within_s=60)
+        await until(lambda: host("10.9.0.5"), within_s=60)
         leave_from("10.9.0.77")
         await until(lambda: told("10.9.0.77"), within_s=60)
+        await until(lambda: host("10.9.0.77"), within_s=90)
         await at.reset()
     print("told")
 

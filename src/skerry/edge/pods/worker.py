@@ -57,6 +57,7 @@ class Tools:
     Args:
         directory: ``<uid>/volumes`` of each pod go here.
         log_directory: ``<namespace>_<name>_<uid>/<container>/<attempt>.log`` go here.
+        node: this node as it is now; its address may change.
         allocatable: the node's, for resourceFieldRef.
         runtime_handlers: the engine's handler by RuntimeClass, where it has another name.
         api_server: host and port that pods are told; None where it is not known.
@@ -73,7 +74,7 @@ class Tools:
     outbox: Outbox
     events: PodEvents
     clock: Clock
-    node: NodeView
+    node: Callable[[], NodeView]
     directory: Path
     log_directory: Path
     observe: Callable[[str], Awaitable[ObservedPod | None]]
@@ -129,7 +130,7 @@ class PodWorker:
             volumes=tools.volumes, devices=tools.devices, handlers=handlers, events=tools.events, dns=tools.dns,
             clock=tools.clock, home=self._home, interrupt=self._interrupt, stop=self._stop_unhooked,
             runtime_handlers=tools.runtime_handlers, api_server=tools.api_server,
-            is_process=tools.node.engine == "process",
+            is_process=tools.node().engine == "process",
             limits_cpu=tools.limits_cpu,
         )  # fmt: skip
 
@@ -410,7 +411,7 @@ class PodWorker:
     async def _report(self, stimulus: Stimulus) -> None:
         if self._pod_ended_before(stimulus):
             return
-        await self._reporter.tell(self._pod, pod_status(self.pod(), self.observed, stimulus, self._tools.node))
+        await self._reporter.tell(self._pod, pod_status(self.pod(), self.observed, stimulus, self._tools.node()))
 
     def _pod_ended_before(self, stimulus: Stimulus) -> bool:
         """Nothing is left of the pod here: what was reported last is the truth."""
@@ -437,7 +438,8 @@ class PodWorker:
     def _facts(self) -> NodeFacts:
         sandbox = self._view().sandbox
         ips = tuple(sandbox.ips) if sandbox else ()
-        return NodeFacts(self._tools.node.node_ip, ips or (self._tools.node.node_ip,), self._tools.allocatable)
+        node_ip = self._tools.node().node_ip
+        return NodeFacts(node_ip, ips or (node_ip,), self._tools.allocatable)
 
     def _heard(self, observed: ObservedPod | None) -> ObservedPod | None:
         """With the last words of what has ended; each is read once."""
