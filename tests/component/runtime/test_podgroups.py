@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -132,23 +135,23 @@ async def test_a_lost_sandbox_gives_its_address_and_name_space_back(node: Node) 
     assert len(networks.of(other.uid)) == 2 and (leases / left.ips[0]).exists()
 
 
-async def test_a_supervisor_of_lost_containers_ends_and_one_of_known_ones_does_not() -> None:
+def test_a_supervisor_of_lost_containers_ends_and_one_of_known_ones_does_not() -> None:
     script = "sleep 600 & echo $!; wait"
-    watchers = []
+    watchers, pids = [], []
     for container_id in (_LOST, _KNOWN):
-        process = await asyncio.create_subprocess_exec(
-            "containerd-shim-runc-v2", "-c", script, "-id", container_id, executable="/bin/sh",
-            stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        assert process.stdout is not None
-        watchers.append((process, int(await process.stdout.readline())))
-    (lost, _), (known, _) = watchers
-    pids = [pid for _, pid in watchers]
-    with supervisors_of(pids, known={_KNOWN}) as found:
-        assert found.count == 1
-        found.end()
-    assert await lost.wait() == -9 and known.returncode is None
-    known.kill()
-    await known.wait()
-    for pid in pids:
-        await (await asyncio.create_subprocess_exec("kill", "-9", str(pid))).wait()
+        words = ["containerd-shim-runc-v2", "-c", script, "-id", container_id]
+        watchers.append(subprocess.Popen(words, executable="/bin/sh", stdout=subprocess.PIPE))
+        assert watchers[-1].stdout is not None
+        pids.append(int(watchers[-1].stdout.readline()))
+    lost, known = watchers
+    try:
+        with supervisors_of(pids, known={_KNOWN}) as found:
+            assert found.count == 1
+            found.end()
+        assert lost.wait(timeout=30) == -9 and known.poll() is None
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for watcher in watchers:
+            watcher.kill()
+            watcher.communicate()
