@@ -65,8 +65,9 @@ def pod_status(pod: Object, observed: ObservedPod | None, stimulus: Stimulus, no
         status["initContainerStatuses"] = inits
     if guests:
         status["ephemeralContainerStatuses"] = guests
-    ips = _addresses(view, node)
-    if ips and now_phase not in ("Succeeded", "Failed"):
+    # A pod whose sandbox has gone is known by the address that it had, also when it has ended.
+    ips = _addresses(view, node) or [each["ip"] for each in old.get("podIPs") or () if each.get("ip")]
+    if ips:
         status |= {"podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
     return status | _why(view, now_phase, stimulus)
 

@@ -120,6 +120,12 @@ def test_times_of_conditions_stay_until_they_change() -> None:
     assert times["Ready"] == "2025-06-15T15:06:40Z"
 
 
+def test_an_ended_pod_is_known_by_the_address_that_it_had() -> None:
+    told = {"phase": "Succeeded", "podIP": "10.0.0.5", "podIPs": [{"ip": "10.0.0.5"}]}
+    found = status(pod() | {"status": told}, None)
+    assert (found["podIP"], found["podIPs"]) == ("10.0.0.5", [{"ip": "10.0.0.5"}])
+
+
 def test_host_network_and_no_address_mean_the_nodes() -> None:
     assert status(pod(hostNetwork=True), seen(container()))["podIP"] == "192.0.2.1"
 
