@@ -15,6 +15,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -171,9 +172,11 @@ class Database:
         if first is None:
             return [], True
         jobs = [first]
+        if self._gather_s:
+            time.sleep(self._gather_s)  # not get(timeout=…): where its time has passed unseen, that waits for ever
         while len(jobs) < self._batch:
             try:
-                job = self._queue.get(timeout=self._gather_s) if self._gather_s else self._queue.get_nowait()
+                job = self._queue.get_nowait()
             except queue.Empty:
                 break
             if job is None:

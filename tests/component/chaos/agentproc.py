@@ -8,6 +8,7 @@ status that grows with every change it sees, and the end of a pod that is to go.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import signal
 import sys
 import time
@@ -107,7 +108,8 @@ async def main(directory: Path, port: int, nodes: Sequence[str]) -> None:
 
 
 def tell_tasks() -> None:
-    """On stderr: what each task of this process waits for, innermost call last."""
+    """On stderr: where each thread of this process is, and what each task waits for, innermost call last."""
+    faulthandler.dump_traceback(all_threads=True)
     for task in asyncio.all_tasks():
         sys.stderr.write(f"--- {task.get_name()}: {' > '.join(_calls(task.get_coro()))}\n")
     sys.stderr.write(TOLD)

@@ -71,3 +71,12 @@ def test_file_is_private(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     Database(path, migrations=[TABLE]).close()
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_write_that_waits_for_company_is_not_left_alone(tmp_path: Path) -> None:
+    """A timeout that has passed before the wait begins, as on a machine that is busy elsewhere, is no endless one."""
+    database = Database(tmp_path / "x.db", migrations=[TABLE], synchronous="OFF", gather_s=1e-6)
+    async with asyncio.timeout(15):
+        for number in range(200):
+            assert await database.write(insert(str(number), number)) == 1
+    database.close()
