@@ -122,6 +122,11 @@ async def seen(at: Site, name: str, lines: int) -> list[str]:
     return file.read_text().splitlines()
 
 
+async def offered(at: Site, times: int) -> str:
+    found = at.agent.log_file.read_text().count("plugin.devices")
+    return "" if found >= times else f"devices were offered {found} times"
+
+
 async def test_a_pod_has_its_device_over_a_killed_agent_and_a_reboot(tmp_path: Path, engine: Containerd) -> None:
     vendor = Vendor(tmp_path)
     vendor.offer(a="Healthy", b="Healthy", c="Unhealthy")
@@ -159,12 +164,14 @@ async def test_a_pod_has_its_device_over_a_killed_agent_and_a_reboot(tmp_path: P
         at.cut()
         await at.agent.kill()
         await vendor.kill()
+        told = at.agent.log_file.read_text().count("plugin.devices")
         await asyncio.to_thread(engine.reboot)
         await asyncio.to_thread(engine.start)
         await at.agent.start()
         await vendor.start()
         assert [line[0] for line in (await seen(at, "one", 2) + await seen(at, "two", 2))] == ["b", "b", "a", "a"]
         assert len(vendor.asked("Allocate")) == 2, "what was allotted is not asked for again"
+        await until(lambda: offered(at, told + 1), within_s=60)  # the cloud would tell what was before
         at.mend()
         await amounts(at, "3", "2")
 

@@ -193,12 +193,12 @@ async def seen(file: Path) -> None:
 
 async def test_who_would_not_be_replaced_ends_and_comes_back(tmp_path: Path, machine: Machine) -> None:
     environment = {"SKERRY_EDGE_SYSTEM_BUS": str(machine.socket), "SKERRY_EDGE_SHUTDOWN_GRACE_S": "20"}
+    manifest = tmp_path / "edge/static-pods/lamp.yaml"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(_STATIC.format(shell=shutil.which("sh")))
     async with AsyncExitStack() as stack:
         at = await stack.enter_async_context(site(tmp_path, runtime="process", environment=environment))
         await machine.said("held")
-        manifest = at.edge_data / "static-pods/lamp.yaml"
-        manifest.parent.mkdir(exist_ok=True)
-        manifest.write_text(_STATIC.format(shell=shutil.which("sh")))
         web = await made(at, pod("web"))
         await phase(at, f"lamp-{Site.node}", "Running")
         [lamp] = [path for path in (at.edge_data / "pods").glob("*/volumes/data") if path != web]
