@@ -100,7 +100,7 @@ class FrameProxy:
             up = _Way(to_far, supervisor, self, has_late_copies=False)
             down = _Way(to_near, supervisor, self, has_late_copies=True)
             ended = asyncio.Event()
-            near.on_ping = lambda: _carry_ping(supervisor, far)
+            near.on_ping(lambda: _carry_ping(supervisor, far))
 
             async def read_near() -> None:
                 while (message := await near.receive()) is not None:

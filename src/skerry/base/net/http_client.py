@@ -66,14 +66,8 @@ class HttpStream:
         Raises:
             HttpBroken: it broke off, or is longer than ``limit_bytes``.
         """
-        parts = []
-        size = 0
-        async for part in self.chunks():
-            size += len(part)
-            if size > limit_bytes:
-                raise HttpBroken(f"answer of {self._response.url} is longer than {limit_bytes} bytes")
-            parts.append(part)
-        return b"".join(parts)
+        with _translated(str(self._response.url)):
+            return await _whole(self._response, limit_bytes)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Pieces as they come."""
@@ -123,8 +117,9 @@ class HttpClient:
         self._base = URL(base_url.rstrip("/"))
         self._tls = tls
         self._server_name = server_name or None
+        self._where = self._base.host or str(self._base)
         self._connect_s = connect_s
-        self._read_s = read_s
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s, sock_read=read_s)
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, request: HttpRequest, *, limit_bytes: int = BODY_LIMIT_BYTES) -> HttpAnswer:
@@ -133,9 +128,14 @@ class HttpClient:
         Raises:
             HttpBroken: there is none.
         """
-        async with self.stream(request) as stream:
-            body = await stream.read(limit_bytes=limit_bytes)
-            return HttpAnswer(stream.status, stream.headers, body, tuple(stream.headers.getall("Warning", ())))
+        with _translated(self._where):
+            response = await self._ask(request, self._timeout)
+            try:
+                body = await _whole(response, limit_bytes)
+            finally:
+                _let_go(response)
+        headers = response.headers
+        return HttpAnswer(response.status, headers, body, tuple(headers.getall("Warning", ())))
 
     @asynccontextmanager
     async def stream(self, request: HttpRequest, *, read_s: float | None = None) -> AsyncIterator[HttpStream]:
@@ -145,28 +145,32 @@ class HttpClient:
             request: what to ask.
             read_s: another limit for silence; 0 for none.
         """
-        silence_s = self._read_s if read_s is None else (read_s or None)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s, sock_read=silence_s)
-        with _translated(self._base.host or str(self._base)):
-            response = await self._open().request(
-                request.method,
-                self._url(request),
-                headers=request.headers,
-                data=request.body or None,
-                timeout=timeout,
-                allow_redirects=False,
-                server_hostname=self._server_name,
-            )
+        timeout = self._timeout
+        if read_s is not None:
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s, sock_read=read_s or None)
+        with _translated(self._where):
+            response = await self._ask(request, timeout)
         try:
             yield HttpStream(response)
         finally:
-            response.close() if not response.content.at_eof() else response.release()
+            _let_go(response)
 
     async def aclose(self) -> None:
         """Close every connection."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    async def _ask(self, request: HttpRequest, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        return await self._open().request(
+            request.method,
+            self._url(request),
+            headers=request.headers,
+            data=request.body or None,
+            timeout=timeout,
+            allow_redirects=False,
+            server_hostname=self._server_name,
+        )
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -180,6 +184,25 @@ class HttpClient:
     def _url(self, request: HttpRequest) -> URL:
         url = self._base.with_path(self._base.path.rstrip("/") + request.path)
         return URL(f"{url}?{request.query}", encoded=True) if request.query else url
+
+
+async def _whole(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+    parts = []
+    size = 0
+    while part := await response.content.readany():
+        size += len(part)
+        if size > limit_bytes:
+            raise HttpBroken(f"answer of {response.url} is longer than {limit_bytes} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _let_go(response: aiohttp.ClientResponse) -> None:
+    """The connection serves others, unless something of the answer is still to come."""
+    if response.content.at_eof():
+        response.release()
+    else:
+        response.close()
 
 
 class _translated:

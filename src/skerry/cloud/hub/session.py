@@ -1,7 +1,8 @@
 """One connected node: the I/O shell of ``CloudPeer``.
 
-One task reads, one writes, requests run beside them: one at a time per resource path, in their order. Bound: 512
-requests of a node wait or run; beyond that each is answered at once with "too many requests".
+One task reads, one writes as long as there is something to write, requests run beside them: one at a time per resource
+path, in their order. An idle session is a waiting reader and a timer. Bound: 512 requests of a node wait or run; beyond
+that each is answered at once with "too many requests".
 """
 
 from __future__ import annotations
@@ -94,8 +95,11 @@ class NodeSession:
             retransmit_first_s=parts.retransmit_first_s,
             features=caller.features,
         )
-        websocket.on_ping = self._pinged
-        self._wake = asyncio.Event()
+        websocket.on_ping(self._pinged)
+        self._is_running = False
+        self._is_writing = False
+        self._has_more = False
+        self._timer: asyncio.TimerHandle | None = None
         self._end: tuple[int, str] | None = None
         self._supervisor = Supervisor(f"hub-{caller.node}", clock=parts.clock, on_failure=self._failed)
         self._lanes = _RequestLanes(self._handle, self._supervisor)
@@ -114,9 +118,15 @@ class NodeSession:
     async def run(self) -> str:
         """Serve until the connection ends; returns why."""
         async with self._supervisor:
-            self._supervisor.run("write", self._write())
-            self._supervisor.run("resync", self._first_sync())
-            await self._read()
+            self._is_running = True
+            try:
+                self._wake()
+                self._supervisor.run("resync", self._first_sync())
+                await self._read()
+            finally:
+                self._is_running = False
+                if self._timer is not None:
+                    self._timer.cancel()
         return self._end[1] if self._end else "the hub stops"
 
     async def close(self) -> None:
@@ -148,12 +158,12 @@ class NodeSession:
     def _queued(self) -> None:
         for entry in self.outbox.moved():
             self._parts.cursor.acked(self.caller.node, entry, can_wait=True)
-        self._wake.set()
+        self._wake()
 
     def send(self, envelope: Envelope) -> None:
         """Write and forget."""
         self._peer.send(envelope)
-        self._wake.set()
+        self._wake()
 
     def resync(self, *, force: bool) -> None:
         """Queue what differs; see ``Outbox.resync``. What a node has told of itself is better than a guess."""
@@ -230,6 +240,7 @@ class NodeSession:
     async def _read(self) -> None:
         while self._end is None and (message := await self._websocket.receive()) is not None:
             await self._wait_for_rate(len(message.data))
+            self._peer.heard(self._parts.clock.monotonic_s())
             try:
                 self._peer.receive_message(message.data)
             except ProtocolError as exc:
@@ -238,8 +249,8 @@ class NodeSession:
                 return
             self._received_bytes += len(message.data)
             self._heard_s = self._parts.clock.now_s()
-            self._take_events()
-            self._wake.set()
+            if self._take_events() or self._peer.has_output:
+                self._wake()
             del message  # nothing of it stays while the next one is awaited
         failure = self._websocket.failure
         if self._websocket.close_code == CLOSE_TOO_LARGE:
@@ -259,40 +270,66 @@ class NodeSession:
             )  # fmt: skip
         await asyncio.sleep(wait_s)
 
-    async def _write(self) -> None:
-        clock = self._parts.clock
-        while True:
-            self._wake.clear()
-            now_s = clock.monotonic_s()
-            self._peer.tick(now_s)
-            self._take_events()
-            self._fill(now_s)
-            frames = self._peer.messages_to_send()
-            for frame in frames:
-                try:
-                    if peers.is_packed(frame):
-                        await self._websocket.send_binary(frame, timeout_s=WRITE_TIMEOUT_S)
-                    else:
-                        await self._websocket.send_text(frame, timeout_s=WRITE_TIMEOUT_S)
-                except ClientGone as exc:
-                    self.end(f"the node does not read: {exc}")
-                    return
-                self._sent_bytes += len(frame)
-                del frame
-            if frames:
-                continue
-            await self._sleep_until(self._deadline_s(now_s))
+    def _wake(self) -> None:
+        """Something may be there to write."""
+        self._has_more = True
+        if self._is_running and not self._is_writing:
+            self._is_writing = True
+            self._supervisor.run("write", self._write())
 
-    def _deadline_s(self, now_s: float) -> float:
-        look_s = self.outbox.next_look_s(now_s)
+    async def _write(self) -> None:
+        """Write what there is, and end; look again when the next thing is due."""
+        try:
+            while self._has_more:
+                self._has_more = False
+                now_s = self._parts.clock.monotonic_s()
+                self._peer.tick(now_s)
+                self._take_events()
+                self._fill(now_s)
+                if not await self._send_frames():
+                    return
+        finally:
+            self._is_writing = False
+        self._look_at(self._deadline_s())
+
+    async def _send_frames(self) -> bool:
+        """False when the node does not take them."""
+        for frame in self._peer.messages_to_send():
+            self._has_more = True
+            try:
+                if peers.is_packed(frame):
+                    await self._websocket.send_binary(frame, timeout_s=WRITE_TIMEOUT_S)
+                else:
+                    await self._websocket.send_text(frame, timeout_s=WRITE_TIMEOUT_S)
+            except ClientGone as exc:
+                self.end(f"the node does not read: {exc}")
+                return False
+            self._sent_bytes += len(frame)
+            del frame
+        return True
+
+    def _deadline_s(self) -> float:
+        look_s = self.outbox.next_look_s(self._parts.clock.monotonic_s())
         deadline_s = self._peer.next_deadline_s()
         return deadline_s if look_s is None else min(deadline_s, look_s)
 
-    async def _sleep_until(self, deadline_s: float) -> None:
+    def _look_at(self, deadline_s: float) -> None:
+        """Look then, or earlier: a timer that comes too early is cheaper than one that is moved with each message."""
+        loop = asyncio.get_running_loop()
         wait_s = max(0.01, deadline_s - self._parts.clock.monotonic_s())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await self._wake.wait()
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + wait_s:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(wait_s, self._look) if self._is_running else None
+
+    def _look(self) -> None:
+        self._timer = None
+        deadline_s = self._peer.next_deadline_s()
+        if len(self.outbox) or deadline_s <= self._parts.clock.monotonic_s():
+            self._wake()
+        else:
+            self._look_at(deadline_s)  # it was heard meanwhile
 
     def _fill(self, now_s: float) -> None:
         for msg_id in self.outbox.overtaken(now_s):
@@ -302,8 +339,10 @@ class NodeSession:
             self.outbox.sent(msg_id, delivery)
             self._note_sent(delivery)
 
-    def _take_events(self) -> None:
-        for event in self._peer.events():
+    def _take_events(self) -> bool:
+        """Whether something has happened."""
+        events = self._peer.events()
+        for event in events:
             match event:
                 case Received(envelope):
                     self._accept(envelope)
@@ -316,6 +355,7 @@ class NodeSession:
                     self.end(f"nothing heard from the node for {silent_s:.0f} s", code=CLOSE_REFUSED)
                 case Answered():
                     pass
+        return bool(events)
 
     def _note_sent(self, delivery: Delivery) -> None:
         """A node that cannot say what it holds may get this without our ever hearing of it."""

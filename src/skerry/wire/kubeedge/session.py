@@ -118,6 +118,11 @@ class _Peer:
         self._features = features
         self._out: list[bytes] = []
 
+    @property
+    def has_output(self) -> bool:
+        """Whether there are frames to write."""
+        return bool(self._out)
+
     def messages_to_send(self) -> list[bytes]:
         """Frames to write, in order; each is handed out once."""
         out, self._out = self._out, []

@@ -360,6 +360,63 @@ async def test_one_is_let_go_that_stops_receiving(site: Site, http: aiohttp.Clie
     await asyncio.wait_for(site.left.wait(), 5)
 
 
+def _frame(opcode: int, payload: bytes) -> bytes:
+    """A client's frame; its mask changes nothing."""
+    return bytes((0x80 | opcode, 0x80 | len(payload))) + bytes(4) + payload
+
+
+_PING, _PONG, _BINARY = 9, 10, 2
+_UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+async def test_pings_are_answered_while_nobody_receives_also_those_behind_the_handshake(site: Site) -> None:
+    heard: list[str] = []
+    go_on = asyncio.Event()
+
+    async def slow(request: HttpRequest) -> None:
+        async with request.websocket(max_message_bytes=100) as ws:
+            ws.on_ping(lambda: heard.append("ping"))
+            await go_on.wait()
+            message = await ws.receive()
+            assert message is not None
+            await ws.send_binary(message.data)
+
+    site.handler = slow
+    port = await site.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(_UPGRADE + _frame(_PING, b"at once") + _frame(_BINARY, b"data"))
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    assert await reader.readexactly(9) == bytes((0x80 | _PONG, 7)) + b"at once"
+    for part in (_frame(_PING, b"")[:3], _frame(_PING, b"")[3:] + _frame(_PING, b"2")):
+        writer.write(part)
+    assert await reader.readexactly(5) == bytes((0x80 | _PONG, 0, 0x80 | _PONG, 1)) + b"2"
+    assert heard[-2:] == ["ping", "ping"]
+    go_on.set()
+    assert await reader.readexactly(6) == bytes((0x80 | _BINARY, 4)) + b"data"
+    writer.close()
+
+
+async def test_pings_of_a_client_that_reads_nothing_wait_and_none_is_lost(site: Site) -> None:
+    async def receive(request: HttpRequest) -> None:
+        async with request.websocket(max_message_bytes=100) as ws:
+            while await ws.receive() is not None:
+                pass
+
+    site.handler = receive
+    port = await site.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    count = 80_000  # more than all buffers between the two hold
+    writer.write(_UPGRADE + b"".join(_frame(_PING, b"%0125d" % number) for number in range(count)))
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    pongs = [await reader.readexactly(127) for _ in range(count)]
+    assert {pong[:2] for pong in pongs} == {bytes((0x80 | _PONG, 125))}
+    assert sorted(int(pong[2:]) for pong in pongs) == list(range(count))
+    writer.close()
+
+
 async def test_hijack_gives_raw_bytes(site: Site) -> None:
     async def raw(request: HttpRequest) -> None:
         async with request.hijack() as stream:

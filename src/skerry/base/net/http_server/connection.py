@@ -50,7 +50,10 @@ class Opening:
 class Connection(RequestHandler):
     """aiohttp's connection, with a deadline for request heads, the peer's identity, and a sign of departure."""
 
-    __slots__ = ("_certificate", "_head_timer", "_listeners", "_opening", "_released", "address", "gone", "owner")
+    __slots__ = (
+        "_certificate", "_head_timer", "_listeners", "_opening", "_released", "address", "behind_handshake",
+        "gone", "owner",
+    )  # fmt: skip
 
     def __init__(self, owner: Owner, opening: Opening) -> None:
         limits = owner.limits
@@ -72,6 +75,7 @@ class Connection(RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._certificate: PeerCertificate | Literal[False] | None = False
         self._released = False
+        self.behind_handshake = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -91,6 +95,11 @@ class Connection(RequestHandler):
         super().connection_lost(exc)
         self.release()
 
+    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
+        """A WebSocket begins. Whoever takes it over reads with a parser of its own, also what came already."""
+        self.behind_handshake, self._message_tail = self._message_tail, b""
+        super().set_parser(parser, data_received_cb)
+
     def release(self) -> None:
         """Forget this connection: it is lost, or was taken over and has ended."""
         if self._released:
@@ -101,6 +110,9 @@ class Connection(RequestHandler):
 
     def hand_over(self) -> Callable[[], None]:
         """The request ends and its WebSocket stays: forget all but the count; call the result when it is gone."""
+        certificate = self.transport.get_extra_info("peercert") if self.transport is not None else None
+        if certificate:
+            certificate.clear()  # asyncio keeps it, decoded, for as long as the connection stands
         self.transport = None  # aiohttp closes what it forgets
         self._forget()
         return partial(self.owner.left, self.address)

@@ -23,7 +23,7 @@ from skerry.base.net.http_server.limits import (
 )
 from skerry.base.net.http_server.streams import RawStream, ResponseStream
 from skerry.base.net.http_server.tls import TUNED_TLS_BYTES
-from skerry.base.net.http_server.websocket import NO_LIMIT, WebSocket
+from skerry.base.net.http_server.websocket import WebSocket
 
 
 class HttpRequest:
@@ -159,7 +159,6 @@ class HttpRequest:
             compress=False,
             max_msg_size=max_message_bytes,
             decode_text=False,
-            writer_limit=NO_LIMIT,
         )
         response.headers.update(headers or {})
         try:
@@ -169,7 +168,7 @@ class HttpRequest:
         except ConnectionError as exc:
             raise ClientGone(str(exc)) from exc
         self.is_hijacked = True
-        return WebSocket(self.connection, response)
+        return WebSocket(self.connection, response, max_message_bytes)
 
     def go_on(self, websocket: WebSocket, name: str, body: Coroutine[Any, Any, None]) -> None:
         """End this request, and let ``body`` go on with its WebSocket in a task of the server; it must close it.

@@ -1,18 +1,21 @@
 """Accepted WebSockets.
 
 After the handshake the connection leaves aiohttp's request handling: ``_Line`` takes its place under the transport and
-keeps only what frames need, so that an idle WebSocket is cheap. Frames are read and written by aiohttp's own reader and
-writer.
+keeps only what frames need, so that an idle WebSocket is cheap. Frames are read by aiohttp's own reader. Its writer is
+for clients and compression, too, and keeps much for that: a server's frames need ten lines. Pings are answered where
+they are read, so that one costs no turn of a task.
 """
 
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from aiohttp import WSMessage, WSMsgType, web
+from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import WebSocketError
 from aiohttp.streams import EofStream
@@ -32,25 +35,39 @@ class WsMessage:
     data: bytes
 
 
-NO_LIMIT = 1 << 62
-"""So many bytes aiohttp's writer may write before it waits by itself, without a deadline: never."""
+_QUEUE_BYTES = 64 * 1024
+_COPIED_BYTES = 16 * 1024
+"""A shorter message is copied behind its head, so that both are one record."""
+_FINAL = 0x80
+_MOST_REASON_BYTES = 123
+
+
+class _Messages(WebSocketDataQueue):
+    """What waits for ``receive``. A ping waits only when the client does not take our bytes."""
+
+    __slots__ = ()
+    _protocol: _Line
+
+    def feed_data(self, data: Any, size: int) -> None:
+        if data[0] is not WSMsgType.PING or not self._protocol.answer_ping(data[1]):
+            super().feed_data(data, size)
 
 
 class _Line(BaseProtocol):
     """The connection below a WebSocket: bytes to the reader, and the news that it is gone."""
 
-    __slots__ = ("_has_ended", "_on_lost", "_queue", "_reader", "is_broken")
+    __slots__ = ("_has_ended", "_on_lost", "_reader", "has_said_goodbye", "is_broken", "on_ping", "queue")
 
-    def __init__(self, connection: Connection, response: web.WebSocketResponse[Any]) -> None:
+    def __init__(self, connection: Connection, max_message_bytes: int) -> None:
         super().__init__(connection._loop)
         self._upgraded = True
         self.is_broken = False
+        self.has_said_goodbye = False
+        self.on_ping: Callable[[], None] = _nobody_listens
         self._has_ended: asyncio.Event | None = None
         self._on_lost: Callable[[], None] = connection.release
-        self._reader: Any = response._parser
-        queue: Any = response._reader
-        queue._protocol = self
-        self._queue = queue
+        self.queue = _Messages(self, _QUEUE_BYTES, loop=connection._loop)
+        self._reader = WebSocketReader(self.queue, max_message_bytes, compress=False, decode_text=False)
         self._paused = connection.writing_paused
         transport, self.transport = connection.transport, connection.transport
         connection._payload_parser = None  # it would end our queue when aiohttp forgets its connection
@@ -59,6 +76,8 @@ class _Line(BaseProtocol):
             return
         transport.set_protocol(self)
         self.resume_reading()
+        if connection.behind_handshake:
+            self.data_received(connection.behind_handshake)
 
     def data_received(self, data: bytes) -> None:
         """After a broken or too large frame nothing more is read: taking in the rest would cost others their time."""
@@ -68,15 +87,49 @@ class _Line(BaseProtocol):
                 self.pause_reading()
 
     def eof_received(self) -> None:
-        self._queue.feed_eof()
+        self.queue.feed_eof()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        if not self._queue.is_eof():
-            self._queue.feed_eof()
+        if not self.queue.is_eof():
+            self.queue.feed_eof()
         if self._has_ended is not None:
             self._has_ended.set()
         self._on_lost()
+
+    def answer_ping(self, data: bytes) -> bool:
+        """Tell of a ping and answer it; False, and nothing done, when it cannot be answered now."""
+        transport = self.transport
+        if self._paused or self.has_said_goodbye or transport is None or transport.is_closing():
+            return False
+        self.on_ping()
+        self.send(WSMsgType.PONG, data)
+        return True
+
+    def send(self, opcode: WSMsgType, data: bytes) -> None:
+        """Write one frame.
+
+        Raises:
+            ConnectionError: the connection is closing.
+        """
+        transport: Any = self.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the connection is closing")
+        head = _frame_head(opcode, len(data))
+        if len(data) > _COPIED_BYTES:
+            transport.write(head)
+            transport.write(data)
+        else:
+            transport.write(head + data)
+
+    def say_goodbye(self, code: int, reason: bytes = b"") -> None:
+        """Write the close frame, the last one.
+
+        Raises:
+            ConnectionError: the connection is closing.
+        """
+        self.has_said_goodbye = True
+        self.send(WSMsgType.CLOSE, struct.pack("!H", code) + reason[:_MOST_REASON_BYTES])
 
     async def wait_lost(self) -> None:
         """Wait until the connection has ended."""
@@ -98,21 +151,25 @@ class _Line(BaseProtocol):
 class WebSocket:
     """An accepted WebSocket. One reader; any number of writers (messages never mix).
 
-    Pings are answered (and told to ``on_ping``) and pongs noted while somebody is in ``receive``.
+    Pings are answered (and told to ``on_ping``) as they come, while the client takes our bytes; else, and pongs in any
+    case, while somebody is in ``receive``.
     """
 
-    def __init__(self, connection: Connection, response: web.WebSocketResponse[Any]) -> None:
+    __slots__ = ("_is_closed", "_is_receiving", "_line", "_pong", "_queue", "close_code", "failure", "protocol")
+
+    def __init__(self, connection: Connection, response: web.WebSocketResponse[Any], max_message_bytes: int) -> None:
         self.protocol = response.ws_protocol or ""
         self.failure = ""
         self.close_code: int | None = None
-        self.on_ping: Callable[[], None] = lambda: None
-        writer: Any = response._writer
-        self._queue: Any = response._reader
-        self._line = writer.protocol = _Line(connection, response)
-        self._writer = writer
+        self._line = _Line(connection, max_message_bytes)
+        self._queue = self._line.queue
         self._pong: asyncio.Event | None = None
         self._is_receiving = False
         self._is_closed = False
+
+    def on_ping(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` for every ping; it must not block."""
+        self._line.on_ping = listener
 
     @property
     def is_closed(self) -> bool:
@@ -131,7 +188,7 @@ class WebSocket:
                 if message.type is WSMsgType.BINARY:
                     return WsMessage("binary", message.data)
                 if message.type is WSMsgType.PING:
-                    self.on_ping()
+                    self._line.on_ping()
                     await self._answer_ping(message.data)
                 elif message.type is WSMsgType.PONG:
                     if self._pong is not None:
@@ -181,7 +238,7 @@ class WebSocket:
                 else:
                     self._is_closed = True
                     self.close_code = self.close_code or _CLOSE_BROKEN
-                    await self._writer.close(code, reason.encode()[:123])
+                    self._line.say_goodbye(code, reason.encode())
                     await self._wait_for_close()
         except (ConnectionError, TimeoutError):
             pass
@@ -204,30 +261,30 @@ class WebSocket:
         while (await self._next()).type is not WSMsgType.CLOSE:
             pass
 
-    async def _next(self) -> WSMessage:
+    async def _next(self) -> Any:
         """The next message of any kind; however it ends, the end is a CLOSE."""
         try:
-            message: WSMessage = await self._queue.read()
+            message: Any = await self._queue.read()
         except EofStream:
             self.close_code = self.close_code or _CLOSE_BROKEN
             self._hang_up()
             return WSMessage(WSMsgType.CLOSE, self.close_code, None)
         except WebSocketError as exc:
             self.failure, self.close_code = str(exc), int(exc.code)
-            await self._answer_close(self.close_code)  # while it still sends: ``close`` gives it time to read this
+            self._answer_close(self.close_code)  # while it still sends: ``close`` gives it time to read this
             return WSMessage(WSMsgType.CLOSE, self.close_code, None)
         if message.type is WSMsgType.CLOSE:
             self.close_code = int(message.data or 0) or _CLOSE_UNSAID
-            await self._answer_close(_CLOSE_OK)
+            self._answer_close(_CLOSE_OK)
             self._hang_up()
         return message
 
-    async def _answer_close(self, code: int) -> None:
+    def _answer_close(self, code: int) -> None:
         if self._is_closed:
             return
         self._is_closed = True
         try:
-            await self._writer.close(code)
+            self._line.say_goodbye(code)
         except ConnectionError:
             self._hang_up()
 
@@ -251,12 +308,25 @@ class WebSocket:
         if self.is_closed:
             raise ClientGone("the WebSocket is closed")
         try:
-            await self._writer.send_frame(data, opcode)
+            self._line.send(opcode, data)
             if self._line.writing_paused:  # no timer as long as the client keeps up
                 async with asyncio.timeout(timeout_s):
                     await self._line.drain()
-        except (ConnectionError, RuntimeError) as exc:
+        except ConnectionError as exc:
             raise ClientGone(str(exc)) from exc
         except TimeoutError as exc:
             self.abort()
             raise ClientGone(f"the client took no bytes for {timeout_s:g} s") from exc
+
+
+def _frame_head(opcode: int, size: int) -> bytes:
+    """The head of a server's frame, which is never masked and, here, never a part of a message."""
+    if size < 126:
+        return bytes((_FINAL | opcode, size))
+    if size < 1 << 16:
+        return struct.pack("!BBH", _FINAL | opcode, 126, size)
+    return struct.pack("!BBQ", _FINAL | opcode, 127, size)
+
+
+def _nobody_listens() -> None:
+    """What a ping means to whoever has not asked to be told."""
