@@ -21,7 +21,7 @@ from skerry.base.aio.clock import SystemClock
 from skerry.base.errors import ConfigError
 from skerry.base.files import DirectoryLock, lock_holder, make_private_dir
 from skerry.base.obs.log import get_log
-from skerry.edge.node.machine import cpu_count
+from skerry.edge.node.machine import cpu_count, memory
 from skerry.edge.node.podnet import NetworkPlaces
 from skerry.edge.node.rivals import conflicting
 from skerry.runtime.cgroups import CONTROLLERS, Cgroups, GroupLimits, group_name
@@ -152,7 +152,7 @@ def _open_process(config: EdgeConfig, node_uid: str) -> OpenRuntime:
     settings = ProcessSettings(
         node_ip=config.node_ip, allow_host_paths=allowed, allow_host_namespaces=allowed, allow_privileged=allowed,
         log_limit_bytes=config.container_log_max_bytes, log_keep_count=config.container_log_max_files,
-        process_count=config.pod_pids_limit,
+        process_count=config.pod_pids_limit, machine_memory_bytes=memory()["MemTotal"],
     )  # fmt: skip
     clock = SystemClock()
     groups = Cgroups(group_name(node_uid), clock=clock)

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from skerry.api.podrequests import limits_of, requests_of
+from skerry.api.qos import qos_class
 from skerry.api.quantity import milli_cpu, whole_units
 from skerry.runtime.cgroups import GroupLimits
 
 _MIN_SHARES, _MAX_SHARES = 2, 262_144
+_GUARANTEED_OOM, _BEST_EFFORT_OOM = -997, 1000
 _LEAST_CPU_MILLI: Final = 10
 """Each container gets this much in any case, so the pod around it needs it, too."""
 
@@ -53,3 +55,21 @@ def container_limits(container: Object) -> GroupLimits:
         cpu_milli=max(cpu, _LEAST_CPU_MILLI) if cpu else 0,
         memory_bytes=whole_units(limits.get("memory")),
     )
+
+
+def oom_score_adj(container: Object, pod: Object, *, machine_memory_bytes: int) -> int:
+    """By the kubelet's rule: the smaller the share of the machine that was asked for, the earlier it ends.
+
+    Args:
+        pod: the pod's spec.
+        machine_memory_bytes: 0 where it is not known.
+    """
+    qos = qos_class({"spec": pod})
+    if qos == "Guaranteed":
+        return _GUARANTEED_OOM
+    if qos == "BestEffort" or machine_memory_bytes <= 0:
+        return _BEST_EFFORT_OOM
+    resources = container.get("resources") or {}
+    asked = [whole_units((resources.get(kind) or {}).get("memory")) for kind in ("requests", "limits")]
+    score = 1000 - 1000 * (asked[0] or asked[1]) // machine_memory_bytes
+    return min(_BEST_EFFORT_OOM - 1, max(1000 + _GUARANTEED_OOM, score))

@@ -236,6 +236,22 @@ async def test_memory_limit_is_kept(rig: Rig) -> None:
     assert await log_lines(spec.log_directory / "app" / "0.log", 1) == [("stdout", b"65536")]
 
 
+async def test_a_program_is_killed_before_the_agent_when_memory_is_short(rig: Rig) -> None:
+    runtime, spec = rig.adapter(), rig.sandbox()
+    own = Path("/proc/self/oom_score_adj")
+    before = own.read_text()
+    own.write_text("200")  # as a service has its own; only a privileged one could have less
+    try:
+        _, container_id = await started(runtime, spec, rig.container("cat /proc/self/oom_score_adj; sleep 300"))
+        assert await log_lines(spec.log_directory / "app" / "0.log", 1) == [("stdout", b"1000")]
+        assert await runtime.exec_sync(container_id, ["cat", "/proc/self/oom_score_adj"], timeout_s=30) == (
+            0,
+            b"1000\n",
+        )
+    finally:
+        own.write_text(before)
+
+
 @pytest.fixture
 async def limited(tmp_path: Path) -> AsyncIterator[tuple[Rig, Cgroups]]:
     """A runtime whose agent may make control groups, and lets each pod have 12 processes."""

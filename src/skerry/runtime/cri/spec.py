@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from skerry.api.qos import qos_class
 from skerry.api.quantity import milli_cpu, whole_units
 from skerry.runtime.cri import kubelet
-from skerry.runtime.podlimits import cpu_shares
+from skerry.runtime.podlimits import cpu_shares, oom_score_adj
 from skerry.runtime.ports import RUNTIME_HANDLER, ContainerSpec, EngineRefused, Mount, SandboxSpec
 
 NODE_LABEL: Final = "skerry.dev/node"
@@ -29,7 +28,6 @@ _PROPAGATIONS: Final = {"None": 0, "HostToContainer": 1, "Bidirectional": 2}
 _PROFILES: Final = {"RuntimeDefault": 0, "Unconfined": 1, "Localhost": 2}
 _CPU_PERIOD_US: Final = 100_000
 _MIN_QUOTA_US: Final = 1_000
-_GUARANTEED_OOM, _BEST_EFFORT_OOM = -997, 1000
 
 _MASKED_PATHS: Final = (
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -313,12 +311,11 @@ def _resources(container: Object, pod: Object, machine_memory_bytes: int) -> dic
     cpu_limit = milli_cpu(limits.get("cpu"))
     cpu_request = milli_cpu(requests.get("cpu")) or cpu_limit
     memory_limit = whole_units(limits.get("memory"))
-    memory_request = whole_units(requests.get("memory")) or memory_limit
     resources: dict[str, Any] = {
         "cpu_shares": cpu_shares(cpu_request),
         "cpu_period": _CPU_PERIOD_US,
         "memory_limit_in_bytes": memory_limit,
-        "oom_score_adj": _oom_score_adj(qos_class({"spec": pod}), memory_request, machine_memory_bytes),
+        "oom_score_adj": oom_score_adj(container, pod, machine_memory_bytes=machine_memory_bytes),
     }
     if huge := _huge_pages(limits):
         resources["hugepage_limits"] = huge
@@ -335,13 +332,3 @@ def _huge_pages(limits: Object) -> list[dict[str, Any]]:
             size = name.removeprefix(_HUGE).replace("i", "") + "B"
             found.append({"page_size": size, "limit": whole_units(amount)})
     return found
-
-
-def _oom_score_adj(qos: str, memory_request: int, machine_memory_bytes: int) -> int:
-    """The kubelet's rule: the smaller the share that was asked for, the earlier it ends."""
-    if qos == "Guaranteed":
-        return _GUARANTEED_OOM
-    if qos == "BestEffort" or machine_memory_bytes <= 0:
-        return _BEST_EFFORT_OOM
-    score = 1000 - 1000 * memory_request // machine_memory_bytes
-    return min(_BEST_EFFORT_OOM - 1, max(1000 + _GUARANTEED_OOM, score))

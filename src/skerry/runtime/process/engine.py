@@ -25,7 +25,7 @@ from skerry.base.aio.supervise import Supervisor
 from skerry.base.files import write_atomic
 from skerry.base.obs.log import get_log
 from skerry.runtime.cgroups import Cgroups, GroupLimits
-from skerry.runtime.podlimits import container_limits, pod_limits
+from skerry.runtime.podlimits import container_limits, oom_score_adj, pod_limits
 from skerry.runtime.ports import (
     ContainerSpec,
     ContainerState,
@@ -71,6 +71,7 @@ class ProcessSettings:
         use_namespaces: give containers a file system view of their own where the system lets us.
         log_limit_bytes, log_keep_count: rotation of container logs.
         process_count: what each pod may have at most; 0 for any number.
+        machine_memory_bytes: for ``oom_score_adj``; 0 where unknown.
     """
 
     node_ip: str = ""
@@ -83,6 +84,7 @@ class ProcessSettings:
     log_limit_bytes: int = 10 * 1024 * 1024
     log_keep_count: int = 5
     process_count: int = 0
+    machine_memory_bytes: int = 0
 
 
 class ProcessRuntime:
@@ -226,6 +228,11 @@ class ProcessRuntime:
                     "hostname": sandbox.hostname,
                     "mounts": [*_resolver_mount(place, sandbox, spec), *map(_mount, spec.mounts)],
                     "rlimits": _rlimits(spec.container, counts_data=self._groups is None),
+                    "oom_score_adj": oom_score_adj(
+                        spec.container,
+                        _part(sandbox.pod, "spec"),
+                        machine_memory_bytes=self._settings.machine_memory_bytes,
+                    ),
                     "uid": user_id,
                     "gid": group_id,
                     "groups": groups,
@@ -292,7 +299,8 @@ class ProcessRuntime:
             "pid": state["pid"],
             "argv": list(command),
             "has_root": bool(shim["root"]),
-            "call_filter": shim.get("call_filter", ""),  # a container of an older agent has none
+            "call_filter": shim.get("call_filter", ""),  # a container of an older agent has none, and no score
+            "oom_score_adj": shim.get("oom_score_adj"),
             "timeout_s": timeout_s,
         }
         answer = request.with_name(f"{request.name}.out")
