@@ -293,6 +293,7 @@ class Cloud:
         upstream = Upstream(api, placement=downstream, stamp=system_stamp, cluster_ca=lambda: root_ca)
         history = await store_id(api)
         record = SyncRecord(api, clock=clock, store_id=history)
+        stack.push_async_callback(record.aclose)
         devices, models = informers.of(DEVICES), informers.of(DEVICEMODELS)
         device_up = DeviceUp(api=api, devices=devices, clock=clock)
         everything = _Everything(downstream)
@@ -314,6 +315,7 @@ class Cloud:
             self._measure(hub, informers, enrolments)
         else:  # others may serve the same nodes
             record.follow(informers)
+            record.on_heard(hub.learn)
             presence.on_disconnected(lambda link: record.left(link.node))
         presence.on_connected(bulletin.tell)
         leases_of = LeaseKeeper(api, last_seen_s=hub.last_seen_s, clock=clock)

@@ -182,12 +182,12 @@ class HollowNode:
         pinged_s = 0.0
         while not self.ended.is_set():
             now_s = time.monotonic()
-            if peers.LEASE in self.features and now_s - pinged_s >= c.KEEPALIVE_EVERY_S:
+            if peers.LEASE in self.features and now_s - pinged_s >= peers.PING_EVERY_S:
                 pinged_s = now_s
                 await self._websocket.ping()
             self._peer.tick(now_s)
             await self._flush()
-            delay_s = min(self._peer.next_deadline_s(), pinged_s + c.KEEPALIVE_EVERY_S) - time.monotonic()
+            delay_s = min(self._peer.next_deadline_s(), pinged_s + peers.PING_EVERY_S) - time.monotonic()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.01, delay_s)):
                     await self._wanted.wait()

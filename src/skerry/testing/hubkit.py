@@ -152,6 +152,7 @@ async def cloud(
     )
     if has_replicas:
         record.follow(informers)
+        record.on_heard(hub.learn)
         presence.on_disconnected(lambda link: record.left(link.node))
     presence.on_connected(bulletin.tell)
     leases = LeaseKeeper(api, last_seen_s=hub.last_seen_s, clock=clock)
@@ -191,6 +192,7 @@ async def cloud(
             await applications.aclose()
             for server in kit.servers:
                 await server.aclose()
+            await record.aclose()
 
 
 def _tls(files: TlsFiles, *, require_client: bool = False) -> ssl.SSLContext:

@@ -469,3 +469,71 @@ async def test_a_go_node_that_moves_between_replicas_gets_each_change_once_and_n
                 ("insert", "default/pod/end"),
                 ("insert", "default/pod/last"),
             ]
+
+
+@pytest.mark.parametrize("acks", [True, False], ids=["acknowledged", "acknowledgement lost"])
+async def test_a_go_node_that_moves_to_another_replica_at_once_is_rid_of_what_only_the_first_one_knew(
+    api: KubeApi, tmp_path: Path, acks: bool
+) -> None:
+    """Nobody waits until a cursor is written: the pod is deleted and the node at the other replica at once."""
+    async with cloud(api, tmp_path, has_replicas=True) as a, cloud(api, tmp_path, has_replicas=True) as b:
+        tls = a.tls(a.node_credential("edge-1"))
+        for turn, replica in enumerate((a, b, a)):
+            name = f"pod-{turn}"
+            await api.create(PODS, pod(name))
+            async with connect(replica.hub_url, "edge-1", tls, is_skerry=False, acks=acks) as node:
+                await node.until(lambda n: n.copies or n.log)
+            await api.delete(PODS, name, namespace="default", grace_period_s=0)
+            other = b if replica is a else a
+            async with connect(other.hub_url, "edge-1", tls, is_skerry=False) as node:
+                await node.until(lambda n, name=name: ("delete", f"default/pod/{name}", "") in n.log)  # type: ignore[misc]
+
+
+async def test_a_hub_that_stops_writes_what_nodes_have_acknowledged(api: KubeApi, tmp_path: Path) -> None:
+    async with cloud(api, tmp_path) as kit:
+        await api.create(PODS, pod("web"))
+        tls = kit.tls(kit.node_credential("edge-1"))
+        async with connect(kit.hub_url, "edge-1", tls, is_skerry=False) as node:
+            await node.until(holds("default/pod/web"))
+            await node.request("query", "null/node/edge-1")  # behind the acknowledgement
+    made = await api.get(PODS, "web", namespace="default")
+    found = [sync["status"]["objectResourceVersion"] for sync in (await api.list(OBJECTSYNCS)).items]
+    assert found == [made["metadata"]["resourceVersion"]]
+
+
+async def test_a_node_that_reports_a_pod_which_nobody_knows_is_told_to_remove_it(kit: CloudKit, api: KubeApi) -> None:
+    await api.create(PODS, pod("known"))
+    async with connect(kit.hub_url, "edge-1", kit.tls(kit.node_credential("edge-1")), is_skerry=False) as node:
+        await node.until(holds("default/pod/known"))
+        for name in ("orphan", "known"):
+            status = {"metadata": {"uid": "of another one"}, "status": {"phase": "Running"}}
+            assert not (await node.request("patch", f"default/podpatch/{name}", status)).is_ok
+        await node.until(lambda n: ("delete", "default/pod/orphan", "") in n.log)
+        await api.patch(PODS, "known", {"metadata": {"labels": {"a": "b"}}}, namespace="default")
+        await node.until(lambda n: "labels" in n.objects["default/pod/known"]["metadata"])
+        assert [resource for operation, resource, _ in node.log if operation == "delete"] == ["default/pod/orphan"]
+
+
+async def test_what_another_replica_writes_late_is_held_against_what_the_connected_node_should_have(
+    api: KubeApi, tmp_path: Path
+) -> None:
+    async with cloud(api, tmp_path, has_replicas=True) as kit:
+        await api.create(PODS, pod("known"))
+        tls = kit.tls(kit.node_credential("edge-1"))
+        async with connect(kit.hub_url, "edge-1", tls, is_skerry=False) as node:
+            await node.until(holds("default/pod/known"))
+            for name in ("late", "later"):
+                spec = {"objectAPIVersion": "v1", "objectKind": "Pod", "objectName": name}
+                await api.create(
+                    OBJECTSYNCS, {"metadata": {"name": f"edge-1.{name}"}, "spec": spec}, namespace="default"
+                )
+            await node.until(lambda n: len(n.log) >= 3)
+            assert {(operation, path) for operation, path, _ in node.log if operation == "delete"} == {
+                ("delete", "default/pod/late"), ("delete", "default/pod/later"),
+            }  # fmt: skip
+
+        async def is_recorded() -> str:
+            found = {sync["spec"]["objectName"] for sync in (await api.list(OBJECTSYNCS)).items}
+            return "" if found == {"known"} else f"cursors of {found}"
+
+        await until(is_recorded, within_s=15)

@@ -23,6 +23,7 @@ from skerry.cloud.hub.listener import HubLimits
 from skerry.testing.fakekube import FakeKubeApi
 from skerry.testing.hollow import Refusal, connect, fetch
 from skerry.testing.hubkit import CloudKit, cloud
+from skerry.wire.kubeedge import peers
 from skerry.wire.kubeedge.envelope import Envelope
 
 LIMITS = HttpLimits(max_connections=2000, opening=200, handshake_s=3.0, head_s=1.0)
@@ -153,6 +154,17 @@ async def test_a_silent_node_is_ended(tmp_path: Path) -> None:
         async with connect(kit.hub_url, "edge-1", kit.tls(kit.node_credential("edge-1"))) as node:
             await node.until(lambda n: n.ended.is_set())
             assert node.close_code == 1008
+
+
+async def test_a_node_that_pings_for_its_lease_may_be_silent_for_longer(tmp_path: Path) -> None:
+    limits = HubLimits(silence_limit_s=0.3, calm_limit_s=60.0)
+    async with cloud(FakeKubeApi(), tmp_path, hub_limits=limits) as kit:
+        plain = connect(kit.hub_url, "edge-1", kit.tls(kit.node_credential("edge-1")))
+        calm = connect(kit.hub_url, "edge-2", kit.tls(kit.node_credential("edge-2")), features=frozenset({peers.LEASE}))
+        async with calm as lasting, plain as ending:
+            await ending.until(lambda n: n.ended.is_set())
+            assert not (await lasting.request("query", "default/configmap/x")).is_ok
+            assert not lasting.ended.is_set()
 
 
 async def _plain_http(port: int) -> bytes:

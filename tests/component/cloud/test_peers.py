@@ -11,6 +11,7 @@ import pytest
 
 from skerry import __version__
 from skerry.api.gvk import LEASES, NODES, PODS
+from skerry.api.meta import parse_rfc3339
 from skerry.base.aio.supervise import Supervisor
 from skerry.cloud.hub.listener import HubLimits
 from skerry.cloud.hub.ports import NodeLink, NodeName
@@ -113,6 +114,28 @@ async def test_a_silent_node_is_not_renewed_and_one_that_left_neither(api: FakeK
         keeper.disconnected(link("a"))
         await clock.advance(60)
         assert await renewed("a") == second["a"]
+
+
+async def test_a_ping_that_is_only_late_does_not_let_the_lease_run_out(api: FakeKubeApi) -> None:
+    clock, seen = VirtualClock(), {"a": 0.0}
+    keeper = LeaseKeeper(api, last_seen_s=lambda node: seen[node], clock=clock)
+
+    async def renewed_s() -> float:
+        lease = await api.get(LEASES, "a", namespace="kube-node-lease")
+        return parse_rfc3339(lease["spec"]["renewTime"]) or 0.0
+
+    async with Supervisor("test", clock=clock) as supervisor:
+        supervisor.keep("leases", keeper.run)
+        await clock.advance(0)
+        seen["a"] = clock.now_s()
+        keeper.connected(NodeLink(NodeName("a"), 0.0, 0.0, "", "", 0, 0.0, features=peers.FEATURES))
+        await clock.advance(1)
+        first_s = await renewed_s()
+        await clock.advance(peers.PING_EVERY_S + 7)
+        assert await renewed_s() == first_s
+        seen["a"] = clock.now_s()
+        await clock.advance(5)
+        assert first_s < await renewed_s() < first_s + 40
 
 
 async def test_a_node_that_floods_is_read_more_slowly_and_the_others_are_not(api: FakeKubeApi, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ us ping the first one: no pong within 1 s and the newer wins; a pong and the new
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import Sequence
@@ -19,7 +18,9 @@ from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.errors import Refused
 from skerry.base.net.http_server import BadUpgrade, ClientGone, HttpRequest, HttpResponse
 from skerry.base.obs.log import get_log
+from skerry.cloud.hub.doors import Doors
 from skerry.cloud.hub.ports import (
+    Acked,
     Clone,
     Cursor,
     Delivery,
@@ -58,6 +59,7 @@ class HubLimits:
         max_nodes: sessions; beyond it a new node is refused with 503.
         max_message_bytes: largest message of a node; a larger one ends its session.
         silence_limit_s: a node that says nothing for so long has left.
+        calm_limit_s: the same for a node that pings instead of renewing its Lease (feature ``lease``).
         messages_per_s: of one node, on average over ten seconds; a faster one is read more slowly. Each
             16 KiB of a message count as one more.
         retransmit_first_s: until a delivery without acknowledgement is sent again; doubles up to 30 s.
@@ -66,6 +68,7 @@ class HubLimits:
     max_nodes: int = 10_000
     max_message_bytes: int = MAX_MESSAGE_BYTES
     silence_limit_s: float = c.KEEPALIVE_LIMIT_S
+    calm_limit_s: float = peers.SILENCE_LIMIT_S
     retransmit_first_s: float = RETRANSMIT_FIRST_S
     messages_per_s: float = 500.0
 
@@ -119,12 +122,13 @@ class Hub:
             stamp=stamp,
             max_message_bytes=self._limits.max_message_bytes,
             silence_limit_s=self._limits.silence_limit_s,
+            calm_limit_s=self._limits.calm_limit_s,
             retransmit_first_s=self._limits.retransmit_first_s,
             messages_per_s=self._limits.messages_per_s,
         )
         self._greeting = {c.HEADER_SKERRY: __version__, c.HEADER_STORE: store_id or "-"}
         self._sessions: dict[NodeName, NodeSession] = {}
-        self._doors: dict[NodeName, asyncio.Lock] = {}
+        self._doors = Doors()
         self.refusals = Refusals(self._clock)
 
     async def handle(self, request: HttpRequest) -> HttpResponse | None:
@@ -153,6 +157,11 @@ class Hub:
         """See ``Outbox.resync``."""
         if (session := self._sessions.get(node)) is not None:
             session.resync(force=force)
+
+    def learn(self, node: NodeName, entry: Acked) -> None:
+        """Another replica has brought this to the node, which may have a session here by now."""
+        if (session := self._sessions.get(node)) is not None:
+            session.learn(entry)
 
     def disconnect(self, node: NodeName, reason: str) -> None:
         """See ``Outbox.disconnect``."""
@@ -242,9 +251,8 @@ class Hub:
 
     async def _serve(self, caller: Caller, request: HttpRequest) -> None:
         """Accept the WebSocket; its session goes on when the request is over."""
-        door = self._doors.setdefault(caller.node, asyncio.Lock())
         try:
-            async with door:
+            async with self._doors.of(caller.node):
                 await self._make_room(caller)
                 websocket = await request.accept(
                     max_message_bytes=self._limits.max_message_bytes, headers=self._answer_headers(caller)
@@ -253,15 +261,7 @@ class Hub:
                 self._sessions[caller.node] = session
         except BadUpgrade as exc:
             raise _No(400, str(exc)) from exc
-        finally:
-            self._close_door(caller.node)
         request.go_on(websocket, f"session-{caller.node}", self._run(session))
-
-    def _close_door(self, node: NodeName) -> None:
-        """Forget the lock of a node without a session, unless somebody holds it; another may have forgotten it."""
-        door = self._doors.get(node)
-        if door is not None and node not in self._sessions and not door.locked():
-            del self._doors[node]
 
     async def _run(self, session: NodeSession) -> None:
         caller = session.caller
@@ -284,7 +284,6 @@ class Hub:
             link = session.link()
             if self._sessions.get(caller.node) is session:
                 del self._sessions[caller.node]
-                self._close_door(caller.node)
             log.info("hub.disconnected", node=caller.node, address=caller.address, reason=reason)
             await self._presence.disconnected(link, reason)
             await session.close()

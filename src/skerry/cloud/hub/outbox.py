@@ -73,6 +73,13 @@ class NodeOutbox:
         """Start from what the node is known to hold."""
         self._holds = {entry.uid: entry for entry in acked}
 
+    def learn(self, entry: Acked) -> bool:
+        """Somebody else has brought this to the node. True when nothing was known of it."""
+        if entry.uid in self._holds:
+            return False
+        self._holds[entry.uid] = entry
+        return True
+
     def forget_all(self) -> None:
         """The node may have lost its store: nothing is certain to be there, what is under way stays so."""
         self._holds = {uid: _uncertain(entry) for uid, entry in self._holds.items()}

@@ -55,6 +55,7 @@ class SessionParts:
     stamp: Stamp
     max_message_bytes: int
     silence_limit_s: float
+    calm_limit_s: float
     retransmit_first_s: float
     messages_per_s: float
 
@@ -91,7 +92,7 @@ class NodeSession:
             now_s,
             parts.stamp,
             limit_bytes=parts.max_message_bytes,
-            silence_limit_s=parts.silence_limit_s,
+            silence_limit_s=parts.silence_limit_s if peers.LEASE not in caller.features else parts.calm_limit_s,
             retransmit_first_s=parts.retransmit_first_s,
             features=caller.features,
         )
@@ -112,6 +113,7 @@ class NodeSession:
         self._told: Envelope | None = None
         self._has_told = asyncio.Event() if caller.tells_holdings else None
         self._is_told = False
+        self._has_learnt = False
         self._rate = _Rate(parts.messages_per_s, now_s)
         self._was_slowed = False
 
@@ -124,6 +126,7 @@ class NodeSession:
                 self._supervisor.run("resync", self._first_sync())
                 await self._read()
             finally:
+                self._end = self._end or (CLOSE_GOING_AWAY, "the hub stops")
                 self._is_running = False
                 if self._timer is not None:
                     self._timer.cancel()
@@ -168,6 +171,18 @@ class NodeSession:
     def resync(self, *, force: bool) -> None:
         """Queue what differs; see ``Outbox.resync``. What a node has told of itself is better than a guess."""
         self._supervisor.run("resync", self._sync(force=force and not self._is_told))
+
+    def learn(self, entry: Entry) -> None:
+        """Another replica has brought this to the node before it came here. A node that can say so knows better."""
+        if self.caller.tells_holdings or self._end is not None or not self._is_synced:
+            return  # the first resync starts from all that is known by then
+        if self.outbox.learn(entry) and not self._has_learnt:
+            self._has_learnt = True
+            self._supervisor.run("resync", self._learnt())
+
+    async def _learnt(self) -> None:
+        self._has_learnt = False
+        await self._sync(force=False)
 
     async def is_alive(self, *, timeout_s: float) -> bool:
         """Whether the other side answers a WebSocket ping in time."""

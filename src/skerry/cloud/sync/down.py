@@ -69,6 +69,12 @@ class Downstream:
             return any((p["metadata"].get("namespace"), p["metadata"]["name"]) == (namespace, name) for p in pods)
         return ConfigKey(type_, namespace, name) in {key for pod in pods for key in configs_of(pod)}
 
+    def disown(self, node: NodeName, pod: Object) -> None:
+        """The node speaks of a pod that the cluster does not know: take it away, unless one of that name is its own."""
+        meta = pod["metadata"]
+        if not self.needs(node, f"{meta['namespace']}/{c.TYPE_POD}/{meta['name']}"):
+            self._put(node, _delivery(c.TYPE_POD, c.OP_DELETE, pod, ORDER_POD_GONE))
+
     async def desired(self, node: NodeName) -> Sequence[Delivery]:
         """Everything that the node should hold. After the caches are filled it does not wait, so it is one moment."""
         await self.wait_synced()

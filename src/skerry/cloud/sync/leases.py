@@ -18,8 +18,7 @@ from skerry.base.aio.keyed import KeyedQueue
 from skerry.base.obs.log import get_log
 from skerry.cloud.hub.ports import NodeLink, NodeName
 from skerry.kube.ports import KubeApi
-from skerry.wire.kubeedge import constants as c
-from skerry.wire.kubeedge.peers import LEASE
+from skerry.wire.kubeedge.peers import LEASE, PING_EVERY_S
 
 log = get_log(__name__)
 
@@ -27,7 +26,9 @@ NAMESPACE = "kube-node-lease"
 DURATION_S = 40
 RENEW_EVERY_S = 25.0
 """Nodes count as gone 40 to 50 s after their last renewal."""
-HEARD_S = c.KEEPALIVE_EVERY_S + 5.0
+HEARD_S = PING_EVERY_S + 5.0
+LOOK_AGAIN_S = 5.0
+"""A ping that is only late must not cost a whole turn: the Lease would run out before the next one."""
 WORKERS = 8
 TOGETHER_S = 0.25
 """Those that are due within so long are renewed together, which costs less than one by one."""
@@ -76,7 +77,7 @@ class LeaseKeeper:
                 if not self._due:
                     self._has_some.clear()
                     await self._has_some.wait()
-                # All wait equally long, so whoever comes meanwhile is due later than the first one.
+                # Nobody waits longer than who comes meanwhile, so that one is due later than the first one.
                 await self._clock.sleep(max(TOGETHER_S, self._due[0][0] - self._clock.monotonic_s()))
         finally:
             self._queue = None
@@ -88,8 +89,9 @@ class LeaseKeeper:
             _, session, node = heapq.heappop(self._due)
             if self._sessions.get(node) != session:
                 continue
-            heapq.heappush(self._due, (now_s + RENEW_EVERY_S, session, node))
-            if self._clock.now_s() - self._last_seen_s(node) < HEARD_S:
+            is_heard = self._clock.now_s() - self._last_seen_s(node) < HEARD_S
+            heapq.heappush(self._due, (now_s + (RENEW_EVERY_S if is_heard else LOOK_AGAIN_S), session, node))
+            if is_heard:
                 queue.put(node, None)
 
     async def _renew(self, node: NodeName, _: None) -> None:

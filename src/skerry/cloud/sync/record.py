@@ -4,6 +4,9 @@ One object ``<node>.<uid>`` per node and object, in the object's namespace; ``st
 version acknowledged. Read once, then kept in memory; written behind, newest value only. A crash loses at most the last
 second: the node then gets some objects again, and keeps what it has, for it applies by uid and version.
 
+Replicas hear each other's cursors. What a node got at one replica is written at once when it leaves it, and told to the
+session that it may have at another one by then.
+
 Bound: one entry per node and object; not written yet: as many. Source: kubeedge cloud/pkg/synccontroller (v1.23).
 """
 
@@ -11,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 
 from skerry.api.gvk import CLUSTEROBJECTSYNCS, CONFIGMAPS, NAMESPACES, OBJECTSYNCS, Object, Resource
 from skerry.api.meta import STORE_GENERATION
 from skerry.api.status import AlreadyExists, ApiError, Forbidden, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
-from skerry.base.aio.supervise import together
+from skerry.base.aio.supervise import race, together
 from skerry.base.obs.log import get_log
 from skerry.cloud.hub.ports import Acked, NodeName
 from skerry.kube.informer import Informer, InformerSet
@@ -28,6 +32,7 @@ log = get_log(__name__)
 
 FLUSH_EVERY_S = 1.0
 LAZY_EVERY_S = 60.0
+LAST_WITHIN_S = 5.0
 WRITERS = 8
 _NEVER = "0"
 """Upstream: created, never acknowledged. The node may hold it or not."""
@@ -56,8 +61,11 @@ class SyncRecord:
         self._lazy_s = self._clock.monotonic_s()
         self._has_read = False
         self._others: list[Informer] = []
+        self._listeners: list[Callable[[NodeName, Acked], None]] = []
         self._reading = asyncio.Lock()
+        self._flushing = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._hurries = asyncio.Event()
 
     async def load(self, node: NodeName) -> dict[str, Acked]:
         """What the node holds, by uid.
@@ -81,11 +89,17 @@ class SyncRecord:
             informer.on_event(self._heard)
             self._others.append(informer)
 
+    def on_heard(self, listener: Callable[[NodeName, Acked], None]) -> None:
+        """Call ``listener`` with what another replica has brought to a node, or may have; it must not block."""
+        self._listeners.append(listener)
+
     def left(self, node: NodeName) -> None:
         """The node's session is over: it may come back at another replica, so nothing of it waits any longer."""
         for key in [key for key in self._lazy if key[0] == node]:
             self._dirty.setdefault(key, self._lazy.pop(key))
+        if any(key[0] == node for key in self._dirty):
             self._changed.set()
+            self._hurries.set()
 
     def acked(self, node: NodeName, entry: Acked, *, can_wait: bool = False) -> None:
         """The node needs nothing of this version any more; written within a second, or a minute if it can wait."""
@@ -109,15 +123,29 @@ class SyncRecord:
         self._changed.set()
 
     async def run(self) -> None:
-        """Write behind, at most once a second; never ends. Run it in a ``Supervisor.keep``."""
+        """Write behind, once a second, or when a node has left; never ends. Run it in a ``Supervisor.keep``."""
         while True:
             await self._changed.wait()
-            await self._clock.sleep(FLUSH_EVERY_S)
+            await race(self._clock.sleep(FLUSH_EVERY_S), self._hurries.wait())
             await self.flush()
+
+    async def aclose(self) -> None:
+        """Write everything, also what can wait; gives up after ``LAST_WITHIN_S``. Sessions are over by now."""
+        self._dirty, self._lazy = self._lazy | self._dirty, {}
+        try:
+            async with asyncio.timeout(LAST_WITHIN_S):
+                await self.flush()
+        except TimeoutError:
+            log.warning("sync.cursor_not_written", waiting=len(self._dirty), error="the cluster did not answer in time")
 
     async def flush(self) -> None:
         """Write what is not written yet. What fails is tried again at the next flush."""
+        async with self._flushing:
+            await self._flush()
+
+    async def _flush(self) -> None:
         self._changed.clear()
+        self._hurries.clear()
         if self._clock.monotonic_s() - self._lazy_s >= LAZY_EVERY_S:
             self._dirty, self._lazy = self._lazy | self._dirty, {}
             self._lazy_s = self._clock.monotonic_s()
@@ -187,6 +215,8 @@ class SyncRecord:
             return
         else:
             self._take(obj)
+            for listener in self._listeners:
+                listener(key[0], self._held[key[0]][uid])
         self._dirty.pop(key, None)
         self._lazy.pop(key, None)
 

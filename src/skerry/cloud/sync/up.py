@@ -149,11 +149,21 @@ class Upstream:
         return self._written(request, node)
 
     async def pod_patch(self, request: Request) -> Envelope:
-        """Status of a pod that is bound to this node, strategic merge; ``metadata.uid`` is a precondition."""
+        """Status of a pod that is bound to this node, strategic merge; ``metadata.uid`` is a precondition.
+
+        A node that reports a pod which nobody knows is told to remove it: it may have got it from a cloud that ended
+        before that was written anywhere.
+        """
         route = parse(request.envelope.resource)
-        pod = await self._own_pod(request, route)
         patch = _status_patch(request)
         uid = (patch.get("metadata") or {}).get("uid")
+        try:
+            pod = await self._own_pod(request, route)
+        except NotFound:
+            if isinstance(uid, str) and uid:
+                meta = {"name": route.name, "namespace": route.namespace, "uid": uid}
+                self._placement.disown(request.node, {"apiVersion": "v1", "kind": "Pod", "metadata": meta})
+            raise
         if uid and uid != pod["metadata"].get("uid"):
             raise not_found(PODS.group_resource, route.name)
         if "status" not in patch:

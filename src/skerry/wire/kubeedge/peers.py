@@ -7,7 +7,8 @@ and the features of these that it knows, and both use exactly those. Go peers ig
              ``skerry/acks``, content the list of message ids.
 ``deflate``  a message may travel packed, as a binary message: byte 1, then a zlib stream of the JSON. Only above 1 KiB,
              each for itself, and never when it carries a secret (a length would tell of its content).
-``lease``    WebSocket pings are the keepalive, and the cloud renews the node's Lease while they come.
+``lease``    WebSocket pings are the keepalive, one every 20 s, and the cloud renews the node's Lease while they come.
+             The session ends 45 s after the last sign of life: one ping may be lost and the next one late.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from skerry.wire.kubeedge.route import resource_type
 
 ACKS, DEFLATE, LEASE = "acks", "deflate", "lease"
 FEATURES = frozenset({ACKS, DEFLATE, LEASE})
+PING_EVERY_S = 20.0
+SILENCE_LIMIT_S = 45.0
+"""With ``lease``; on KubeEdge's wire it is ``KEEPALIVE_EVERY_S`` and ``KEEPALIVE_LIMIT_S``."""
 OLDER_ACCEPTED = 2
 """Minor versions apart that still work together, either way; the major one must be the same."""
 PACK_ABOVE_BYTES = 1024
