@@ -70,6 +70,7 @@ _ROWS = (
     Cause("SK-N002", "the node is under pressure", "see the condition; free disk, memory or processes on the node"),
     Cause("SK-N003", "two machines use this node's identity", "find the cloned disk or card; join one of them under another name"),
     Cause("SK-N004", "there is no such node", "see `kubectl get nodes`; a machine gets its Node when it has joined and its agent has run once"),
+    Cause("SK-N005", "what is for the node does not reach it, though it has a link", "on the node: `skerry edge status`, free disk, and the agent's log; a slow uplink shows as a backlog that shrinks"),
     Cause("SK-P001", "no node can take the pod", "see the reasons per node; change requests, selector or tolerations, or add a node"),
     Cause("SK-P002", "the container ends again and again", "read its last words with `kubectl logs --previous`; mend command or configuration"),
     Cause("SK-P003", "the image cannot be had", "check name, registry and credentials; offline nodes need the image beforehand"),

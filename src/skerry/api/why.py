@@ -35,6 +35,8 @@ def why_node(node: Object) -> list[Finding]:
             found.append(table.found("SK-N002", subject, f"{kind}: {conditions[kind].get('message', '')}"))
     if conditions.get("IdentityClash", {}).get("status") == "True":
         found.append(table.found("SK-N003", subject, conditions["IdentityClash"].get("message", "")))
+    if conditions.get("DeliveryBacklog", {}).get("status") == "True":
+        found.append(table.found("SK-N005", subject, conditions["DeliveryBacklog"].get("message", "")))
     return found
 
 

@@ -78,6 +78,7 @@ from skerry.cloud.sync.applications import Applications
 from skerry.cloud.sync.down import Downstream
 from skerry.cloud.sync.leases import LeaseKeeper
 from skerry.cloud.sync.legacy import LegacyStatuses
+from skerry.cloud.sync.link_state import LinkStates
 from skerry.cloud.sync.node_objects import AsNode, NodeObjects
 from skerry.cloud.sync.presence import NodePresence
 from skerry.cloud.sync.record import SyncRecord, store_id
@@ -317,6 +318,13 @@ class Cloud:
             record.follow(informers)
             record.on_heard(hub.learn)
             presence.on_disconnected(lambda link: record.left(link.node))
+        states = LinkStates(
+            api, nodes=informers.of(NODES), links=hub.connected, is_connected=hub.is_connected,
+            replica=lambda: "" if "api" in self._ports else f"{socket.gethostname()}:{self._ports['hub']}", clock=clock,
+        )  # fmt: skip
+        presence.on_connected(states.connected)
+        presence.on_disconnected(states.disconnected)
+        supervisor.keep("link-states", states.run)
         presence.on_connected(bulletin.tell)
         leases_of = LeaseKeeper(api, last_seen_s=hub.last_seen_s, clock=clock)
         presence.on_connected(leases_of.connected)

@@ -19,6 +19,7 @@ from skerry.base.netif import is_loopback
 from skerry.cloud.join.ca import ca_certificate
 from skerry.cloud.join.enrolments import Enrolment, Enrolments
 from skerry.cloud.join.tokens import JoinTokens
+from skerry.cloud.sync.link_state import BACKLOG, LINK
 from skerry.kube.ports import KubeApi
 from skerry.wire.errors import ProtocolError
 from skerry.wire.kubeedge.constants import PORT_JOIN
@@ -135,10 +136,12 @@ def node_show(*, name: str, kubeconfig: Path | None, data: Path | None, namespac
         delivered = await _delivered(api, name)
         facts["pods"] = [_pod_facts(pod, is_delivered=pod["metadata"].get("uid") in delivered) for pod in pods]
         facts["waiting"] = sum(not pod["delivered"] for pod in facts["pods"])
-        head = "\n".join(
-            f"{key:<12} {facts[key]}"
-            for key in ("name", "status", "lastSeen", "certificate", "runtime", "version", "address")
-        )
+        facts["link"], facts["backlog"] = _said(conditions, LINK), _said(conditions, BACKLOG)
+        keys = ("name", "status", "lastSeen", "certificate", "runtime", "version", "address")
+        shown = {key: facts[key] for key in keys} | {
+            key: f"{facts[key]['message']} (since {facts[key]['since']})" for key in ("link", "backlog") if facts[key]
+        }
+        head = "\n".join(f"{key:<12} {value}" for key, value in shown.items())
         rows = [(c["type"], c["status"], c["reason"], c["message"]) for c in facts["conditions"]]
         text = head + "\n\n" + output.table(("CONDITION", "STATUS", "REASON", "MESSAGE"), rows)
         pod_rows = [
@@ -281,6 +284,15 @@ def _node_facts(node: Object, lease: Object | None, record: Enrolment | None) ->
         "version": info.get("kubeletVersion", ""),
         "address": addresses.get("InternalIP", ""),
     }
+
+
+def _said(conditions: list[Object], kind: str) -> dict[str, str] | None:
+    """What the cloud has written of the link into a condition; None when nothing."""
+    found = next((item for item in conditions if item.get("type") == kind), None)
+    if found is None:
+        return None
+    names = {"status": "status", "reason": "reason", "message": "message", "since": "lastTransitionTime"}
+    return {name: str(found.get(key) or "") for name, key in names.items()}
 
 
 async def _delivered(api: KubeApi, node: str) -> set[str]:

@@ -48,6 +48,17 @@ async def test_a_node_with_a_pod_that_waits_and_one_that_has_arrived(tmp_path: P
         assert code == 0
         assert {pod["name"]: pod["delivered"] for pod in shown["pods"]} == {"here": True, "late": False}
         assert shown["waiting"] == 1 and shown["certificate"] == "unknown"
+        assert shown["link"] is None and shown["backlog"] is None
+        link = {"type": "CloudLink", "status": "False", "reason": "Disconnected", "message": "last heard at noon",
+                "lastTransitionTime": "2026-01-02T03:04:05Z"}  # fmt: skip
+        said = {"status": {"conditions": [link]}}
+        await api.patch(NODES, "gate-1", said, patch_type="strategic", subresource="status")
+        _, shown = await told(file, "node", "show", "gate-1")
+        assert shown["link"] == {
+            "status": "False", "reason": "Disconnected", "message": "last heard at noon",
+            "since": "2026-01-02T03:04:05Z",
+        }  # fmt: skip
+        assert [c["message"] for c in shown["conditions"] if c["type"] == "CloudLink"] == [shown["link"]["message"]]
         assert (await told(file, "node", "revoke", "gate-1"))[0] == 0
         _, listed = await told(file, "node", "list")
         assert listed["items"][0]["certificate"] == "revoked: revoked by an administrator"

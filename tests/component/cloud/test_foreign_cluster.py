@@ -201,6 +201,32 @@ async def test_one_replica_does_what_one_does_for_all_and_another_follows_when_i
     assert not forbidden(two.log_file)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_a_node_says_whether_it_has_a_link_and_to_which_replica(beside: Beside, tmp_path: Path) -> None:
+    one, two = await beside.cloud("one"), await beside.cloud("two")
+    ca_der = await ca_certificate(beside.api)
+    token = await _told(beside, "token", "create", "--node", "edge-1")
+    credential = await enrol(one.ready["endpoints"]["join"], token["token"], "edge-1", ca_der=ca_der, folder=tmp_path)
+    tls = client_tls(tmp_path, credential, x509.to_pem("CERTIFICATE", ca_der))
+    await beside.api.create(NODES, {"metadata": {"name": "edge-1"}})
+
+    async def said(status: str, end: str) -> str:
+        conditions = ((await beside.api.get(NODES, "edge-1")).get("status") or {}).get("conditions") or ()
+        found = next((c for c in conditions if c["type"] == "CloudLink"), {"status": "", "message": ""})
+        return "" if found["status"] == status and found["message"].endswith(end) else f"CloudLink is {found}"
+
+    for replica in (one, two):
+        port = replica.ready["endpoints"]["hub"].rpartition(":")[2]
+        async with connect(replica.ready["endpoints"]["hub"], "edge-1", tls, features=peers.FEATURES):
+            await until(lambda port=port: said("True", f":{port}"), within_s=60)  # type: ignore[misc]
+    await until(lambda: said("False", "Z"), within_s=60)
+    shown = await _told(beside, "node", "show", "edge-1")
+    assert shown["link"]["status"] == "False" and shown["link"]["message"].startswith("last heard at 20")
+    for replica in (one, two):
+        assert forbidden(replica.log_file) == []
+
+
 @pytest.mark.timeout(90)
 async def test_a_pods_service_account_is_used_and_its_token_read_again_when_it_is_renewed(
     beside: Beside, tmp_path: Path

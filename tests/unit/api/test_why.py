@@ -54,6 +54,7 @@ def test_codes_are_unique_and_well_formed() -> None:
         ([], "SK-N001"),
         ([READY, condition("DiskPressure", "True")], "SK-N002"),
         ([READY, condition("IdentityClash", "True", "10.0.0.1 and 10.0.0.2")], "SK-N003"),
+        ([READY, condition("DeliveryBacklog", "True", "120 deliveries wait")], "SK-N005"),
     ],
 )
 def test_node_faults(conditions: list[dict[str, str]], code: str) -> None:
