@@ -59,6 +59,10 @@ class Downstream:
         """A ConfigMap or Secret from the cache."""
         return self._configs[key.type].get(key.name, key.namespace)
 
+    def is_known(self, node: NodeName) -> bool:
+        """Whether the cluster has a Node of this name, as far as the cache knows; its deletion ends the session."""
+        return self._nodes.get(node) is not None
+
     def needs(self, node: NodeName, path: str) -> bool:
         """Whether the node holds an object (by wire resource) for itself: its Node, its pods and their configs."""
         if path == f"{c.NO_NAMESPACE}/{c.TYPE_NODE}/{node}":

@@ -23,7 +23,16 @@ from skerry.api.gvk import (
     Object,
     Resource,
 )
-from skerry.api.status import AlreadyExists, ApiError, BadRequest, Conflict, Forbidden, NotFound, not_found
+from skerry.api.status import (
+    AlreadyExists,
+    ApiError,
+    BadRequest,
+    Conflict,
+    Forbidden,
+    NotFound,
+    already_exists,
+    not_found,
+)
 from skerry.base import json
 from skerry.base.obs.log import get_log
 from skerry.cloud.hub.ports import Outbox, Request, RouteEntry
@@ -107,6 +116,8 @@ class Upstream:
         kept = {key: value for key, value in labels.items() if not _is_cluster_label(key)}
         shell = node | {"metadata": node["metadata"] | {"labels": kept}, "status": node.get("status") or {}}
         try:
+            if self._placement.is_known(request.node):  # a whole fleet that comes back asks the cluster nothing
+                raise already_exists(NODES.group_resource, request.node)
             made = await self._api.create(NODES, _clean(NODES, shell))
         except AlreadyExists as exc:
             if self._outbox is not None:

@@ -34,8 +34,9 @@ class HttpLimits:
     Args:
         max_connections: open connections of this server; beyond it new ones are closed at once.
         per_address: open connections per client address; beyond it new ones are closed at once. 0 = no limit.
-        opening: connections that have not finished their TLS handshake; beyond it others wait to be accepted, until one
-            is done, or has not greeted us for 1 s, or has taken half of ``handshake_s``; the latter are given up.
+        opening: connections that have not finished their TLS handshake, fewer while handshakes take long; beyond it
+            others wait to be accepted, until one is done, or has not greeted us for 1 s, or takes much longer than
+            others did (a quarter of ``handshake_s`` at least); the latter are given up.
         handshake_s: from the accept to the end of the TLS handshake.
         head_s: from its first byte (or the handshake) to the end of a request's head; then the connection closes.
         keepalive_s: an idle connection closes after this.

@@ -17,10 +17,14 @@ from skerry.base.net.http_server.connection import Connection, Opening
 from skerry.base.net.http_server.door import bind, is_refused, is_welcome
 from skerry.base.net.http_server.limits import Address, ClientGone, HttpLimits, HttpResponse
 from skerry.base.net.http_server.request import HttpRequest, header_map
+from skerry.base.net.http_server.window import OpeningWindow
 from skerry.base.obs.log import get_log
 
 log = get_log(__name__)
 
+BACKLOG = 8192
+"""A whole fleet that comes at once waits in the kernel, as far as it allows (net.core.somaxconn); who finds no place
+there tries again only after seconds."""
 GREETING_S = 1.0
 """Who has not greeted us by then is given up for others, when there is no room."""
 Handler = Callable[[HttpRequest], Awaitable[HttpResponse | None]]
@@ -45,6 +49,7 @@ class HttpServer:
         self._inner: web.Server | None = None
         self.connections: set[Connection] = set()
         self._by_address: dict[Address, int] = {}
+        self._window = OpeningWindow(self.limits.opening, deadline_s=self.limits.handshake_s)
         self._opening: OrderedDict[socket.socket, asyncio.Task[None]] = OrderedDict()
         self._began_s: dict[socket.socket, float] = {}
         self._greeted: set[socket.socket] = set()
@@ -62,7 +67,7 @@ class HttpServer:
         """Connections now open, with those that still shake hands."""
         return self._open
 
-    async def listen(self, host: str, port: int, *, tls: ssl.SSLContext | None = None, backlog: int = 1024) -> int:
+    async def listen(self, host: str, port: int, *, tls: ssl.SSLContext | None = None, backlog: int = BACKLOG) -> int:
         """Listen on one address; returns the port (``port`` 0 takes a free one).
 
         Raises:
@@ -113,7 +118,7 @@ class HttpServer:
         let a newer one push an older one out would serve none of them.
         """
         loop = asyncio.get_running_loop()
-        while len(self._opening) >= self.limits.opening:
+        while len(self._opening) >= self._window.size:
             first, stalls_s = self._first_to_stall()
             if stalls_s <= loop.time():
                 self._opening.pop(first).cancel()
@@ -127,7 +132,7 @@ class HttpServer:
         """Whom to give up next, and from when on: first of all those that have not even greeted us."""
         silent = next((peer for peer in self._opening if peer not in self._greeted), None)
         first = next(iter(self._opening))
-        late_s = self._began_s[first] + self.limits.handshake_s / 2
+        late_s = self._began_s[first] + self._window.patience_s
         if silent is None or (early_s := self._began_s[silent] + GREETING_S) > late_s:
             return first, late_s
         return silent, early_s
@@ -172,6 +177,7 @@ class HttpServer:
                 self._greeted.add(peer)
                 loop = asyncio.get_running_loop()
                 await loop.connect_accepted_socket(lambda: Connection(self, opening), peer, ssl=tls)
+                self._window.came_through(loop.time() - self._began_s[peer])
         except (OSError, ssl.SSLError, TimeoutError) as exc:
             if log.is_debug:
                 log.debug("http.handshake_failed", server=self.name, address=address, error=str(exc))
