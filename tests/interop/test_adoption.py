@@ -186,3 +186,74 @@ async def test_the_cloud_of_a_go_edge_is_taken_over(tmp_path: Path, request: pyt
         await work.change_config("two")
         await until(lambda: work.is_right(2, word="two"), within_s=90)
         assert work.containers() == before
+
+
+async def test_a_cluster_with_cloudcore_passes_to_our_api_server_and_back(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Another cluster, the same authority: edgecore changes the cloud without a new join, both ways."""
+    engine = shared_containerd(request.config)
+    async with AsyncExitStack() as stack:
+        cluster = Cluster(tmp_path)
+        await cluster.start(stack)
+        cloud = GoCloud(tmp_path / "cloudcore", kubeconfig=cluster.kubeconfig)
+        stack.push_async_callback(cloud.process.stop)
+        await cloud.process.start()
+        await until(lambda: has_token(cloud, cluster.api), within_s=60)
+        edge = GoEdge(
+            tmp_path / "go", engine=engine, node=NODE, hub=f"127.0.0.1:{cloud.hub}", join=f"127.0.0.1:{cloud.join}",
+            token=await cloud.token(cluster.api),
+        )  # fmt: skip
+        stack.callback(edge.clear)
+        stack.push_async_callback(edge.process.stop)
+        await edge.process.start()
+        await until(lambda: node_is_ready(cluster.api, NODE), within_s=90)
+        old = Workload(cluster.api, engine)
+        await old.deploy(1)
+        await until(lambda: old.is_right(1), within_s=120)
+        before = old.containers()
+        certificate = (tmp_path / "go/certs/server.crt").read_bytes()
+
+        # To us.
+        site = Site(tmp_path / "ours", runtime="cri")
+        stack.push_async_callback(site.close)
+        await site.cloud.start()
+        data = str(tmp_path / "ours/cloud")
+        await cloud.process.stop()
+        await edge.process.stop()
+        source = ["--from", str(cluster.kubeconfig), "--data", data, "-o", "json"]
+        checked = skerry("cloud", "adopt", "--check-only", *source)
+        assert checked.returncode == 0 and not json.loads(checked.stdout)["adopted"], checked.stderr
+        own = skerry("cloud", "adopt", "--from", str(Path(data) / "admin.kubeconfig"), "--data", data)
+        assert own.returncode == 2 and "of the cluster that this cloud uses" in own.stderr
+        adopted = skerry("cloud", "adopt", *source)
+        assert adopted.returncode == 0 and json.loads(adopted.stdout)["adopted"], adopted.stderr
+        again = skerry("cloud", "adopt", *source)
+        assert again.returncode == 0 and not json.loads(again.stdout)["adopted"], again.stderr
+        edge.move(site.cloud.ready["endpoints"]["hub"].partition("://")[2])
+        new = Workload(site.api, engine)
+        await new.deploy(2)
+        await edge.process.start()
+        await until(lambda: node_is_ready(site.api, NODE), within_s=120)
+        await until(lambda: new.is_right(2, word="one"), within_s=180)
+        assert not before & new.containers(), "what this cluster does not know was to go"
+        assert (tmp_path / "go/certs/server.crt").read_bytes() == certificate
+
+        # And back.
+        await edge.process.stop()
+        target = ["--to", str(cluster.kubeconfig), "--data", data]
+        released = skerry("cloud", "release", *target, "-o", "json")
+        assert released.returncode == 0 and json.loads(released.stdout)["released"], released.stderr
+        await site.cloud.stop()
+        await cloud.process.start()
+        edge.move(f"127.0.0.1:{cloud.hub}")
+        await edge.process.start()
+        await old.change_config("back")
+
+        async def is_stored() -> str:
+            held = edge.rows("configmap").get("default/configmap/settings", {})
+            return "" if held.get("data") == {"word": "back"} else f"the edge holds {held}"
+
+        await until(is_stored, within_s=120)
+        await until(lambda: node_is_ready(cluster.api, NODE), within_s=90)
+        assert (tmp_path / "go/certs/server.crt").read_bytes() == certificate

@@ -123,6 +123,34 @@ def _cloud(commands: Any) -> None:
     )  # fmt: skip
     back.add_argument("file", type=Path, help="what `skerry cloud backup` wrote")
     back.add_argument("--force", action="store_true", help="move a cloud that is in --data aside")
+    take = _command(
+        cloud, "adopt", _cloud_adopt, "go on with the authority of a KubeEdge cloud: its nodes need not join again",
+        "skerry cloud adopt --from kubeconfig.yaml",
+    )  # fmt: skip
+    take.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        default=None,
+        metavar="KUBECONFIG",
+        help="of the cluster that cloudcore uses",
+    )
+    take.add_argument(
+        "--cert", type=Path, default=None, metavar="FILE", help="instead: its CA certificate (rootCA.crt)"
+    )
+    take.add_argument("--key", type=Path, default=None, metavar="FILE", help="and its key (rootCA.key)")
+    take.add_argument("--check-only", action="store_true", help="only verify; change nothing")
+    _client(take)
+    give = _command(
+        cloud, "release", _cloud_release, "give the authority (back) to the cluster of a KubeEdge cloud",
+        "skerry cloud release --to kubeconfig.yaml",
+    )  # fmt: skip
+    give.add_argument(
+        "--to", dest="target", type=Path, required=True, metavar="KUBECONFIG", help="of the cluster that cloudcore uses"
+    )
+    give.add_argument("--force", action="store_true", help="also when nodes would have to join again")
+    give.add_argument("--check-only", action="store_true", help="only verify; change nothing")
+    _client(give)
     token = commands.add_parser("token", help="join tokens").add_subparsers(metavar="ACTION", required=True)
     create = _command(
         token,
@@ -467,6 +495,24 @@ def _cloud_restore(args: argparse.Namespace) -> int:
     from skerry.app import backup
 
     return backup.restore(args.file, data=args.data, force=args.force, as_json=args.output == "json")
+
+
+def _cloud_adopt(args: argparse.Namespace) -> int:
+    from skerry.app import takeover
+
+    return takeover.adopt(
+        source=args.source, cert=args.cert, key=args.key, check_only=args.check_only, kubeconfig=args.kubeconfig,
+        data=args.data, as_json=args.output == "json",
+    )  # fmt: skip
+
+
+def _cloud_release(args: argparse.Namespace) -> int:
+    from skerry.app import takeover
+
+    return takeover.release(
+        target=args.target, force=args.force, check_only=args.check_only, kubeconfig=args.kubeconfig, data=args.data,
+        as_json=args.output == "json",
+    )  # fmt: skip
 
 
 def _join(args: argparse.Namespace) -> int:

@@ -126,15 +126,45 @@ class AuthorityStore:
         Raises:
             ConfigError, ApiError: as ``load``.
         """
+        return await self.succeed(x509.new_ca(c.CA_NAME, now_s=self._clock.now_s()))
+
+    async def succeed(self, new: Credential, older: Iterable[OlderAuthority] = ()) -> Authority:
+        """Go on with this authority; the present one becomes an older one.
+
+        Args:
+            older: those before it, which stay trusted, too.
+
+        Raises:
+            ConfigError, ApiError: as ``load``.
+        """
         present = (await self.load(may_create=False)).ca
-        new = x509.new_ca(c.CA_NAME, now_s=self._clock.now_s())
         link = x509.cross_sign(present, new.cert_der, now_s=self._clock.now_s())
-        name = x509.fingerprint(present.cert_der)[:32]
-        await self._add_older({f"{name}.crt": present.cert_der, f"{name}.link": link})
+        await self._add_older([*older, OlderAuthority(present.cert_der, link)])
         data = {c.SECRET_CA_CERT: _encoded(new.cert_der), c.SECRET_CA_KEY: _encoded(new.key_der)}
         await self._api.patch(SECRETS, c.SECRET_CA, {"data": data}, namespace=c.NAMESPACE)
         log.info("ca.rotated", fingerprint=x509.fingerprint(new.cert_der), older=x509.fingerprint(present.cert_der))
         return await self.load(may_create=False)
+
+    async def look(self) -> tuple[Credential, tuple[OlderAuthority, ...]] | None:
+        """The authority and those before it, without making anything; None when there is none.
+
+        Raises:
+            ConfigError: a secret is there but cannot be used.
+        """
+        ca = await self._load(c.SECRET_CA, c.SECRET_CA_CERT, c.SECRET_CA_KEY)
+        return None if ca is None else (ca, await self._older())
+
+    async def give(self, ca: Credential, older: Iterable[OlderAuthority]) -> None:
+        """Put an authority in place of whatever is there. The server certificate of another one goes: the cloud that
+        starts next makes its own, for its own addresses."""
+        await ensure_namespace(self._api)
+        await self._add_older(older)
+        if await self._create(c.SECRET_CA, c.SECRET_CA_CERT, c.SECRET_CA_KEY, ca) != ca:
+            data = {c.SECRET_CA_CERT: _encoded(ca.cert_der), c.SECRET_CA_KEY: _encoded(ca.key_der)}
+            await self._api.patch(SECRETS, c.SECRET_CA, {"data": data}, namespace=c.NAMESPACE)
+        server = await self._load(c.SECRET_SERVER, c.SECRET_SERVER_CERT, c.SECRET_SERVER_KEY)
+        if server is not None and not x509.is_issued_by(server.cert_der, ca.cert_der):
+            await self._api.delete(SECRETS, c.SECRET_SERVER, namespace=c.NAMESPACE)
 
     async def retire(self, fingerprint: str) -> bool:
         """Trust an older authority no more; False when there is none of this fingerprint."""
@@ -160,7 +190,13 @@ class AuthorityStore:
         except (KeyError, binascii.Error) as exc:
             raise _unusable(SECRET_OLDER, str(exc)) from exc
 
-    async def _add_older(self, data: dict[str, bytes]) -> None:
+    async def _add_older(self, older: Iterable[OlderAuthority]) -> None:
+        data: dict[str, bytes] = {}
+        for one in older:
+            name = x509.fingerprint(one.cert_der)[:32]
+            data |= {f"{name}.crt": one.cert_der, f"{name}.link": one.link_der}
+        if not data:
+            return
         try:
             await self._api.create(SECRETS, secret_object(SECRET_OLDER, data), namespace=c.NAMESPACE)
         except AlreadyExists:
