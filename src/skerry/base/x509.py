@@ -309,6 +309,13 @@ def is_issued_by(cert: bytes, ca_cert: bytes) -> bool:
     return True
 
 
+def is_of_same_key(cert: bytes, other: bytes) -> bool:
+    """Whether two certificates are of one key."""
+    encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    one, two = (_load_cert(found).public_key().public_bytes(encoding, form) for found in (cert, other))
+    return one == two
+
+
 def is_pair(credential: Credential) -> bool:
     """Whether key and certificate belong together."""
     encoding, form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo

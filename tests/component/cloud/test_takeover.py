@@ -52,10 +52,11 @@ async def test_nodes_of_an_adopted_authority_and_our_own_are_let_in_and_trust_th
         await AuthorityStore(api, ()).succeed(*found)
         await goes_by(kit, found[0])
         assert set(kit.authority.trusted) == {found[0].cert_der, first.cert_der, there.cert_der, ours.cert_der}
-        folder = tmp_path / "edge-older"
-        folder.mkdir()
-        async with connect(kit.hub_url, "older", client_tls(folder, node_of(first, "older"), first.cert_pem)) as node:
-            assert not (await node.request("query", "null/node/older")).is_ok
+        for number, ca in enumerate((ours, there, first, found[0])):
+            name, folder = f"edge-{number}", tmp_path / str(number)
+            folder.mkdir()
+            async with connect(kit.hub_url, name, client_tls(folder, node_of(ca, name), ca.cert_pem)) as node:
+                assert not (await node.request("query", f"null/node/{name}")).is_ok
 
 
 async def test_a_given_authority_is_the_other_clouds_and_its_old_server_certificate_goes() -> None:

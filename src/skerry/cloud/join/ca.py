@@ -137,9 +137,12 @@ class AuthorityStore:
         Raises:
             ConfigError, ApiError: as ``load``.
         """
-        present = (await self.load(may_create=False)).ca
-        link = x509.cross_sign(present, new.cert_der, now_s=self._clock.now_s())
-        await self._add_older([*older, OlderAuthority(present.cert_der, link)])
+        present, older = (await self.load(may_create=False)).ca, list(older)
+        if all(one.cert_der != present.cert_der for one in older):
+            # One line of authorities: with two links of one key clients of OpenSSL may try the wrong one only.
+            link = x509.cross_sign(present, _oldest(new.cert_der, older), now_s=self._clock.now_s())
+            older.append(OlderAuthority(present.cert_der, link))
+        await self._add_older(older)
         data = {c.SECRET_CA_CERT: _encoded(new.cert_der), c.SECRET_CA_KEY: _encoded(new.key_der)}
         await self._api.patch(SECRETS, c.SECRET_CA, {"data": data}, namespace=c.NAMESPACE)
         log.info("ca.rotated", fingerprint=x509.fingerprint(new.cert_der), older=x509.fingerprint(present.cert_der))
@@ -273,6 +276,15 @@ async def ensure_namespace(api: KubeApi) -> None:
             await api.create(NAMESPACES, {"metadata": {"name": c.NAMESPACE}})
         except AlreadyExists:
             return
+
+
+def _oldest(new: bytes, older: Iterable[OlderAuthority]) -> bytes:
+    """Where the line of authorities that leads to this one begins: the certificate that no link is of."""
+    first, left = new, list(older)
+    while (before := next((one for one in left if x509.is_of_same_key(one.link_der, first)), None)) is not None:
+        left.remove(before)
+        first = before.cert_der
+    return first
 
 
 def host_of(text: str) -> str:
