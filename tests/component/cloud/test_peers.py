@@ -15,7 +15,9 @@ from skerry.api.meta import parse_rfc3339
 from skerry.base.aio.supervise import Supervisor
 from skerry.cloud.hub.listener import HubLimits
 from skerry.cloud.hub.ports import NodeLink, NodeName
+from skerry.cloud.sync import leases
 from skerry.cloud.sync.leases import LeaseKeeper
+from skerry.edge.link.session import CALM
 from skerry.testing.clock import VirtualClock
 from skerry.testing.fakekube import FakeKubeApi
 from skerry.testing.hollow import Refusal, connect
@@ -136,6 +138,15 @@ async def test_a_ping_that_is_only_late_does_not_let_the_lease_run_out(api: Fake
         seen["a"] = clock.now_s()
         await clock.advance(5)
         assert first_s < await renewed_s() < first_s + 40
+
+
+def test_the_times_of_both_ends_fit_together() -> None:
+    every_s = peers.PING_EVERY_S
+    assert (CALM.ping_every_s, every_s < CALM.silence_s < 2 * every_s) == (every_s, True)
+    assert 2 * every_s + 5 <= peers.SILENCE_LIMIT_S, "a ping may be lost and the next one late"
+    assert every_s + 5 <= leases.HEARD_S
+    late_s = leases.RENEW_EVERY_S + 2 * leases.LOOK_AGAIN_S  # the ping comes just after a look that missed it
+    assert late_s < leases.DURATION_S
 
 
 async def test_a_node_that_floods_is_read_more_slowly_and_the_others_are_not(api: FakeKubeApi, tmp_path: Path) -> None:
