@@ -8,7 +8,7 @@ fast, who is slow stalls. Handshakes that failed say nothing: strangers decide h
 from __future__ import annotations
 
 LEAST = 64
-SLOW_S = 2.0
+SLOW_S = 3.0
 """So long a handshake may take before fewer are let in at once: well below its deadline."""
 _WEIGHT = 1 / 16
 _TIMES = 4.0
