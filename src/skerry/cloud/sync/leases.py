@@ -24,8 +24,8 @@ log = get_log(__name__)
 
 NAMESPACE = "kube-node-lease"
 DURATION_S = 40
-RENEW_EVERY_S = 25.0
-"""Nodes count as gone 40 to 50 s after their last renewal."""
+RENEW_EVERY_S = 30.0
+"""Nodes count as gone 40 to 50 s after their last renewal. Each costs a request: most of what an idle node costs us."""
 HEARD_S = PING_EVERY_S + 5.0
 LOOK_AGAIN_S = 5.0
 """A ping that is only late must not cost a whole turn: the Lease would run out before the next one."""
@@ -70,7 +70,10 @@ class LeaseKeeper:
 
     async def run(self) -> None:
         """Renew what is due; never ends."""
-        queue = self._queue = KeyedQueue("leases", self._renew, workers=WORKERS, on_error=self._failed)
+        queue = self._queue = KeyedQueue(
+            "leases", self._renew, workers=WORKERS, on_error=self._failed, retry_first_s=LOOK_AGAIN_S,
+            retry_cap_s=2 * LOOK_AGAIN_S,
+        )  # fmt: skip
         try:
             while True:
                 self._put_due(queue)
@@ -89,12 +92,17 @@ class LeaseKeeper:
             _, session, node = heapq.heappop(self._due)
             if self._sessions.get(node) != session:
                 continue
-            is_heard = self._clock.now_s() - self._last_seen_s(node) < HEARD_S
+            is_heard = self._is_heard(node)
             heapq.heappush(self._due, (now_s + (RENEW_EVERY_S if is_heard else LOOK_AGAIN_S), session, node))
             if is_heard:
                 queue.put(node, None)
 
+    def _is_heard(self, node: NodeName) -> bool:
+        return self._clock.now_s() - self._last_seen_s(node) < HEARD_S
+
     async def _renew(self, node: NodeName, _: None) -> None:
+        if not self._is_heard(node):
+            return  # it has left since this was wanted
         now = datetime.fromtimestamp(self._clock.now_s(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = {"holderIdentity": node, "leaseDurationSeconds": DURATION_S, "renewTime": now}
         try:
@@ -107,9 +115,9 @@ class LeaseKeeper:
                 return
 
     def _failed(self, node: NodeName, exc: Exception) -> bool:
-        """Not tried again: the next turn comes soon enough, and by then everything about this one is outdated."""
+        """Tried again soon when the cluster did not take it: the next turn would come too late."""
         if not isinstance(exc, ApiError):
             log.exception("lease.failed", exc, node=node)
-        else:
-            log.warning("lease.not_renewed", node=node, error=exc.message)
-        return False
+            return False
+        log.warning("lease.not_renewed", node=node, error=exc.message)
+        return True
