@@ -1,8 +1,8 @@
 """A cache of one collection, kept fresh by a reflector; with indexes and handlers.
 
 Handlers are called on the loop, after the cache was changed, and must not block. Objects are shared: nobody may change
-them in place. A packed cache holds JSON and makes an object anew each time it is asked for: a fifth of the memory, for
-collections with thousands of objects that are looked at one at a time. A delete that happens while the connection is
+them in place. A packed cache holds JSON, without ``managedFields``, and makes an object anew each time it is asked for:
+a fifth of the memory, for collections with thousands of objects that are looked at one at a time. A delete that happens while the connection is
 broken is told after the next list. Bound: as many objects as the collection has; nothing is queued here.
 """
 
@@ -109,7 +109,7 @@ class Informer:
         self.name = name or resource.group_resource
         self._synced = asyncio.Event()
         self._objects: dict[Key, Any] = {}
-        self._pack: Callable[[Object], Any] = json.dumps if is_packed else _same
+        self._pack: Callable[[Object], Any] = _packed if is_packed else _same
         self._unpack: Callable[[Any], Object] = json.loads if is_packed else _same
         self._is_packed = is_packed
         self._indexes = {index: _Index(function) for index, function in (indexes or {}).items()}
@@ -230,6 +230,11 @@ class Informer:
 
 def _same(obj: Object) -> Object:
     return obj
+
+
+def _packed(obj: Object) -> bytes:
+    meta = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    return json.dumps(obj | {"metadata": meta})
 
 
 def _version(obj: Object) -> str | None:

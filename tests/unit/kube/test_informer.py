@@ -224,6 +224,16 @@ async def test_a_set_shares_informers_and_starts_late_ones() -> None:
     assert len(first) == 1
 
 
+async def test_a_packed_cache_leaves_out_who_wrote_which_field() -> None:
+    obj = pod("a", 5)
+    obj["metadata"]["managedFields"] = [{"manager": "x"}]
+    script = Script([obj])
+    informer = made(script, is_packed=True)
+    await play(informer, script)
+    assert informer.get("a", "d") == pod("a", 5)
+    assert "managedFields" in obj["metadata"], "the object of others was changed"
+
+
 def test_a_packed_cache_has_no_indexes() -> None:
     with pytest.raises(ValueError, match="packed"):
         made(Script([]), is_packed=True).add_index("node", by_node)
