@@ -2,8 +2,9 @@
 
 Handlers are called on the loop, after the cache was changed, and must not block. Objects are shared: nobody may change
 them in place. A packed cache holds JSON, without ``managedFields``, and makes an object anew each time it is asked for:
-a fifth of the memory, for collections with thousands of objects that are looked at one at a time. A delete that happens while the connection is
-broken is told after the next list. Bound: as many objects as the collection has; nothing is queued here.
+a fifth of the memory, for collections with thousands of objects that are looked at one at a time. A delete that happens
+while the connection is broken is told after the next list. Bound: as many objects as the collection has; nothing is
+queued here.
 """
 
 from __future__ import annotations
