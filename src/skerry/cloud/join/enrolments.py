@@ -7,8 +7,8 @@ record (issued by a Go cloudcore before us) is adopted when its node first conne
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -98,6 +98,21 @@ class _Watched:
 
     fingerprint: str
     on_revoked: Callable[[str], None]
+
+
+class _Watch(AbstractAsyncContextManager[None]):
+    """From the beginning to the end of a session. A class: a generator for each of thousands would cost more."""
+
+    __slots__ = ("_enrolments", "_entry", "_node")
+
+    def __init__(self, enrolments: Enrolments, node: str, entry: _Watched) -> None:
+        self._enrolments, self._node, self._entry = enrolments, node, entry
+
+    async def __aenter__(self) -> None:
+        self._enrolments.begin(self._node, self._entry)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._enrolments.end(self._node, self._entry)
 
 
 class Enrolments:
@@ -231,19 +246,23 @@ class Enrolments:
         if record.token:
             await self._tokens.spend(record.token, node)
 
-    @asynccontextmanager
-    async def watch(self, node: str, fingerprint: str, on_revoked: Callable[[str], None]) -> AsyncIterator[None]:
+    def watch(
+        self, node: str, fingerprint: str, on_revoked: Callable[[str], None]
+    ) -> AbstractAsyncContextManager[None]:
         """Hub's and tunnel's wish: call ``on_revoked`` with the reason once this certificate is no longer good."""
-        entry = _Watched(fingerprint, on_revoked)
+        return _Watch(self, node, _Watched(fingerprint, on_revoked))
+
+    def begin(self, node: str, entry: _Watched) -> None:
+        """A session begins."""
         self._watched.setdefault(node, []).append(entry)
         if self._informer is not None:
             self._record_changed("", None, self._informer.get(node))
-        try:
-            yield
-        finally:
-            self._watched[node].remove(entry)
-            if not self._watched[node]:
-                del self._watched[node]
+
+    def end(self, node: str, entry: _Watched) -> None:
+        """It has ended."""
+        self._watched[node].remove(entry)
+        if not self._watched[node]:
+            del self._watched[node]
 
     async def _cached(self, node: str) -> Enrolment | None:
         if self._informer is None or not self._informer.has_synced:

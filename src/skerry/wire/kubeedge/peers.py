@@ -14,6 +14,7 @@ and the features of these that it knows, and both use exactly those. Go peers ig
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 
 from skerry.wire.errors import Malformed, TooLarge
 from skerry.wire.kubeedge import constants as c
@@ -39,8 +40,13 @@ def to_header(features: frozenset[str]) -> str:
 
 
 def from_header(text: str) -> frozenset[str]:
-    """Those features of a header that we know."""
-    return FEATURES & {part.strip() for part in text[:200].split(",")}
+    """Those features of a header that we know; one object for the same text, since thousands of links keep it."""
+    return _known(text[:200])
+
+
+@lru_cache(maxsize=64)
+def _known(text: str) -> frozenset[str]:
+    return FEATURES & {part.strip() for part in text.split(",")}
 
 
 def version_problem(ours: str, theirs: str) -> str:
