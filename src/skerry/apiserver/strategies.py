@@ -174,15 +174,19 @@ def _new_claim(obj: Object) -> None:
 
 
 def _new_crd(obj: Object) -> None:
-    stored = [v["name"] for v in (obj.get("spec") or {}).get("versions") or () if v.get("storage")]
-    obj["status"] = {"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}
+    obj["status"] = {"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": _stored(obj)}
+
+
+def _stored(crd: Object) -> list[str]:
+    """The storage version, of a definition that is not validated yet."""
+    versions = (crd.get("spec") or {}).get("versions") or ()
+    return [version["name"] for version in versions if version.get("storage") and version.get("name")]
 
 
 def _next_crd(obj: Object, old: Object) -> None:
     status = obj.get("status") or {}
     known = status.get("storedVersions") or []
-    stored = [v["name"] for v in (obj.get("spec") or {}).get("versions") or () if v.get("storage")]
-    obj["status"] = {**status, "storedVersions": [*known, *(name for name in stored if name not in known)]}
+    obj["status"] = {**status, "storedVersions": [*known, *(name for name in _stored(obj) if name not in known)]}
 
 
 def _new_budget(obj: Object) -> None:

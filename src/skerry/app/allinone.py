@@ -25,11 +25,15 @@ from skerry.app.children import (
     process_environment,
 )
 from skerry.app.places import cloud_data, data_root, edge_data
+from skerry.app.resting import Woken, listen_again, rest, woken
 from skerry.base import json
 from skerry.base.aio.supervise import Supervisor, race
 from skerry.base.errors import ConfigError, SkerryError
 from skerry.base.files import DirectoryLock, lock_holder, make_private_dir, write_atomic
+from skerry.base.obs.log import get_log
 from skerry.runtime.process.shim import start_time
+
+log = get_log(__name__)
 
 RUN_FILE = "run.json"
 _END_S = 60.0
@@ -95,6 +99,23 @@ class Group:
             await self.join()
         await self.edge.start()
 
+    def adopt(self, facts: Mapping[str, Any]) -> None:
+        """Take over the processes of which ``facts`` tell, which this process started as another program."""
+        self.cloud.adopt({name: facts[name] for name in ("kubeconfig", "endpoints")})
+        self.edge.adopt({})
+
+    @property
+    def is_running(self) -> bool:
+        """Whether both processes run."""
+        return self.cloud.is_running and self.edge.is_running
+
+    async def revive(self) -> None:
+        """Start again what has ended."""
+        for child in (self.cloud, self.edge):
+            if not child.is_running:
+                log.warning("child.ended", name=child.name)
+                await child.start()
+
     async def stop(self) -> None:
         """Stop the agent with its pods, then the cloud."""
         await self.edge.stop()
@@ -132,25 +153,53 @@ def main(
         node=node or default_node_name(),
         runtime=runtime,
     )
-    with DirectoryLock(directory):
-        end_left_over(directory)
-        return asyncio.run(_serve(group, as_json=as_json))
+    before = woken(os.environ)
+    with DirectoryLock(directory, held=before.lock if before else -1) as lock:
+        if before is None:
+            end_left_over(directory)
+        return asyncio.run(_serve(group, before, lock=lock.fd, as_json=as_json))
 
 
-async def _serve(group: Group, *, as_json: bool) -> int:
+async def _serve(group: Group, before: Woken | None, *, lock: int, as_json: bool) -> int:
     stop = on_signals()
-    started_s = asyncio.get_running_loop().time()
+    listen_again()
     try:
-        output.progress("starting the cloud and the local edge node")
-        await group.start()
-        facts = group.facts() | {"took_s": round(asyncio.get_running_loop().time() - started_s, 2)}
-        write_atomic(group.data / RUN_FILE, json.dumps(facts), mode=0o600)
-        output.emit(facts, as_json=as_json, text=_text(facts))
-        await keep_alive(group, stop)
+        facts = await _begin(group, as_json=as_json) if before is None else _go_on(group)
+        if before is not None and before.is_told_to_stop:
+            stop.set()
+        while not stop.is_set():
+            if not group.is_running:
+                await race(group.revive(), stop.wait())
+                _write_down(group, facts)
+            await rest([group.cloud.pid, group.edge.pid], lock=lock, stop=stop)
     finally:
         await group.stop()
         (group.data / RUN_FILE).unlink(missing_ok=True)
     return 0
+
+
+async def _begin(group: Group, *, as_json: bool) -> dict[str, Any]:
+    started_s = asyncio.get_running_loop().time()
+    output.progress("starting the cloud and the local edge node")
+    await group.start()
+    facts = _write_down(group, {"took_s": round(asyncio.get_running_loop().time() - started_s, 2)})
+    output.emit(facts, as_json=as_json, text=_text(facts))
+    return facts
+
+
+def _go_on(group: Group) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads((group.data / RUN_FILE).read_bytes())
+        group.adopt(facts)
+    except (OSError, json.JsonError, KeyError, TypeError) as exc:
+        raise ConfigError(f"{group.data / RUN_FILE} does not tell what runs: {exc}", hint="start it again") from exc
+    return facts
+
+
+def _write_down(group: Group, facts: Mapping[str, Any]) -> dict[str, Any]:
+    now = {**facts, **group.facts()}
+    write_atomic(group.data / RUN_FILE, json.dumps(now), mode=0o600)
+    return now
 
 
 async def keep_alive(group: Group, stop: asyncio.Event) -> None:

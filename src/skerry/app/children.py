@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from skerry.app import resting
 from skerry.base import json
-from skerry.base.errors import SkerryError
+from skerry.base.errors import ConfigError, SkerryError
 from skerry.base.files import write_atomic
 from skerry.base.obs.log import get_log
 from skerry.runtime.process.shim import start_time
@@ -54,7 +55,7 @@ class Child:
         self.ready: dict[str, Any] = {}
         self._arguments = arguments
         self._environment = environment
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | resting.Adopted | None = None
 
     @property
     def pid(self) -> int:
@@ -66,6 +67,22 @@ class Child:
         """Whether the process runs now."""
         return self._process is not None and self._process.returncode is None
 
+    def adopt(self, ready: dict[str, Any]) -> None:
+        """Take over the process that ``pid_file`` names: our child, from before this program began.
+
+        Args:
+            ready: what it said when it served.
+
+        Raises:
+            ConfigError: the file names none.
+        """
+        assert self._pid_file is not None
+        try:
+            self._process = resting.Adopted(int(json.loads(self._pid_file.read_bytes())["pid"]))
+        except (OSError, json.JsonError, KeyError, TypeError, ValueError) as exc:
+            raise ConfigError(f"{self._pid_file} does not name the process of {self.name}: {exc}") from exc
+        self.ready = ready
+
     async def start(self, *, timeout_s: float = 60.0) -> dict[str, Any]:
         """Start it and wait until it serves; returns what it said.
 
@@ -74,30 +91,24 @@ class Child:
         """
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as stderr:
-            self._process = await asyncio.create_subprocess_exec(
+            process = self._process = await asyncio.create_subprocess_exec(
                 *self._program, *self._arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=stderr,
                 start_new_session=True, env=dict(self._environment), limit=1024 * 1024,
                 preexec_fn=_stop_with(os.getpid()),
             )  # fmt: skip
-        self._write_down(self._process.pid)
+        self._write_down(process.pid)
         try:
             async with asyncio.timeout(timeout_s):
-                ready = await (self._said() if self._serves_on is None else self._taking(*self._serves_on))
+                ready = await (_said(process) if self._serves_on is None else self._taking(*self._serves_on))
         except TimeoutError as exc:
             await self.stop()
             raise ChildFailed(f"{self.name} was not ready within {timeout_s:.0f} s", hint=self._last_words()) from exc
         if ready is None:
-            code = await self._process.wait()
+            code = await process.wait()
             raise ChildFailed(f"{self.name} ended with exit code {code} before it was ready", hint=self._last_words())
         self.ready = ready
         return ready
-
-    async def _said(self) -> dict[str, Any] | None:
-        """The line of JSON on stdout; None when the process ended without one."""
-        assert self._process is not None and self._process.stdout is not None
-        line = await self._process.stdout.readline()
-        return dict(json.loads(line)) if line else None
 
     async def _taking(self, host: str, port: int) -> dict[str, Any] | None:
         """Where it takes connections, once it does; None when the process ended."""
@@ -173,6 +184,13 @@ class Keeper:
             await self._active.wait()
 
 
+async def _said(process: asyncio.subprocess.Process) -> dict[str, Any] | None:
+    """The line of JSON on stdout; None when the process ended without one."""
+    assert process.stdout is not None
+    line = await process.stdout.readline()
+    return dict(json.loads(line)) if line else None
+
+
 def end_left_over(data: Path) -> list[str]:
     """End children that outlived a killed group in ``data``: SIGTERM, after 10 s SIGKILL. Returns their names.
 
@@ -220,7 +238,7 @@ def _stop_with(parent: int) -> Callable[[], None]:
 
 def process_environment() -> dict[str, str]:
     """Our environment without what would confuse a child."""
-    return {name: value for name, value in os.environ.items() if name not in ("PYTHONASYNCIODEBUG",)}
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONASYNCIODEBUG", *resting.OURS)}
 
 
 def on_signals() -> asyncio.Event:

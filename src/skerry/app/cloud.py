@@ -44,7 +44,7 @@ from skerry.app.cloud_controllers import start_controllers
 from skerry.app.config_files import read_any
 from skerry.app.live_settings import LiveSettings
 from skerry.app.places import cloud_data
-from skerry.base import conf, json, x509
+from skerry.base import conf, json, memory, x509
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import ConfigError, Refused
@@ -150,8 +150,7 @@ async def run_cloud(config: CloudConfig, *, as_json: bool, settings: LiveSetting
         write_atomic(config.data / RUN_FILE, json.dumps(facts), mode=0o600)
         stack.callback((config.data / RUN_FILE).unlink, missing_ok=True)
         output.emit(facts, as_json=as_json, text=_text(facts))
-        gc.collect()
-        gc.freeze()
+        memory.settle()
         gc.set_threshold(50_000, 20, 50)
         gc.enable()
         await stop.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import secrets
 import shutil
@@ -24,7 +23,7 @@ from skerry.app.edge_pods import SETTLED, PodParts
 from skerry.app.places import edge_data, socket_directory, split_address
 from skerry.app.runtimes import claim_engine, open_runtime, refuse_rivals
 from skerry.app.status_file import StatusFile
-from skerry.base import conf, json
+from skerry.base import conf, json, memory
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import ConfigError
@@ -112,8 +111,7 @@ async def run_edge(config: EdgeConfig, joined: Mapping[str, Any], *, as_json: bo
         write_atomic(config.data / RUN_FILE, json.dumps(facts), mode=0o600)
         stack.callback((config.data / RUN_FILE).unlink, missing_ok=True)
         output.emit(facts, as_json=as_json, text=f"edge node {agent.node} serves; data in {config.data}")
-        gc.collect()
-        gc.freeze()
+        memory.settle()
         await stop.wait()
         log.info("agent.stopping", stop_pods=config.stop_pods)
         if config.stop_pods:

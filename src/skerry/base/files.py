@@ -61,15 +61,26 @@ def sync_directory(path: Path) -> None:
 class DirectoryLock:
     """One process per data directory. A lock left by a dead process frees itself.
 
+    Args:
+        held: descriptor of this lock, which our process took as another program.
+
     Raises (on enter):
         ConfigError: another process holds the lock; names its pid.
     """
 
-    def __init__(self, directory: Path, *, name: str = "lock") -> None:
+    def __init__(self, directory: Path, *, name: str = "lock", held: int = -1) -> None:
         self._path = directory / name
-        self._fd = -1
+        self._fd = held
+
+    @property
+    def fd(self) -> int:
+        """The descriptor that holds it."""
+        return self._fd
 
     def __enter__(self) -> Self:
+        if self._fd >= 0:
+            os.set_inheritable(self._fd, False)
+            return self
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -69,7 +69,7 @@ class Reflector:
         self._on_change = on_change
         self._clock = clock or SystemClock()
         self._backoff = backoff or Backoff(first_s=0.2, cap_s=30.0)
-        self._rng = rng or random.Random()
+        self._draw = rng.uniform if rng else random.uniform
         self._broken_since_s: float | None = self._clock.monotonic_s()
         self._last_error = ""
         self.resource_version = ""
@@ -134,7 +134,7 @@ class Reflector:
             namespace=scope.namespace,
             label_selector=scope.label_selector,
             field_selector=scope.field_selector,
-            timeout_s=self._rng.uniform(WATCH_FIRST_S, WATCH_LAST_S),
+            timeout_s=self._draw(WATCH_FIRST_S, WATCH_LAST_S),
         )
         async for event in events:
             if event.type != "BOOKMARK":

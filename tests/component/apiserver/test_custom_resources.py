@@ -80,6 +80,14 @@ async def install(site: Any, api: Any) -> None:
     assert site.core.registry.find("q.io", "v1", "gizmos") is not None  # whoever has read Established finds it served
 
 
+async def test_a_definition_whose_version_has_no_name_is_refused(api: Any) -> None:
+    nameless = crd()
+    del nameless["spec"]["versions"][0]["name"]
+    status, answer = await api.ask("POST", CRDS, nameless)
+    assert status == 422
+    assert "spec.versions[0].name" in answer["message"]
+
+
 async def test_a_definition_is_served_validated_and_pruned(site: Any, api: Any) -> None:
     await install(site, api)
     _, made = await api.ask("GET", f"{CRDS}/gizmos.q.io")

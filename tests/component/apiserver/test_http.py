@@ -295,6 +295,19 @@ async def test_scale_through_its_subresource(api: Any) -> None:
     assert (made["spec"]["replicas"], made["metadata"]["generation"]) == (4, 2)
 
 
+@pytest.mark.parametrize("kind", ["application/merge-patch+json", "application/apply-patch+yaml"])
+@pytest.mark.parametrize("part", ["spec", "metadata"])
+async def test_a_scale_of_another_shape_is_refused(api: Any, kind: str, part: str) -> None:
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": pod("x")["spec"]}
+    deployment = {"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}}
+    await api.ask("POST", path, deployment)
+    scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"}, part: "wrong"}
+    status, answer = await api.ask("PATCH", f"{path}/d/scale?fieldManager=m&dryRun=All", scale, kind=kind)
+    assert status in (400, 422), answer
+    assert "object" in answer["message"]
+
+
 async def test_events_have_two_views(api: Any) -> None:
     event = {
         "metadata": {"name": "e"},

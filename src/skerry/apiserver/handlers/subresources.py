@@ -73,7 +73,7 @@ class Subresources:
     async def _set_scale(self, call: Call, scale: Object, *, was: Object | None = None) -> Answer:
         _replicas(scale)
         entry = self._objects.find(call)
-        pinned = (scale.get("metadata") or {}).get("resourceVersion")
+        pinned = _part(scale, "metadata").get("resourceVersion")
         if pinned and pinned != str(entry.rv) and (was is None or pinned != was["metadata"]["resourceVersion"]):
             raise conflict(call.kind.resource.group_resource, call.name)
         before = scale_of(call, await self._objects.shown(call, entry))
@@ -84,6 +84,7 @@ class Subresources:
 
     async def _apply_scale(self, call: Call, scale: Object) -> Answer:
         """Own the number of replicas, and nothing else."""
+        _part(scale, "metadata")
         config: Object = {"metadata": {}}
         _put(config, _scale_paths(call)[0], _replicas(scale))
         applied = await self._applies.apply_accepted(call, config)
@@ -253,12 +254,19 @@ def _scale_paths(call: Call) -> tuple[tuple[str, ...], tuple[str, ...], tuple[st
 
 
 def _replicas(scale: Object) -> int:
-    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    replicas = _part(scale, "spec").get("replicas", 0)
     if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
         raise invalid_options(
             "Scale", "spec.replicas", f"Invalid value: {replicas}: must be greater than or equal to 0"
         )
     return replicas
+
+
+def _part(scale: Object, name: str) -> Object:
+    part = scale.get(name) or {}
+    if not isinstance(part, dict):
+        raise invalid_options("Scale", name, "Invalid value: must be an object")
+    return part
 
 
 def _split(path: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ class Backoff:
         self._first_s = first_s
         self._cap_s = cap_s
         self._jitter = jitter
-        self._rng = rng or random.Random()
+        self._draw = rng.uniform if rng else random.uniform
         self._ceiling_s = first_s
         self.failures = 0
 
@@ -26,7 +26,7 @@ class Backoff:
         ceiling_s = min(self._ceiling_s, at_most_s)
         self._ceiling_s = min(self._cap_s, self._ceiling_s * 2)
         self.failures += 1
-        return self._rng.uniform(0, ceiling_s) if self._jitter else ceiling_s
+        return self._draw(0, ceiling_s) if self._jitter else ceiling_s
 
     def reset(self) -> None:
         """Start over after a success."""
