@@ -39,10 +39,15 @@ class GroupLimits:
     memory_bytes: int = 0
     process_count: int = 0
 
-    def needs(self) -> set[str]:
-        """The controllers that keep these."""
-        wanted = {"cpu": self.cpu_shares or self.cpu_milli, "memory": self.memory_bytes, "pids": self.process_count}
-        return {name for name, value in wanted.items() if value}
+    def within(self, controllers: Collection[str]) -> GroupLimits:
+        """What of it a kernel with these controllers can keep."""
+        has_cpu = "cpu" in controllers
+        return GroupLimits(
+            cpu_shares=self.cpu_shares if has_cpu else 0,
+            cpu_milli=self.cpu_milli if has_cpu else 0,
+            memory_bytes=self.memory_bytes if "memory" in controllers else 0,
+            process_count=self.process_count if "pids" in controllers else 0,
+        )
 
 
 def group_name(node_uid: str) -> str:

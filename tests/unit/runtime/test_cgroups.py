@@ -62,7 +62,13 @@ def test_weights_are_those_of_the_kubelet(shares: int, weight: str) -> None:
 
 def test_nothing_is_written_that_was_not_asked_for() -> None:
     assert files_of(GroupLimits(), is_unified=True) == files_of(GroupLimits(), is_unified=False) == []
-    assert GroupLimits().needs() == set() and _ALL.needs() == {"cpu", "memory", "pids"}
+
+
+def test_a_kernel_keeps_what_it_has_controllers_for() -> None:
+    assert _ALL.within({"cpu", "memory", "pids"}) == _ALL
+    assert _ALL.within({"pids"}) == GroupLimits(process_count=7)
+    assert _ALL.within({"cpu", "memory"}) == GroupLimits(cpu_shares=512, cpu_milli=500, memory_bytes=1 << 20)
+    assert _ALL.within(()) == GroupLimits()
 
 
 def test_a_tree_of_version_2_is_one_place_for_all_limits(tree: Path) -> None:

@@ -51,7 +51,7 @@ class PodGroups:
         """
         if await self._driven_by() == _CGROUPFS:
             pod: Any = spec.pod.get("spec") or {}
-            limits = pod_limits(pod, process_count=self._process_count)
+            limits = pod_limits(pod, process_count=self._process_count).within(self._cgroups.controllers())
             try:
                 self._cgroups.make(f"{_POD}{spec.uid}", limits)
             except OSError as exc:

@@ -107,6 +107,7 @@ class ProcessRuntime:
     ) -> None:
         self._records = Records(directory)
         self._groups = groups
+        self._keeps = groups.controllers() if groups is not None else frozenset[str]()
         self._settings = settings or ProcessSettings()
         self._clock = clock or SystemClock()
         self._supervisor = Supervisor("process-runtime")
@@ -227,7 +228,7 @@ class ProcessRuntime:
                     "user_namespace": os.geteuid() != 0,
                     "hostname": sandbox.hostname,
                     "mounts": [*_resolver_mount(place, sandbox, spec), *map(_mount, spec.mounts)],
-                    "rlimits": _rlimits(spec.container, counts_data=self._groups is None),
+                    "rlimits": _rlimits(spec.container, counts_data="memory" not in self._keeps),
                     "oom_score_adj": oom_score_adj(
                         spec.container,
                         _part(sandbox.pod, "spec"),
@@ -335,8 +336,9 @@ class ProcessRuntime:
         if self._groups is None or limits is None:  # a container of an older agent has none
             return []
         try:
-            self._groups.make(f"pod{uid}", GroupLimits(**limits["pod"]))
-            return [str(path) for path in self._groups.make(f"pod{uid}/{container_id}", GroupLimits(**limits["own"]))]
+            self._groups.make(f"pod{uid}", GroupLimits(**limits["pod"]).within(self._keeps))
+            own = GroupLimits(**limits["own"]).within(self._keeps)
+            return [str(path) for path in self._groups.make(f"pod{uid}/{container_id}", own)]
         except OSError as exc:
             raise EngineError(f"cannot keep the limits of the pod: {exc}", reason="CreateContainerError") from exc
 
