@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from skerry.runtime.cri.lostnets import LostNetworks
 from skerry.runtime.cri.observed import Details
 from skerry.runtime.cri.podgroups import PodGroups
 from skerry.runtime.cri.spec import NODE_LABEL, POD_UID
+from skerry.runtime.cri.supervisors import supervisors_for
 from skerry.runtime.ports import (
     ContainerSpec,
     ContainerState,
@@ -46,6 +48,7 @@ log = get_log(__name__)
 
 _EXEC_OUTPUT_BYTES = 16 * 1024
 _APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
+_ID = re.compile(r"\b[0-9a-f]{64}\b")
 _STATUS_CALLS = 8
 """How many status calls run at once after a list."""
 
@@ -84,6 +87,7 @@ class CriRuntime:
         self._node_uid = node_uid
         self._groups = groups
         self._lost_networks = LostNetworks(client)
+        self._seen: dict[str, set[str]] = {}
         self._adopted = dict(adopted or {})
         self._machine_memory_bytes = machine_memory_bytes
         self._interval_s = list_interval_s
@@ -143,7 +147,9 @@ class CriRuntime:
         except EngineError as exc:
             if "is reserved for" not in str(exc):
                 raise
+            self._seen.setdefault(spec_.uid, set()).update(_ID.findall(str(exc)))
             return await self._adopted_sandbox(spec_, exc)
+        self._seen.setdefault(spec_.uid, set()).add(str(answer["pod_sandbox_id"]))
         return str(answer["pod_sandbox_id"])
 
     async def stop_sandbox(self, sandbox_id: str) -> None:
@@ -196,9 +202,14 @@ class CriRuntime:
 
     async def clear_pod(self, uid: str) -> None:
         """End and remove what the engine lost of a pod that has no sandbox any more."""
-        if self._lost_networks.of(uid):
-            await self._lost_networks.clear(uid, known=await self._known_to_engine(uid))
+        known = await self._known_to_engine(uid) if self._seen.get(uid) or self._lost_networks.of(uid) else set()
+        await self._lost_networks.clear(uid, known=known)
         await self._end_lost(uid, whole=True)
+        if lost := self._seen.pop(uid, set()) - known:
+            with supervisors_for(lost) as supervisors:
+                supervisors.end()
+            if supervisors.count:
+                log.warning("engine.lost_supervisors_ended", uid=uid, count=supervisors.count)
 
     def leftovers(self) -> set[str]:
         """Pods that have a control group, whether the engine knows anything of them or not."""
@@ -329,6 +340,8 @@ class CriRuntime:
             for item in await self._containers(self._filter())
             if self._is_ours(item, item.get("pod_sandbox_id", ""))
         ]
+        for item in items:
+            self._seen.setdefault(str(item.get("labels", {}).get(POD_UID, "")), set()).add(item["id"])
         self._forget({item["id"] for item in items}, {(item["id"], observed.state_of(item)) for item in containers})
         limit = asyncio.Semaphore(_STATUS_CALLS)
         sandboxes = await asyncio.gather(*(self._sandbox(item, limit) for item in items))

@@ -53,6 +53,23 @@ def supervisors_of(pids: Collection[int], *, known: Collection[str]) -> Iterator
             os.close(handle)
 
 
+@contextlib.contextmanager
+def supervisors_for(ids: Collection[str]) -> Iterator[Supervisors]:
+    """Those that were started for one of these sandboxes or containers, whether anything runs below them or not."""
+    found: list[int] = []
+    try:
+        for name in os.listdir("/proc"):  # noqa: PTH208 - a few thousand entries, without an object for each
+            if name.isdigit() and _ids(int(name)) & set(ids):
+                with contextlib.suppress(OSError):
+                    found.append(os.pidfd_open(int(name)))
+                    if not _ids(int(name)) & set(ids):  # another process meanwhile
+                        os.close(found.pop())
+        yield Supervisors(tuple(found))
+    finally:
+        for handle in found:
+            os.close(handle)
+
+
 def _parent(pid: int) -> int:
     try:
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
@@ -61,9 +78,16 @@ def _parent(pid: int) -> int:
 
 
 def _is_lost(pid: int, known: Collection[str]) -> bool:
+    ids = _ids(pid)
+    return bool(ids) and not ids & set(known)
+
+
+def _ids(pid: int) -> set[str]:
+    """What a supervisor was started for; nothing for any other process."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
-        return False
-    ids = {word for word in words if len(word) == _ID_LENGTH and word.isalnum()}
-    return words[0].rpartition("/")[2].startswith(_NAMES) and bool(ids) and not ids & set(known)
+        return set()
+    if not words[0].rpartition("/")[2].startswith(_NAMES):
+        return set()
+    return {word for word in words if len(word) == _ID_LENGTH and word.isalnum()}
