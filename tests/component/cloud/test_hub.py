@@ -338,6 +338,18 @@ async def test_a_newer_connection_replaces_a_dead_one(kit: CloudKit) -> None:
         assert kit.hub.refusals.count == 0
 
 
+async def test_an_idle_session_has_no_task_but_its_reader_and_still_delivers(kit: CloudKit, api: KubeApi) -> None:
+    async def busy() -> str:
+        return ", ".join(task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("hub-edge-1/"))
+
+    tls = kit.tls(kit.node_credential("edge-1"))
+    async with connect(kit.hub_url, "edge-1", tls) as node:
+        for name in ("a", "b"):
+            await api.create(PODS, pod(name))
+            await node.until(holds(f"default/pod/{name}"))
+            await until(busy, within_s=30)
+
+
 def report(**holdings: list[str]) -> Envelope:
     """What an agent of ours says it holds; ``default__pod__a`` stands for ``default/pod/a``."""
     content = {path.replace("__", "/"): entry for path, entry in holdings.items()}
