@@ -400,6 +400,34 @@ async def test_a_change_that_concerns_no_node_is_not_sent_after_an_outage(kit: C
         assert [resource for _, resource, _ in node.log] == ["default/pod/marker"]
 
 
+async def test_a_status_of_a_node_that_says_what_it_holds_costs_no_cursor(kit: CloudKit, api: KubeApi) -> None:
+    made = await api.create(PODS, pod("web"))
+    uid, version = made["metadata"]["uid"], made["metadata"]["resourceVersion"]
+    tls, headers = kit.tls(kit.node_credential("edge-1")), {"Skerry-Store": "-"}
+
+    async def not_written() -> str:
+        await kit.record.flush()
+        found = {sync["metadata"]["name"]: sync.get("status") for sync in (await api.list(OBJECTSYNCS)).items}
+        return "" if found.get(f"edge-1.{uid}") == {"objectResourceVersion": version} else f"{version}: {found}"
+
+    async with connect(kit.hub_url, "edge-1", tls, headers=headers) as node:
+        await node.send(report())
+        await node.until(holds("default/pod/web"))
+        await until(not_written, within_s=30)
+        status = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+        await api.patch(PODS, "web", status, namespace="default", subresource="status")
+        await api.create(PODS, pod("marker"))
+        await node.until(holds("default/pod/marker"))
+    await until(not_written, within_s=30)
+    marker = node.objects["default/pod/marker"]["metadata"]
+    async with connect(kit.hub_url, "edge-1", tls, headers=headers) as node:
+        held = [marker["uid"], marker["resourceVersion"]]
+        await node.send(report(default__pod__web=[uid, version], default__pod__marker=held))
+        await api.create(PODS, pod("late"))
+        await node.until(holds("default/pod/late"))
+        assert [resource for _, resource, _ in node.log] == ["default/pod/late"]
+
+
 async def test_cursors_of_another_history_of_the_store_prove_nothing(api: KubeApi, tmp_path: Path) -> None:
     if isinstance(api, FakeKubeApi):
         await api.create(NAMESPACES, {"metadata": {"name": "kube-system"}})

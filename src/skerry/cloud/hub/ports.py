@@ -142,6 +142,9 @@ class Cursor(Protocol):
     def acked(self, node: NodeName, entry: Acked, *, can_wait: bool = False) -> None:
         """The node needs nothing of this version any more. ``can_wait``: worth no write by itself."""
 
+    def noted(self, node: NodeName, entry: Acked) -> None:
+        """As ``acked``, of a node that says itself what it holds: kept in memory, never written for this."""
+
     def removed(self, node: NodeName, uid: str) -> None:
         """The node has removed the object."""
 

@@ -160,7 +160,10 @@ class NodeSession:
 
     def _queued(self) -> None:
         for entry in self.outbox.moved():
-            self._parts.cursor.acked(self.caller.node, entry, can_wait=True)
+            if self.caller.tells_holdings:  # it names the version that it really holds, whatever has been written
+                self._parts.cursor.noted(self.caller.node, entry)
+            else:
+                self._parts.cursor.acked(self.caller.node, entry, can_wait=True)
         self._wake()
 
     def send(self, envelope: Envelope) -> None:

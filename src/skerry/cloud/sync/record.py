@@ -112,6 +112,10 @@ class SyncRecord:
         self._lazy.pop(key, None)
         self._changed.set()
 
+    def noted(self, node: NodeName, entry: Acked) -> None:
+        """As ``acked``, in memory only: the node will say itself what it holds, and in which version."""
+        self._held.setdefault(node, {})[entry.uid] = entry
+
     def removed(self, node: NodeName, uid: str) -> None:
         """The node has removed the object: its cursor goes, too."""
         entry = self._held.get(node, {}).pop(uid, None)
