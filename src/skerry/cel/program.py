@@ -7,6 +7,7 @@ program.run({"self": {"replicas": 1, "maximum": 3}})
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from skerry.base.regex import is_valid
 from skerry.cel.ast import Call, Ident, ListOf, Literal, Macro, MapOf, Node, Select, Struct
 from skerry.cel.check import Checker
+from skerry.cel.cost import Shape, estimate
 from skerry.cel.errors import CompileError, CostExceeded, EvalError, issue
 from skerry.cel.evaluate import Compiler, Frame, Run
 from skerry.cel.functions import Functions
@@ -120,15 +122,31 @@ class Environment:
             CompileError: it cannot be read, names something unknown, or its types do not fit.
         """
         try:
-            node = parse(source)
+            return self._compile(source, wants)
         except RecursionError as exc:
             raise CompileError("expression nests too deeply") from exc
+
+    def _compile(self, source: str, wants: tuple[Type, ...]) -> Program:
+        node = parse(source)
         result = Checker(source, library(), self._variables, self._struct).check(node)
         if wants and result.name != "dyn" and all(result.name != wanted.name for wanted in wants):
             raise CompileError(f"must evaluate to {' or '.join(str(wanted) for wanted in wants)}")
         _check_patterns(source, node)
         run = Compiler(library(), frozenset(self._variables), self._make).run(node)
         return Program(source, run, result, frozenset(_names(node)))
+
+
+def estimated_cost(source: str, sizes: Mapping[str, Shape]) -> float:
+    """The most that one run of an expression that compiles may cost; infinite when nothing bounds it, or it nests too
+    deeply to tell.
+
+    Args:
+        sizes: what is known of its variables.
+    """
+    try:
+        return estimate(parse(source), sizes)
+    except RecursionError:
+        return math.inf
 
 
 def _children(node: Node) -> list[Node]:

@@ -11,15 +11,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from skerry.api.field import FieldError, invalid, not_supported, required
+from skerry.api.field import FieldError, forbidden, invalid, not_supported, required
 from skerry.api.patch import json_equal
 from skerry.api.schema import Schema
 from skerry.api.validation import ABSENT, counterpart
+from skerry.cel.cost import occurrences, shape_of, total
 from skerry.cel.errors import CompileError, CostExceeded, EvalError
-from skerry.cel.program import COST_LIMIT, DEADLINE_S, Environment, Program
+from skerry.cel.program import COST_LIMIT, DEADLINE_S, Environment, Program, estimated_cost
 from skerry.cel.schemas import Values, type_of
 from skerry.cel.types import BOOL, STRING, optional_of
 from skerry.cel.values import NONE, some
+
+ESTIMATE_LIMIT = 10_000_000
+"""Units that a rule may cost over a whole object by its estimate, when its CRD is admitted."""
+
+SCHEMA_ESTIMATE_LIMIT = 100_000_000
+"""The same for all rules of a schema."""
 
 OBJECT_COST_LIMIT = 10_000_000
 """Units that all rules of one object may cost."""
@@ -230,24 +237,85 @@ def _steps_text(path: str) -> str:
     return ".".join(_steps(path) or ())
 
 
-def rule_errors(schema: Schema, path: str, *, is_root: bool = True, blocked: str = "") -> Iterator[FieldError]:
+def rule_errors(schema: Schema, path: str) -> Iterator[FieldError]:
     """What is wrong with the rules of a schema, found when its CRD is admitted.
 
     Args:
         path: of the schema in the CRD.
+    """
+    costs = _Costs()
+    yield from _errors_below(schema, path, costs, is_root=True, blocked="", times=1)
+    yield from costs.errors(path)
+
+
+class _Costs:
+    """What all rules of a schema may cost together."""
+
+    def __init__(self) -> None:
+        self._total = 0.0
+        self._largest: list[tuple[float, str]] = []
+
+    def add(self, cost: float, path: str, what: str) -> Iterator[FieldError]:
+        """Count one expression; an error when it alone may cost too much."""
+        self._total += cost
+        if cost >= SCHEMA_ESTIMATE_LIMIT / 100:
+            self._largest = sorted([*self._largest, (cost, path)], key=lambda pair: -pair[0])[:4]
+        if cost > ESTIMATE_LIMIT:
+            yield forbidden(path, _too_costly(f"estimated {what} cost", cost / ESTIMATE_LIMIT))
+
+    def errors(self, path: str) -> Iterator[FieldError]:
+        """When they may cost too much: the most expensive ones, and the whole."""
+        if self._total <= SCHEMA_ESTIMATE_LIMIT:
+            return
+        for _, place in self._largest:
+            yield forbidden(
+                place, "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+            )
+        whole = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema"
+        yield forbidden(path, _too_costly(whole, self._total / SCHEMA_ESTIMATE_LIMIT))
+
+
+def _too_costly(what: str, factor: float) -> str:
+    shown = "more than 100x" if factor > 100 else f"{factor:f}x" if factor < 1.5 else f"{factor:.1f}x"
+    return (
+        f"{what} exceeds budget by factor of {shown} (try simplifying the rule, or adding maxItems, maxProperties, and "
+        "maxLength where arrays, maps, and strings are declared)"
+    )
+
+
+def _errors_below(
+    schema: Schema, path: str, costs: _Costs, *, is_root: bool, blocked: str, times: float
+) -> Iterator[FieldError]:
+    """Errors of the rules of a place and below it.
+
+    Args:
         blocked: the place above that keeps ``oldSelf`` from being known: a list that is no map.
+        times: how often the place may be there in one object.
     """
     for index, raw in enumerate(schema.rules):
-        yield from _one_rule(schema, raw, f"{path}.x-kubernetes-validations[{index}]", is_root=is_root, blocked=blocked)
+        where = f"{path}.x-kubernetes-validations[{index}]"
+        errors = list(_one_rule(schema, raw, where, is_root=is_root, blocked=blocked))
+        yield from errors or _cost_errors(schema, raw, where, costs, times)
+    below = occurrences(schema, times)
     for name, child in schema.properties.items():
-        yield from rule_errors(child, f"{path}.properties[{name}]", is_root=False, blocked=blocked)
-    if schema.additional is not None:
-        yield from rule_errors(schema.additional, f"{path}.additionalProperties", is_root=False, blocked=blocked)
-    if schema.items is not None:
-        is_known = schema.list_type == "map"
-        yield from rule_errors(
-            schema.items, f"{path}.items", is_root=False, blocked=blocked or ("" if is_known else path)
+        yield from _errors_below(
+            child, f"{path}.properties[{name}]", costs, is_root=False, blocked=blocked, times=below
         )
+    if schema.additional is not None:
+        where = f"{path}.additionalProperties"
+        yield from _errors_below(schema.additional, where, costs, is_root=False, blocked=blocked, times=below)
+    if schema.items is not None:
+        blocked = blocked or ("" if schema.list_type == "map" else path)
+        yield from _errors_below(schema.items, f"{path}.items", costs, is_root=False, blocked=blocked, times=below)
+
+
+def _cost_errors(schema: Schema, raw: dict[str, Any], path: str, costs: _Costs, times: float) -> Iterator[FieldError]:
+    own = shape_of(schema)
+    sizes = {"self": own, "oldSelf": own}
+    yield from costs.add(total(estimated_cost(str(raw["rule"]).strip(), sizes), schema, times), f"{path}.rule", "rule")
+    message = str(raw.get("messageExpression") or "").strip()
+    if message:
+        yield from costs.add(estimated_cost(message, sizes), f"{path}.messageExpression", "messageExpression")
 
 
 def _one_rule(schema: Schema, raw: dict[str, Any], path: str, *, is_root: bool, blocked: str) -> Iterator[FieldError]:

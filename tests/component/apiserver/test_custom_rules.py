@@ -61,8 +61,13 @@ async def test_a_rule_that_fails_while_running_says_so(site: Any, api: Any) -> N
 async def test_a_rule_that_costs_too_much_is_stopped(site: Any, api: Any) -> None:
     items = {"type": "array", "items": INT}
     rule = {"rule": "self.items.all(a, self.items.all(b, self.items.all(c, a + b + c > 0)))"}
-    await define(site, api, definition(schema(rule, items=items)))
-    status, answer = await api.ask("POST", GIZMOS, gizmo(items=[1] * 1000))
+    status, answer = await api.ask("POST", CRDS, definition(schema(rule, items=items)))
+    assert status == 422
+    cause = answer["details"]["causes"][0]
+    assert cause["field"] == "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule"
+    assert cause["message"].startswith("Forbidden: estimated rule cost exceeds budget by factor of more than 100x")
+    await define(site, api, definition(schema(rule, items=items | {"maxItems": 85})))
+    status, answer = await api.ask("POST", GIZMOS, gizmo(items=[1] * 85))
     assert status == 422
     assert "no further validation rules will be run due to call cost exceeds limit" in answer["message"]
 
