@@ -38,12 +38,13 @@ class WsMessage:
 _QUEUE_BYTES = 64 * 1024
 _COPIED_BYTES = 16 * 1024
 """A shorter message is copied behind its head, so that both are one record."""
+_PINGS_AT_ONCE = 8
 _FINAL = 0x80
 _MOST_REASON_BYTES = 123
 
 
 class _Messages(WebSocketDataQueue):
-    """What waits for ``receive``. A ping waits only when the client does not take our bytes."""
+    """What waits for ``receive``. A ping waits only behind many others, or when the client does not take our bytes."""
 
     __slots__ = ()
     _protocol: _Line
@@ -56,13 +57,14 @@ class _Messages(WebSocketDataQueue):
 class _Line(BaseProtocol):
     """The connection below a WebSocket: bytes to the reader, and the news that it is gone."""
 
-    __slots__ = ("_has_ended", "_on_lost", "_reader", "has_said_goodbye", "is_broken", "on_ping", "queue")
+    __slots__ = ("_answered", "_has_ended", "_on_lost", "_reader", "has_said_goodbye", "is_broken", "on_ping", "queue")
 
     def __init__(self, connection: Connection, max_message_bytes: int) -> None:
         super().__init__(connection._loop)
         self._upgraded = True
         self.is_broken = False
         self.has_said_goodbye = False
+        self._answered = 0
         self.on_ping: Callable[[], None] = _nobody_listens
         self._has_ended: asyncio.Event | None = None
         self._on_lost: Callable[[], None] = connection.release
@@ -82,6 +84,7 @@ class _Line(BaseProtocol):
     def data_received(self, data: bytes) -> None:
         """After a broken or too large frame nothing more is read: taking in the rest would cost others their time."""
         if not self.is_broken:
+            self._answered = 0
             self.is_broken, _ = self._reader.feed_data(data)
             if self.is_broken:
                 self.pause_reading()
@@ -98,10 +101,16 @@ class _Line(BaseProtocol):
         self._on_lost()
 
     def answer_ping(self, data: bytes) -> bool:
-        """Tell of a ping and answer it; False, and nothing done, when it cannot be answered now."""
+        """Tell of a ping and answer it; False, and nothing done, when it cannot be answered now.
+
+        Of those that come in one piece only the first few are: the others wait in the queue, which is bounded.
+        """
         transport = self.transport
-        if self._paused or self.has_said_goodbye or transport is None or transport.is_closing():
+        if self._answered == _PINGS_AT_ONCE or self._paused or self.has_said_goodbye:
             return False
+        if transport is None or transport.is_closing():
+            return False
+        self._answered += 1
         self.on_ping()
         self.send(WSMsgType.PONG, data)
         return True
@@ -151,8 +160,8 @@ class _Line(BaseProtocol):
 class WebSocket:
     """An accepted WebSocket. One reader; any number of writers (messages never mix).
 
-    Pings are answered (and told to ``on_ping``) as they come, while the client takes our bytes; else, and pongs in any
-    case, while somebody is in ``receive``.
+    Pings are answered (and told to ``on_ping``) as they come, while they are few and the client takes our bytes; else,
+    and pongs in any case, while somebody is in ``receive``.
     """
 
     __slots__ = ("_is_closed", "_is_receiving", "_line", "_pong", "_queue", "close_code", "failure", "protocol")
