@@ -51,7 +51,7 @@ def adopt(
         text = (
             f"this cloud goes by authority {name[:16]} from now on; {facts['former'][:16]} stays trusted.\n"
             "Nodes of that cloud are let in as they are: stop it, and let them reach this one under its address\n"
-            "(`--advertise`). What they run and this cluster does not know is removed, so apply your manifests first."
+            "(`--advertise`). Pods of the former cluster that still run on them are not this one's: drain them first."
         )
         output.emit(facts | {"adopted": True}, as_json=as_json, text=text)
         return 0
