@@ -35,6 +35,7 @@ T = TypeVar("T")
 NODE = "demo-edge"
 _MADE = "made.json"
 _ENGINE = "engine.json"
+_ALIKE, _COUNTS = 2, 5
 
 
 class DemoFailed(SkerryError):
@@ -186,6 +187,10 @@ class Tour:
             await asyncio.sleep(min(5.0, left_s))
             left_s -= 5.0
         alone = await self._steady_count()  # also after a short plug: at least one reading came meanwhile
+        for _ in range(_COUNTS):  # of a reading that is half in the rest comes; one that is lost stays away
+            if alone["given_out"] - counted["given_out"] == alone["taken_in"] - counted["taken_in"]:
+                break
+            alone = await self._steady_count()
         await self._step("cloud started again", group.cloud.start())
         back_s = time.monotonic()
         started_ms = int(time.time() * 1000)
@@ -209,17 +214,20 @@ class Tour:
             raise DemoFailed(f"{plug['readings_out']} readings were given out, {plug['readings_in']} came in")
 
     async def _steady_count(self) -> dict[str, int]:
-        """A count taken when both counters run alike: after a restart the device counts anew, the node's store lags."""
+        """A count taken when both counters have grown alike twice: after a restart the device counts anew, the node's
+        store lags, and a reading may be half in."""
         before = await _until(self._counted)
+        alike = 0
 
         async def grown() -> dict[str, int] | None:
-            nonlocal before
+            nonlocal before, alike
             now = await self._counted()
             if now is None or now == before:
                 return None
             out, taken = now["given_out"] - before["given_out"], now["taken_in"] - before["taken_in"]
             before = now
-            return now if 0 < out == taken else None
+            alike = alike + 1 if 0 < out == taken else 0
+            return now if alike >= _ALIKE else None
 
         return await _until(grown)
 

@@ -49,7 +49,7 @@ async def main(directory: Path, nodes: Sequence[str]) -> None:
         )
         kubeconfig = directory / "kubeconfig"
         pki.write_kubeconfig(kubeconfig, files, server=f"https://127.0.0.1:{port}")
-        limits = HubLimits(retransmit_first_s=0.5, silence_limit_s=5.0, calm_limit_s=5.0)
+        limits = HubLimits(retransmit_first_s=0.5, silence_limit_s=5.0, calm_limit_s=5.0, holdings_within_s=2.0)
         kit = await stack.enter_async_context(cloud(api, directory / "kit", hub_limits=limits))
         write_certificates(directory, kit, nodes)
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, tell_tasks)

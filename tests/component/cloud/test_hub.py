@@ -28,6 +28,7 @@ from skerry.api.status import AlreadyExists
 from skerry.apiserver.auth.authn import MASTERS, User
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.local import LocalKubeApi
+from skerry.cloud.hub.listener import HubLimits
 from skerry.cloud.hub.ports import NodeName
 from skerry.kube.ports import KubeApi
 from skerry.testing.fakekube import FakeKubeApi
@@ -384,6 +385,21 @@ async def test_a_node_that_tells_what_it_holds_gets_the_difference(kit: CloudKit
         await api.create(PODS, pod("next"))
         await node.until(holds("default/pod/next"))
         assert [resource for _, resource, _ in node.log[3:] if "/pod/" in resource] == ["default/pod/next"]
+
+
+async def test_a_node_that_owes_its_holdings_is_asked_for_them(tmp_path: Path, api: KubeApi) -> None:
+    made = await api.create(PODS, pod("web"))
+    async with cloud(api, tmp_path / "cloud", hub_limits=HubLimits(holdings_within_s=0.2)) as kit:
+        tls = kit.tls(kit.node_credential("edge-1"))
+        async with connect(kit.hub_url, "edge-1", tls, headers={"Skerry-Store": "-"}) as node:
+            asked = ("query", "skerry/holdings")
+            await node.until(lambda n: asked in [(other.operation, other.resource) for other in n.others])
+            told = report(
+                default__pod__web=[made["metadata"]["uid"], made["metadata"]["resourceVersion"]],
+                default__pod__foreign=["another-uid", "7"],
+            )  # fmt: skip
+            await node.send(told)
+            await node.until(lambda n: [entry[:2] for entry in n.log] == [("delete", "default/pod/foreign")])
 
 
 async def test_a_change_that_concerns_no_node_is_not_sent_after_an_outage(kit: CloudKit, api: KubeApi) -> None:

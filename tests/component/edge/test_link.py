@@ -19,6 +19,7 @@ from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.edge_tls import PeerNotTrusted
 from skerry.base.net.http_server import server_tls
 from skerry.base.net.ws_client import ConnectFailed, Target, UpgradeRefused, connect, server_certificate
+from skerry.cloud.hub.listener import HubLimits
 from skerry.edge.link import enrol
 from skerry.edge.link.dial import DialledLink
 from skerry.edge.link.enrol import CertificateFiles
@@ -32,6 +33,7 @@ from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
 from skerry.edge.store.rowcodec import SealingCodec
 from skerry.edge.sync.drain import Drain
+from skerry.edge.sync.holdings import Holdings
 from skerry.edge.sync.inbox import Inbox
 from skerry.edge.sync.remote import Remote
 from skerry.testing.clock import VirtualClock
@@ -51,13 +53,19 @@ def port_of(url: str) -> int:
 class Agent:
     """Store, link and sync, without pods and devices."""
 
-    def __init__(self, folder: Path, files: CertificateFiles, port: int, *, liveness: Liveness | None = None) -> None:
+    def __init__(
+        self, folder: Path, files: CertificateFiles, port: int, *, liveness: Liveness | None = None,
+        greeter: type[Holdings] | None = None,
+    ) -> None:  # fmt: skip
         folder.mkdir(exist_ok=True)
         clock = SystemClock()
         self.database = open_database(folder)
         self.objects = EdgeObjects(self.database, codec=SealingCodec(bytes(32)), clock=clock)
         self.outbox = EdgeOutbox(self.database, clock=clock)
-        self.link = DialledLink([("127.0.0.1", port)], node=NODE, files=files, clock=clock, liveness=liveness)
+        self.link = DialledLink(
+            [("127.0.0.1", port)], node=NODE, files=files, clock=clock, liveness=liveness,
+            greeter=greeter(self.objects) if greeter else None,
+        )  # fmt: skip
         self.link.on_envelope(Inbox(self.objects, link=self.link, handlers={}).take)
         self.drain = Drain(self.outbox, self.link, clock=clock)
         self.remote = Remote(self.link)
@@ -141,6 +149,35 @@ async def test_an_object_is_stored_acknowledged_and_not_sent_again(
     kept = EdgeObjects(again, codec=SealingCodec(bytes(32)), clock=SystemClock())
     assert set(kept.list("pod")) == {"default/pod/web"}
     again.close()
+
+
+class SilentAtFirst(Holdings):
+    """Its first greeting is lost."""
+
+    is_lost = True
+
+    async def greet(self, store_id: str) -> Envelope | None:
+        if self.is_lost:
+            self.is_lost = False
+            return None
+        return await super().greet(store_id)
+
+
+async def test_a_cloud_that_missed_the_holdings_gets_them_when_it_asks(
+    files: CertificateFiles, api: FakeKubeApi, tmp_path: Path
+) -> None:
+    async with cloud(api, tmp_path / "cloud", hub_limits=HubLimits(holdings_within_s=0.2)) as kit:
+        agent = Agent(tmp_path / "edge", files, port_of(kit.hub_url), greeter=SilentAtFirst)
+        foreign = {
+            "kind": "Pod",
+            "metadata": {"name": "old", "namespace": "default", "uid": "u", "resourceVersion": "1"},
+        }
+        await agent.objects.put("default/pod/old", foreign)
+        async with running(agent):
+            await agent.until_up()
+            while agent.objects.get("default/pod/old") is not None:
+                agent.changed.clear()
+                await agent.changed.wait()
 
 
 async def test_a_cut_link_stands_again_within_two_seconds(

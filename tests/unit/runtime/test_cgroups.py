@@ -17,7 +17,7 @@ _RECORDED = {
     "cgroup.subtree_control": "", "cgroup.kill": "", "cpu.max": "max 100000\n", "cpu.weight": "100\n",
     "memory.max": "max\n", "memory.events": "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\n", "pids.max": "max\n",
 }  # fmt: skip
-"""A group of a machine with Linux 6.1 and version 2 only; its root has no limits."""
+"""A group of version 2 only, written down from the documentation of Linux 6.1; its root has no limits."""
 
 
 def recorded(place: Path, *, is_root: bool = False) -> Path:

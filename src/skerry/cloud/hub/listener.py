@@ -62,6 +62,7 @@ class HubLimits:
         calm_limit_s: the same for a node that pings instead of renewing its Lease (feature ``lease``).
         messages_per_s: of one node, on average over ten seconds; a faster one is read more slowly. Each
             16 KiB of a message count as one more.
+        holdings_within_s: a node that has not said by then what it holds is asked again.
         retransmit_first_s: until a delivery without acknowledgement is sent again; doubles up to 30 s.
     """
 
@@ -71,6 +72,7 @@ class HubLimits:
     calm_limit_s: float = peers.SILENCE_LIMIT_S
     retransmit_first_s: float = RETRANSMIT_FIRST_S
     messages_per_s: float = 500.0
+    holdings_within_s: float = 10.0
 
 
 class _No(Refused):
@@ -124,6 +126,7 @@ class Hub:
             silence_limit_s=self._limits.silence_limit_s,
             calm_limit_s=self._limits.calm_limit_s,
             retransmit_first_s=self._limits.retransmit_first_s,
+            holdings_within_s=self._limits.holdings_within_s,
             messages_per_s=self._limits.messages_per_s,
         )
         self._greeting = {c.HEADER_SKERRY: __version__, c.HEADER_STORE: store_id or "-"}

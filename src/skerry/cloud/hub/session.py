@@ -35,8 +35,8 @@ PARALLEL_REQUESTS = 16
 WRITE_TIMEOUT_S = 15.0
 COST_BYTES = 16 * 1024
 """So many bytes of a message count as one message more against the limit."""
-HOLDINGS_WITHIN_S = 10.0
-"""So long the first resync waits for what a node says it holds; then the cursor must do."""
+HOLDINGS_ASKED = 3
+"""So often the first resync waits for what a node says it holds, and asks for it again; then the cursor must do."""
 CLOSE_GOING_AWAY = 1001
 CLOSE_BROKEN = 1002
 CLOSE_REFUSED = 1008
@@ -58,6 +58,7 @@ class SessionParts:
     calm_limit_s: float
     retransmit_first_s: float
     messages_per_s: float
+    holdings_within_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,14 +233,19 @@ class NodeSession:
         await self._sync(force=False)
 
     async def _holdings(self, acked: dict[str, Entry]) -> dict[str, Entry]:
-        """What the node says it holds; without its word, what is known."""
+        """What the node says it holds; without its word, though asked for it again, what is known."""
         assert self._has_told is not None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(HOLDINGS_WITHIN_S):
-                await self._has_told.wait()
+        within_s = self._parts.holdings_within_s
+        for _ in range(HOLDINGS_ASKED):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self._has_told.wait()
+            if self._told is not None:
+                break
+            self._log.warning("hub.holdings_not_told", within_s=within_s)
+            self.send(Envelope("", c.SOURCE_EDGE_CONTROLLER, c.GROUP_RESOURCE, c.OP_QUERY, c.RESOURCE_HOLDINGS, None))
         told, self._told, self._has_told = self._told, None, None
         if told is None:
-            self._log.warning("hub.holdings_not_told", within_s=HOLDINGS_WITHIN_S)
             return acked
         return holdings_of(told.content if isinstance(told.content, dict) else {}, acked)
 

@@ -62,6 +62,7 @@ class DialledLink:
         self._liveness = liveness
         self._greeter = greeter
         self._is_to_skerry = False
+        self._store_id = ""
         self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
         self._session: LinkSession | None = None
         self._down_since_s = clock.now_s()
@@ -214,6 +215,7 @@ class DialledLink:
             return why
 
     async def _greet(self, session: LinkSession, store_id: str) -> None:
+        self._store_id = store_id
         greeting = await self._greeter.greet(store_id) if self._greeter is not None else None
         if greeting is not None:
             session.send(greeting)
@@ -228,7 +230,9 @@ class DialledLink:
         return known
 
     async def _deliver(self, envelope: Envelope) -> None:
-        if self._handler is not None:
+        if envelope.resource == c.RESOURCE_HOLDINGS:  # the cloud waits for our greeting: it asks again
+            await self._greet(self._up(), self._store_id)
+        elif self._handler is not None:
             await self._handler(envelope)
 
     def _began(self, session: LinkSession, host: str, port: int) -> None:

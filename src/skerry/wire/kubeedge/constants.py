@@ -128,7 +128,7 @@ RESOURCE_ACKS = "skerry/acks"  # several acknowledgements in one message
 RESOURCE_CLOUD = "skerry/cloud"  # the cloud's addresses and authorities, to Skerry agents only
 HEADER_STORE = "Skerry-Store"
 """``<cluster uid>/<generation of its store>``: in the request what the edge's store belongs to (or ``-``), and the
-promise of a ``RESOURCE_HOLDINGS`` message; in the answer what this cloud is."""
+promise of a ``RESOURCE_HOLDINGS`` message, for which a cloud that misses it asks; in the answer what this cloud is."""
 RESOURCE_HOLDINGS = "skerry/holdings"
 OP_REPORT = "report"
 
