@@ -15,7 +15,6 @@ import asyncio
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -86,6 +85,7 @@ class Database:
                 f"cannot open database {path}: {exc}",
                 hint="check that the disk is not full and the file not damaged",
             ) from exc
+        self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"sqlite-{path.name}", daemon=True)
         self._thread.start()
         self._closed = False
@@ -130,6 +130,7 @@ class Database:
         if self._closed:
             return
         self._closed = True
+        self._is_closing.set()
         self._queue.put(None)
         self._thread.join()
         self._reader.close()
@@ -173,7 +174,7 @@ class Database:
             return [], True
         jobs = [first]
         if self._gather_s:
-            time.sleep(self._gather_s)  # not get(timeout=…): where its time has passed unseen, that waits for ever
+            self._is_closing.wait(self._gather_s)  # not get(timeout=…): its time passed unseen, that waits for ever
         while len(jobs) < self._batch:
             try:
                 job = self._queue.get_nowait()
