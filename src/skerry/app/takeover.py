@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from skerry.api.gvk import NAMESPACES
-from skerry.api.status import Forbidden, NotFound
 from skerry.app import client, output
 from skerry.app.client import CommandFailed
 from skerry.base import x509
@@ -18,6 +16,7 @@ from skerry.base.x509 import Credential, X509Error
 from skerry.cloud.join.ca import AuthorityStore, OlderAuthority, ca_certificate
 from skerry.cloud.join.enrolments import Enrolments
 from skerry.cloud.join.tokens import JoinTokens
+from skerry.cloud.sync.record import store_id
 from skerry.kube.ports import KubeApi
 from skerry.wire.kubeedge import constants as c
 
@@ -136,19 +135,12 @@ def _check(ca: Credential) -> None:
 
 
 async def _check_other(ours: KubeApi, other: KubeApi, file: Path) -> None:
-    ids = [await _cluster_id(api) for api in (ours, other)]
+    ids = [(await store_id(api)).partition("/")[0] for api in (ours, other)]
     if ids[0] and ids[0] == ids[1]:
         raise ConfigError(
             f"{file} is of the cluster that this cloud uses",
             hint="there our cloud and cloudcore share the authority: nothing is to be done",
         )
-
-
-async def _cluster_id(api: KubeApi) -> str:
-    try:
-        return str((await api.get(NAMESPACES, "kube-system"))["metadata"].get("uid") or "")
-    except (NotFound, Forbidden):
-        return ""
 
 
 async def _nodes_of_others(api: KubeApi, present: str) -> list[str]:
