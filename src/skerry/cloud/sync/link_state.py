@@ -24,7 +24,7 @@ from skerry.api.status import ApiError, Conflict, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.obs.log import get_log
 from skerry.cloud.hub.ports import NodeLink, NodeName
-from skerry.cloud.sync.silence import is_silent
+from skerry.cloud.sync.silence import LEASE_NAMESPACE, is_silent
 from skerry.kube.informer import Informer
 from skerry.kube.ports import KubeApi
 
@@ -39,7 +39,6 @@ MANY = 100
 OLD_S = 30.0
 LASTS_S = 30.0
 """So long a backlog must last until it is told."""
-_LEASE_NAMESPACE = "kube-node-lease"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +232,7 @@ class LinkStates:
     async def _renewed(self, node: str) -> str:
         """Where this process has not seen it go: when its Lease was last renewed."""
         try:
-            lease = await self._api.get(LEASES, node, namespace=_LEASE_NAMESPACE)
+            lease = await self._api.get(LEASES, node, namespace=LEASE_NAMESPACE)
         except ApiError:
             return ""
         return str((lease.get("spec") or {}).get("renewTime") or "")
