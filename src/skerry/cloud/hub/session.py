@@ -35,8 +35,8 @@ PARALLEL_REQUESTS = 16
 WRITE_TIMEOUT_S = 15.0
 COST_BYTES = 16 * 1024
 """So many bytes of a message count as one message more against the limit."""
-HOLDINGS_ASKED = 3
-"""So often the first resync waits for what a node says it holds, and asks for it again; then the cursor must do."""
+HOLDINGS_WAITS = 3
+"""So often the first resync waits for what a node says it holds, asking in between; then the cursor must do."""
 CLOSE_GOING_AWAY = 1001
 CLOSE_BROKEN = 1002
 CLOSE_REFUSED = 1008
@@ -236,18 +236,22 @@ class NodeSession:
         """What the node says it holds; without its word, though asked for it again, what is known."""
         assert self._has_told is not None
         within_s = self._parts.holdings_within_s
-        for _ in range(HOLDINGS_ASKED):
+        for turn in range(HOLDINGS_WAITS):
+            if turn:
+                self._ask_holdings()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within_s):
                     await self._has_told.wait()
             if self._told is not None:
                 break
             self._log.warning("hub.holdings_not_told", within_s=within_s)
-            self.send(Envelope("", c.SOURCE_EDGE_CONTROLLER, c.GROUP_RESOURCE, c.OP_QUERY, c.RESOURCE_HOLDINGS, None))
         told, self._told, self._has_told = self._told, None, None
         if told is None:
             return acked
         return holdings_of(told.content if isinstance(told.content, dict) else {}, acked)
+
+    def _ask_holdings(self) -> None:
+        self.send(Envelope("", c.SOURCE_EDGE_CONTROLLER, c.GROUP_RESOURCE, c.OP_QUERY, c.RESOURCE_HOLDINGS, None))
 
     async def _sync(self, *, force: bool) -> None:
         self._has_changed = True
