@@ -19,7 +19,7 @@ ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("cpu", "memory", "pids")
 PERIOD_US = 100_000
 _PROCESSES, _KILL = "cgroup.procs", "cgroup.kill"
-_LEAST_QUOTA_US = 1_000
+LEAST_QUOTA_US = 1_000
 _END_S, _LOOK_S = 10.0, 0.02
 
 
@@ -62,7 +62,7 @@ def files_of(limits: GroupLimits, *, is_unified: bool) -> list[tuple[str, str, s
     of shares, runc libcontainer/cgroups/utils.go:ConvertCPUSharesToCgroupV2Value.
     """
     found = []
-    quota_us = max(_LEAST_QUOTA_US, limits.cpu_milli * PERIOD_US // 1000)
+    quota_us = max(LEAST_QUOTA_US, limits.cpu_milli * PERIOD_US // 1000)
     if limits.cpu_shares:
         weight = 1 + (limits.cpu_shares - 2) * 9999 // 262142
         found.append(("cpu", "cpu.weight", str(weight)) if is_unified

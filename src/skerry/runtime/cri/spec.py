@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from skerry.api.quantity import milli_cpu, whole_units
+from skerry.runtime.cgroups import LEAST_QUOTA_US, PERIOD_US
 from skerry.runtime.cri import kubelet
 from skerry.runtime.podlimits import cpu_shares, oom_score_adj
 from skerry.runtime.ports import RUNTIME_HANDLER, ContainerSpec, EngineRefused, Mount, SandboxSpec
@@ -26,8 +27,6 @@ _POD, _CONTAINER, _NODE, _TARGET = 0, 1, 2, 3
 _PROTOCOLS: Final = {"TCP": 0, "UDP": 1, "SCTP": 2}
 _PROPAGATIONS: Final = {"None": 0, "HostToContainer": 1, "Bidirectional": 2}
 _PROFILES: Final = {"RuntimeDefault": 0, "Unconfined": 1, "Localhost": 2}
-_CPU_PERIOD_US: Final = 100_000
-_MIN_QUOTA_US: Final = 1_000
 
 _MASKED_PATHS: Final = (
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -313,14 +312,14 @@ def _resources(container: Object, pod: Object, machine_memory_bytes: int) -> dic
     memory_limit = whole_units(limits.get("memory"))
     resources: dict[str, Any] = {
         "cpu_shares": cpu_shares(cpu_request),
-        "cpu_period": _CPU_PERIOD_US,
+        "cpu_period": PERIOD_US,
         "memory_limit_in_bytes": memory_limit,
         "oom_score_adj": oom_score_adj(container, pod, machine_memory_bytes=machine_memory_bytes),
     }
     if huge := _huge_pages(limits):
         resources["hugepage_limits"] = huge
     if cpu_limit:
-        resources["cpu_quota"] = max(_MIN_QUOTA_US, cpu_limit * _CPU_PERIOD_US // 1000)
+        resources["cpu_quota"] = max(LEAST_QUOTA_US, cpu_limit * PERIOD_US // 1000)
     return resources
 
 
