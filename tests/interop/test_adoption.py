@@ -17,7 +17,7 @@ from tests.interop.gocloud import GoCloud, has_token
 from tests.interop.goedge import GoEdge
 from tests.interop.test_go_edge import NODE, go_site
 from tests.interop.workload import NAME, Workload, deployment, node_is_ready
-from tests.parts import shared_containerd
+from tests.parts import Containerd, shared_containerd
 
 from skerry.api.gvk import DEPLOYMENTS
 from skerry.app.children import Child, process_environment
@@ -37,6 +37,25 @@ def agent_of(data: Path, logs: Path) -> Child:
     """Our agent on an adopted directory."""
     arguments = ["edge", "run", "--data", str(data), "-o", "json", "--log-format", "text"]
     return Child("edge", arguments, log_file=logs / "adopted.log", environment=process_environment())
+
+
+async def go_fleet(tmp_path: Path, engine: Containerd, stack: AsyncExitStack) -> tuple[Cluster, GoCloud, GoEdge]:
+    """A cluster, a cloudcore on it, and an edgecore that has joined it and is Ready."""
+    cluster = Cluster(tmp_path)
+    await cluster.start(stack)
+    cloud = GoCloud(tmp_path / "cloudcore", kubeconfig=cluster.kubeconfig)
+    stack.push_async_callback(cloud.process.stop)
+    await cloud.process.start()
+    await until(lambda: has_token(cloud, cluster.api), within_s=60)
+    edge = GoEdge(
+        tmp_path / "go", engine=engine, node=NODE, hub=f"127.0.0.1:{cloud.hub}", join=f"127.0.0.1:{cloud.join}",
+        token=await cloud.token(cluster.api),
+    )  # fmt: skip
+    stack.callback(edge.clear)
+    stack.push_async_callback(edge.process.stop)
+    await edge.process.start()
+    await until(lambda: node_is_ready(cluster.api, NODE), within_s=90)
+    return cluster, cloud, edge
 
 
 async def ended(work: Workload) -> None:
@@ -153,20 +172,7 @@ async def test_the_cloud_of_a_go_edge_is_taken_over(tmp_path: Path, request: pyt
     """An authority that cloudcore made, a node that joined cloudcore: our cloud goes on with both."""
     engine = shared_containerd(request.config)
     async with AsyncExitStack() as stack:
-        cluster = Cluster(tmp_path)
-        await cluster.start(stack)
-        cloud = GoCloud(tmp_path / "cloudcore", kubeconfig=cluster.kubeconfig)
-        stack.push_async_callback(cloud.process.stop)
-        await cloud.process.start()
-        await until(lambda: has_token(cloud, cluster.api), within_s=60)
-        edge = GoEdge(
-            tmp_path / "go", engine=engine, node=NODE, hub=f"127.0.0.1:{cloud.hub}", join=f"127.0.0.1:{cloud.join}",
-            token=await cloud.token(cluster.api),
-        )  # fmt: skip
-        stack.callback(edge.clear)
-        stack.push_async_callback(edge.process.stop)
-        await edge.process.start()
-        await until(lambda: node_is_ready(cluster.api, NODE), within_s=90)
+        cluster, cloud, edge = await go_fleet(tmp_path, engine, stack)
         work = Workload(cluster.api, engine)
         await work.deploy(2)
         await until(lambda: work.is_right(2, word="one"), within_s=120)
@@ -208,20 +214,7 @@ async def test_a_cluster_with_cloudcore_passes_to_our_api_server_and_back(
     """
     engine = shared_containerd(request.config)
     async with AsyncExitStack() as stack:
-        cluster = Cluster(tmp_path)
-        await cluster.start(stack)
-        cloud = GoCloud(tmp_path / "cloudcore", kubeconfig=cluster.kubeconfig)
-        stack.push_async_callback(cloud.process.stop)
-        await cloud.process.start()
-        await until(lambda: has_token(cloud, cluster.api), within_s=60)
-        edge = GoEdge(
-            tmp_path / "go", engine=engine, node=NODE, hub=f"127.0.0.1:{cloud.hub}", join=f"127.0.0.1:{cloud.join}",
-            token=await cloud.token(cluster.api),
-        )  # fmt: skip
-        stack.callback(edge.clear)
-        stack.push_async_callback(edge.process.stop)
-        await edge.process.start()
-        await until(lambda: node_is_ready(cluster.api, NODE), within_s=90)
+        cluster, cloud, edge = await go_fleet(tmp_path, engine, stack)
         old = Workload(cluster.api, engine)
         await old.deploy(1)
         await until(lambda: old.is_right(1), within_s=120)

@@ -104,20 +104,26 @@ class EdgeOutbox:
         self._has_confirmed.set()
 
     async def run(self) -> None:
-        """Remove the rows of confirmed states that no other transaction took along; never ends."""
-        while True:
-            await self._has_confirmed.wait()
-            self._has_confirmed.clear()
-            await self._clock.sleep(SWEEP_S)
-            gone = list(self._confirmed)
-            try:
-                await self._database.write(partial(self._sweep, seqs=gone))
-            except StoreError as exc:
-                log.warning("outbox.not_swept", why=str(exc))
-                self._has_confirmed.set()
-                continue
-            for seq in gone:
-                del self._confirmed[seq]
+        """Remove the rows of confirmed states that no other transaction took along; never ends.
+
+        When it is stopped it removes them at once: who reads the store then must not take them for what still waits.
+        """
+        try:
+            while True:
+                await self._has_confirmed.wait()
+                self._has_confirmed.clear()
+                await self._clock.sleep(SWEEP_S)
+                gone = list(self._confirmed)
+                try:
+                    await self._database.write(partial(self._sweep, seqs=gone))
+                except StoreError as exc:
+                    log.warning("outbox.not_swept", why=str(exc))
+                    self._has_confirmed.set()
+                    continue
+                for seq in gone:
+                    del self._confirmed[seq]
+        finally:
+            self._sweep_last()
 
     async def drop(self, key: str) -> None:
         """Forget what waits under a key."""
@@ -152,6 +158,14 @@ class EdgeOutbox:
             return False
         self._committed.clear()
         return True
+
+    def _sweep_last(self) -> None:
+        if not self._confirmed or self._database.is_closed:
+            return
+        try:
+            self._database.write_blocking(partial(self._sweep, seqs=list(self._confirmed)))
+        except StoreError as exc:
+            log.warning("outbox.not_swept", why=str(exc))
 
     def _told(self) -> str:
         """Numbers of the confirmed rows that may still be there, as a JSON array."""

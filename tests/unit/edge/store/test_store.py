@@ -125,6 +125,19 @@ async def test_rows_of_confirmed_states_go_without_another_transaction(database:
     assert outbox.depth() == 0
 
 
+async def test_an_agent_that_stops_leaves_no_row_of_what_is_confirmed(database: Database) -> None:
+    clock = VirtualClock()
+    outbox = EdgeOutbox(database, clock=clock)
+    async with Supervisor("test", clock=clock) as supervisor:
+        supervisor.keep("outbox", outbox.run)
+        await clock.advance(0)
+        for key in ("a", "b"):
+            await outbox.leave(key, envelope("1"))
+        outbox.confirm(outbox.entries()[0])
+        await clock.wait_sleepers(1)
+    assert database.read("SELECT key FROM outbox") == [("b",)]
+
+
 async def test_sequences_are_bounded_and_counted(database: Database) -> None:
     outbox = EdgeOutbox(database, clock=SystemClock(), max_sequence=3)
     await outbox.leave("state", envelope("s"))
