@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tests.parts import Containerd, shared_containerd
 
 from skerry.api.gvk import DEPLOYMENTS
 from skerry.app.children import Child, process_environment
+from skerry.runtime.cri.client import CriClient
 from skerry.testing.site import Site, until
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(400), pytest.mark.xdist_group("containerd")]
@@ -37,6 +40,18 @@ def agent_of(data: Path, logs: Path) -> Child:
     """Our agent on an adopted directory."""
     arguments = ["edge", "run", "--data", str(data), "-o", "json", "--log-format", "text"]
     return Child("edge", arguments, log_file=logs / "adopted.log", environment=process_environment())
+
+
+@pytest.fixture
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Containerd]:
+    """The tests' container engine; pods that changed hands end here, whoever had them last."""
+    engine = await asyncio.to_thread(shared_containerd, request.config)
+    yield engine
+    client = CriClient(engine.socket)
+    for item in (await client.call("ListPodSandbox", {})).get("items", []):
+        for method in ("StopPodSandbox", "RemovePodSandbox"):
+            await client.call_if_there(method, {"pod_sandbox_id": item["id"]})
+    await client.aclose()
 
 
 async def go_fleet(tmp_path: Path, engine: Containerd, stack: AsyncExitStack) -> tuple[Cluster, GoCloud, GoEdge]:
@@ -68,8 +83,7 @@ async def ended(work: Workload) -> None:
     await until(look, within_s=120)
 
 
-async def test_a_go_edge_is_adopted_and_given_back(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    engine = shared_containerd(request.config)
+async def test_a_go_edge_is_adopted_and_given_back(tmp_path: Path, engine: Containerd) -> None:
     data = tmp_path / "adopted"
     async with go_site(tmp_path, engine) as (site, edge), AsyncExitStack() as stack:
         work = Workload(site.api, engine)
@@ -135,9 +149,8 @@ async def test_a_go_edge_is_adopted_and_given_back(tmp_path: Path, request: pyte
         assert work.containers() == after
 
 
-async def test_a_node_of_ours_passes_to_edgecore(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+async def test_a_node_of_ours_passes_to_edgecore(tmp_path: Path, engine: Containerd) -> None:
     """A node that was never edgecore's: release writes what an edgecore needs."""
-    engine = shared_containerd(request.config)
     site = Site(tmp_path, runtime="cri", cri_socket=engine.socket)
     async with AsyncExitStack() as stack:
         await site.start(stack)
@@ -168,9 +181,8 @@ async def test_a_node_of_ours_passes_to_edgecore(tmp_path: Path, request: pytest
         assert work.containers() == before
 
 
-async def test_the_cloud_of_a_go_edge_is_taken_over(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+async def test_the_cloud_of_a_go_edge_is_taken_over(tmp_path: Path, engine: Containerd) -> None:
     """An authority that cloudcore made, a node that joined cloudcore: our cloud goes on with both."""
-    engine = shared_containerd(request.config)
     async with AsyncExitStack() as stack:
         cluster, cloud, edge = await go_fleet(tmp_path, engine, stack)
         work = Workload(cluster.api, engine)
@@ -205,14 +217,11 @@ async def test_the_cloud_of_a_go_edge_is_taken_over(tmp_path: Path, request: pyt
         assert work.containers() == before
 
 
-async def test_a_cluster_with_cloudcore_passes_to_our_api_server_and_back(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+async def test_a_cluster_with_cloudcore_passes_to_our_api_server_and_back(tmp_path: Path, engine: Containerd) -> None:
     """Another cluster, the same authority: edgecore changes the cloud without a new join, both ways.
 
     Its pods end before it leaves a cluster: those that the next one does not know stay until edgecore reports them.
     """
-    engine = shared_containerd(request.config)
     async with AsyncExitStack() as stack:
         cluster, cloud, edge = await go_fleet(tmp_path, engine, stack)
         old = Workload(cluster.api, engine)
