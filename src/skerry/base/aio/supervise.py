@@ -192,11 +192,18 @@ async def wait_for_condition(
 
 
 async def shielded(work: Awaitable[None]) -> None:
-    """Let ``work`` finish even if the caller is cancelled meanwhile; then let the cancellation go on."""
+    """Let ``work`` finish even if the caller is cancelled meanwhile; then let the cancellation go on.
+
+    Also when the work fails then: its exception would take the place of the cancellation, and whoever bears that
+    exception would never end.
+    """
     future = asyncio.ensure_future(work)
     try:
         await asyncio.shield(future)
     except asyncio.CancelledError:
-        with contextlib.suppress(asyncio.CancelledError):
-            await future
+        while not future.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        if not future.cancelled():
+            future.exception()  # seen: nobody is left to bear it
         raise
