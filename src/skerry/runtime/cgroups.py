@@ -107,11 +107,15 @@ class Cgroups:
             return frozenset()
 
     def is_writable(self) -> bool:
-        """Whether we may make groups at all: no, for one who is not root, and where they are mounted read-only."""
+        """Whether we may make groups at all: no, for one who is not root, and where they are mounted read-only.
+
+        That the node's own is there says nothing: an agent that was root may have made it.
+        """
         try:
-            return bool(self.make("", GroupLimits()))
+            places = self.make("", GroupLimits())
         except OSError:
             return False
+        return bool(places) and all(os.access(place, os.W_OK) for place in places)
 
     def path_of(self, group: str) -> str:
         """A group as an engine is told it."""

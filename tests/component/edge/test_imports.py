@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from skerry.base.aio.clock import SystemClock
+from skerry.runtime.cgroups import Cgroups, group_name
+
 LIST = Path(__file__).parents[3] / "tools" / "deps-edge.txt"
 EVERY_DUTY = (
     "skerry.app.edge", "skerry.app.edge_devices", "skerry.app.edge_plugins", "skerry.app.edge_tunnel",
@@ -101,6 +104,7 @@ def test_grpc_is_loaded_only_for_what_speaks_it(tmp_path: Path) -> None:
         "asyncio.run(runtimes.open_runtime(config, {'runtime': 'process', 'node': 'n'}))"
     )
     loaded = opened(code, devices=False)
+    Cgroups(group_name("n"), clock=SystemClock()).remove_empty()
     assert "skerry.runtime.process.engine" in loaded
     assert [
         name for name in loaded if name.startswith(("grpclib", "jeepney", "skerry.edge.plugins", "skerry.runtime.cri"))

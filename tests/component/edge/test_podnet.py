@@ -109,12 +109,12 @@ _RANGE = "10.231.240.0/22"
 @pytest.fixture
 def apart() -> Iterator[Containerd]:
     """An engine in a network name space of its own, which has no pod network."""
-    if _LEASES.exists() or Path(f"/sys/class/net/{BRIDGE}").exists():
-        pytest.skip("this machine is a node with a pod network")
     try:
         engine = Containerd(has_network=False, has_own_net=True)
     except PartMissing as exc:
         pytest.skip(str(exc))
+    if _LEASES.exists() or Path(f"/sys/class/net/{BRIDGE}").exists():
+        pytest.skip("this machine is a node with a pod network")
     engine.start()
     yield engine
     engine.close()
