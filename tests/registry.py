@@ -13,6 +13,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from skerry.base.net.listening import free_port
 from tests.parts import fetch, image_layer
 
 USER, PASSWORD = "node", "U*U"
@@ -45,7 +46,7 @@ class DockerRegistry:
     def start(self) -> None:
         """Serve, on the same port as before."""
         self._directory.mkdir(exist_ok=True)
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         (self._directory / "htpasswd").write_text(f"{USER}:{_HASH}\n")
         auth = {"htpasswd": {"realm": "test", "path": str(self._directory / "htpasswd")}} if self._is_private else {}
         config = {
@@ -129,9 +130,3 @@ def docker_config(host: str, *, password: str = PASSWORD) -> bytes:
     """A docker ``config.json`` with the registry's user."""
     token = base64.b64encode(f"{USER}:{password}".encode()).decode()
     return json.dumps({"auths": {host: {"auth": token}}}).encode()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

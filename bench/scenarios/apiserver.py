@@ -36,6 +36,7 @@ import uvloop
 
 from skerry.app import pki
 from skerry.base import x509
+from skerry.base.net.listening import free_port
 
 POD_BYTES = 3700
 CONNECTIONS = 16
@@ -97,12 +98,6 @@ def client_tls(files: pki.ApiFiles) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(files.ca_cert))
     context.load_cert_chain(files.admin_cert, files.admin_key)
     return context
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def ours(folder: Path) -> Server:

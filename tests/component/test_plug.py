@@ -22,7 +22,7 @@ from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.ports import ContainerState, ObservedContainer
 from skerry.sdk.client import Client
 from skerry.testing.contracts.pod_runtime import end_pods
-from skerry.testing.site import Site, site, until
+from skerry.testing.site import Site, pod_state, site, until
 
 pytestmark = pytest.mark.xdist_group("containerd")
 
@@ -143,7 +143,7 @@ class Plug:
             found = await self.api.list(PODS, namespace="default", label_selector=f"app={name}")
             if len(found.items) != replicas:
                 return f"{len(found.items)} of {replicas} pods of {name} in the cloud"
-            if unready := [pod["metadata"]["name"] for pod in found.items if not is_ready(pod)]:
+            if unready := [pod_state(pod) for pod in found.items if not is_ready(pod)]:
                 return f"not ready: {unready}"
         running = await self.running()
         if len(running) != self.steady + self.rolled:

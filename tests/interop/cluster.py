@@ -10,13 +10,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from tests.interop.goedge import GoProcess, binary, free_port
+from tests.interop.goedge import GoProcess, binary
 from tests.parts import Part, PartMissing, fetch
 
 from skerry.api.crds import crd_manifests
 from skerry.api.gvk import CRDS, SERVICEACCOUNTS
 from skerry.app import pki
 from skerry.base import x509
+from skerry.base.net.listening import free_port
 from skerry.kube import kubeconfig as credentials
 from skerry.kube.http import HttpKubeApi, HttpTransport
 from skerry.testing.site import until

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.interop.goedge import GoProcess, binary, free_port
+from tests.interop.goedge import GoProcess, binary
 
 from skerry.api.gvk import SECRETS
 from skerry.api.status import ApiError
+from skerry.base.net.listening import free_port
 from skerry.kube.ports import KubeApi
 
 

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 from tests.parts import PAUSE_IMAGE, Containerd
 
+from skerry.base.net.listening import free_port
 from skerry.wire.kubeedge.route import resource_type
 
 _MESSAGE = re.compile(
@@ -34,14 +34,6 @@ def binary(name: str) -> Path:
     if not path.is_file():
         pytest.skip(f"{name} does not name a program")
     return path
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago, for programs that cannot choose one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class GoProcess:

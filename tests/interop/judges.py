@@ -8,9 +8,10 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from tests.interop.goedge import GoProcess, binary, free_port
+from tests.interop.goedge import GoProcess, binary
 
 from skerry.base import json
+from skerry.base.net.listening import free_port
 from skerry.kube import kubeconfig as credentials
 from skerry.kube.http import HttpKubeApi, HttpTransport
 

@@ -16,11 +16,12 @@ import aiohttp
 import pytest
 from tests.component.kubectls import KUBECTLS
 from tests.interop.gocloud import GoCloud, has_token
-from tests.interop.goedge import GoEdge, free_port
+from tests.interop.goedge import GoEdge
 from tests.interop.workload import Workload, node_is_ready
 from tests.parts import BUSYBOX_IMAGE, Containerd, shared_containerd
 
 from skerry.api.gvk import EVENTS, LEASES, NODES, OBJECTSYNCS, PODS, SERVICES
+from skerry.base.net.listening import free_port
 from skerry.testing.site import Site, until
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(400), pytest.mark.xdist_group("containerd")]

@@ -103,10 +103,10 @@ class Child:
                 ready = await (_said(process) if self._serves_on is None else self._taking(*self._serves_on))
         except TimeoutError as exc:
             await self.stop()
-            raise ChildFailed(f"{self.name} was not ready within {timeout_s:.0f} s", hint=self._last_words()) from exc
+            raise ChildFailed(f"{self.name} was not ready within {timeout_s:.0f} s", hint=self.last_words()) from exc
         if ready is None:
             code = await process.wait()
-            raise ChildFailed(f"{self.name} ended with exit code {code} before it was ready", hint=self._last_words())
+            raise ChildFailed(f"{self.name} ended with exit code {code} before it was ready", hint=self.last_words())
         self.ready = ready
         return ready
 
@@ -150,12 +150,13 @@ class Child:
             log.warning("child.killed", name=self.name, after_s=_STOP_S)
             await self.kill()
 
-    def _last_words(self) -> str:
+    def last_words(self, *, lines: int = 5) -> str:
+        """Where its log is, and the end of it."""
         try:
-            lines = self.log_file.read_text(errors="replace").splitlines()[-5:]
+            found = self.log_file.read_text(errors="replace").splitlines()[-lines:]
         except OSError:
-            lines = []
-        return f"see {self.log_file}; its last lines:\n    " + "\n    ".join(lines or ["(empty)"])
+            found = []
+        return f"see {self.log_file}; its last lines:\n    " + "\n    ".join(found or ["(empty)"])
 
 
 class Keeper:

@@ -53,10 +53,10 @@ from skerry.base.net.http_server import (
     HttpLimits,
     HttpServer,
     PeerCertificate,
-    check_bindable,
     server_tls,
     tune_tls_buffers,
 )
+from skerry.base.net.listening import check_bindable
 from skerry.base.netif import is_loopback
 from skerry.base.obs.log import get_log
 from skerry.base.obs.metrics import Registry
@@ -98,6 +98,8 @@ log = get_log(__name__)
 
 RUN_FILE = "run.json"
 PORTS_FILE = "ports.json"
+_WILDCARDS = ("", "0.0.0.0", "::")
+"""What a server listens on to be reached at every address of its machine."""
 KUBECONFIG = "admin.kubeconfig"
 LEASE_NAMESPACE = "kube-node-lease"
 LEADER = "skerry-cloud-leader"
@@ -205,7 +207,7 @@ class Cloud:
         return self._facts(hosts, kubeconfig=cluster.kubeconfig) | {"cluster": credentials.server}
 
     def _facts(self, hosts: Sequence[str], *, kubeconfig: Path | None) -> dict[str, Any]:
-        host = self._own_host()
+        host = _in_url(self._own_host())
         schemes = {"api": "https", "hub": "wss", "join": "https", "tunnel": "wss"}
         return {
             "ready": True, "kubeconfig": str(kubeconfig or ""), "pids": {"cloud": os.getpid()},
@@ -216,7 +218,7 @@ class Cloud:
 
     def _own_host(self) -> str:
         listen = self.config.listen
-        return "127.0.0.1" if listen in ("0.0.0.0", "127.0.0.1", "localhost") else listen
+        return "127.0.0.1" if listen in (*_WILDCARDS, "127.0.0.1", "localhost") else listen
 
     async def _start_embedded(self, stack: AsyncExitStack) -> dict[str, Any]:
         """With our own API server and control loops."""
@@ -270,7 +272,7 @@ class Cloud:
 
         await self._start_edge_side(stack, supervisor, api, as_node, informers, tunnels, hosts, root_ca)
         kubeconfig = config.data / KUBECONFIG
-        pki.write_kubeconfig(kubeconfig, files, server=f"https://{self._own_host()}:{self._ports['api']}")
+        pki.write_kubeconfig(kubeconfig, files, server=f"https://{_in_url(self._own_host())}:{self._ports['api']}")
         return self._facts(hosts, kubeconfig=kubeconfig)
 
     async def _start_edge_side(
@@ -449,10 +451,14 @@ class _Everything:
 
 
 def reachable_hosts(advertised: Sequence[str], listen: str) -> list[str]:
-    """Names and addresses for server certificates: those advertised, and this machine's own."""
-    named = [host_of(entry) for entry in advertised]
+    """Names and addresses for server certificates: those advertised, the one listened on, and this machine's own."""
+    named = [host_of(entry) for entry in advertised] + ([] if listen in _WILDCARDS else [listen])
     own = [] if listen in ("127.0.0.1", "localhost") else [socket.gethostname(), *_own_addresses()]
     return list(dict.fromkeys([*named, *own, "127.0.0.1", "localhost"]))
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _own_addresses() -> list[str]:

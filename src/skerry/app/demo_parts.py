@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,9 @@ from skerry.api.config import edge as config_kind
 from skerry.app.children import PIDS, Child, process_environment
 from skerry.app.runtime_cri import probe_engine
 from skerry.base import json
+from skerry.base.errors import ConfigError
 from skerry.base.files import write_atomic
+from skerry.base.net.listening import check_bindable, free_port
 from skerry.edge.bus.external import ExternalBus, Route
 from skerry.runtime.cri.probe import find_socket, images_with_shell
 from skerry.runtime.ports import EngineError
@@ -138,17 +139,9 @@ def _kept_port(data: Path) -> int:
     """The port of the last run where it is free, else a free one."""
     path = data / "broker.port"
     try:
-        wanted = int(path.read_text())
-    except (OSError, ValueError):
-        wanted = 0
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            found = int(probe.getsockname()[1])
-        write_atomic(path, f"{found}\n".encode())
-        return found
-    raise OSError("no free port on 127.0.0.1")
+        port = int(path.read_text())
+        check_bindable("127.0.0.1", [port])
+    except (OSError, ValueError, ConfigError):
+        port = free_port()
+        write_atomic(path, f"{port}\n".encode())
+    return port

@@ -28,6 +28,7 @@ class SkerryError(Exception):
         super().__init__(message)
         if hint:
             self.hint = hint
+            self.add_note(hint)  # so that a traceback tells it too
 
     def explained(self) -> str:
         """The message and, where there is one, the remedy, in one line."""

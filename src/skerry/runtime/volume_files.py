@@ -47,24 +47,16 @@ def write_files(path: Path, files: Files, *, group: int | None = None) -> bool:
     path.chmod(0o755)
     if group is not None:
         files = {name: (data, mode | _GROUP_READS) for name, (data, mode) in files.items()}
-    if (path / _DATA).is_symlink() and _read_files(path / _DATA) == files:
-        return False
-    fresh = f"..{uuid.uuid4().hex}"
-    for name, (data, mode) in files.items():
-        file = path / fresh / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-        file.chmod(mode)
-        _give(file, group)
-    (path / fresh).mkdir(exist_ok=True)
-    (path / "..data_tmp").unlink(missing_ok=True)
-    (path / "..data_tmp").symlink_to(fresh)
-    (path / "..data_tmp").replace(path / _DATA)
+    data = path / _DATA
+    is_same = data.is_symlink() and _read_files(data) == files
+    if not is_same:
+        _replace_data(path, files, group)
+    # Also where nothing changed: an agent that was killed after its data took their place has left this undone.
     _link_names(path, {name.partition("/")[0] for name in files})
     for old in path.iterdir():
-        if old.name.startswith("..") and old.name not in (fresh, _DATA):
+        if old.name.startswith("..") and old.name not in (_DATA, data.readlink().name):
             remove_tree(old)
-    return True
+    return not is_same
 
 
 def give_to_group(path: Path, group: int, *, only_if_root_differs: bool = False) -> None:
@@ -135,6 +127,20 @@ def object_data(found: Object) -> dict[str, bytes]:
     except (binascii.Error, ValueError, TypeError) as exc:
         name = (found.get("metadata") or {}).get("name", "")
         raise VolumeError(f"{found.get('kind') or 'object'} {name!r} holds a value that is not base64") from exc
+
+
+def _replace_data(path: Path, files: Files, group: int | None) -> None:
+    fresh = f"..{uuid.uuid4().hex}"
+    for name, (data, mode) in files.items():
+        file = path / fresh / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        file.chmod(mode)
+        _give(file, group)
+    (path / fresh).mkdir(exist_ok=True)
+    (path / "..data_tmp").unlink(missing_ok=True)
+    (path / "..data_tmp").symlink_to(fresh)
+    (path / "..data_tmp").replace(path / _DATA)
 
 
 def _give(file: Path, group: int | None) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 
 from skerry.base import json
 from skerry.base.errors import ConfigError
+from skerry.base.net.listening import free_port
 
 TEMPERATURE, SEQUENCE, SETPOINT, SERVED = 0, 1, 10, 20
 READ_HOLDING = 3
@@ -71,7 +72,7 @@ class Thermometer:
 
 
 class ThermometerServer:
-    """Serves a thermometer over Modbus TCP; an async context manager. ``port`` is the real one while it serves.
+    """Serves a thermometer over Modbus TCP; an async context manager. ``port`` 0 becomes a free one.
 
     Raises (on enter):
         ConfigError: pymodbus is not installed, or the address is taken.
@@ -110,6 +111,7 @@ class ThermometerServer:
             return None
 
         data = [SimData(0, count=32, values=0, datatype=DataType.REGISTERS)]
+        self.port = self.port or free_port(self._host)
         self._server = ModbusTcpServer(SimDevice(id=1, simdata=data, action=action), address=(self._host, self.port))
         try:
             listening = await self._server.listen()
@@ -119,7 +121,6 @@ class ThermometerServer:
             raise ConfigError(
                 f"cannot listen on {self._host}:{self.port}", hint="choose another port, 0 takes a free one"
             )
-        self.port = self._server.transport.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:

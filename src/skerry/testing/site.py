@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from skerry.api.gvk import NODES, PODS
+from skerry.api.gvk import NODES, PODS, Object
 from skerry.api.status import ApiError
 from skerry.app.children import Child, process_environment
 from skerry.base import json
@@ -22,6 +22,7 @@ from skerry.kube.http import HttpKubeApi, HttpTransport
 from skerry.testing.netproxy import NetProxy, Traffic, net_proxy
 
 _LOOK_S = 0.05
+_LOG_LINES = 40
 
 
 class NotInTime(AssertionError):
@@ -204,8 +205,28 @@ async def site(
     """A running site; its processes are gone when left, its pods are not."""
     async with AsyncExitStack() as stack:
         found = Site(data, runtime=runtime, cri_socket=cri_socket, environment=environment, agent_python=agent_python)
-        await found.start(stack)
-        yield found
+        try:
+            await found.start(stack)
+            yield found
+        except Exception as exc:
+            for child in (found.cloud, found.agent):
+                exc.add_note(f"{child.name}: {child.last_words(lines=_LOG_LINES)}")
+            raise
+
+
+def pod_state(pod: Object) -> str:
+    """How far a pod is, for complaints: phase, what is not yet true of it, and what its containers wait for."""
+    status = pod.get("status") or {}
+    words = [str(pod["metadata"]["name"]), str(status.get("phase"))]
+    words += [str(status[key]) for key in ("reason", "message") if status.get(key)]
+    words += [
+        f"{condition['type']}={condition['status']} {condition.get('message', '')}".rstrip()
+        for condition in status.get("conditions") or []
+        if condition["status"] != "True"
+    ]
+    words += [f"{c['name']}: {c['state']}" for c in status.get("containerStatuses") or [] if not c["ready"]]
+    words += ["is being deleted"] if pod["metadata"].get("deletionTimestamp") else []
+    return ", ".join(words)
 
 
 def rss_mib(pid: int) -> float:

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from skerry.api.gvk import NAMESPACES
+from skerry.app.children import Child, process_environment
+from skerry.kube import kubeconfig as credentials
+from skerry.kube.http import HttpKubeApi, HttpTransport
 from skerry.testing.site import Site
 
 pytestmark = pytest.mark.timeout(120)
@@ -110,3 +114,19 @@ async def test_status_sees_a_cloud_and_an_agent_that_run_by_themselves(tmp_path:
         gone = await asyncio.to_thread(skerry, "status", "--data", str(edge))
         assert gone.returncode == 1
         assert f"nothing runs from {edge}" in gone.stdout
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.2", "::1"])
+async def test_a_cloud_is_reached_by_tls_at_the_address_that_it_listens_on(tmp_path: Path, listen: str) -> None:
+    if listen == "::1" and not Path("/proc/sys/net/ipv6").exists():
+        listen = "127.0.0.3"
+    words = ["cloud", "run", "--data", str(tmp_path / "cloud"), "--listen", listen, "--ports", "any", "-o", "json"]
+    cloud = Child("cloud", words, log_file=tmp_path / "cloud.log", environment=process_environment())
+    ready = await cloud.start()
+    transport = HttpTransport(credentials.find(Path(ready["kubeconfig"])))
+    try:
+        assert listen in ready["endpoints"]["api"]
+        assert (await HttpKubeApi(transport).get(NAMESPACES, "default"))["metadata"]["name"] == "default"
+    finally:
+        await transport.aclose()
+        await cloud.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.component.devices.desk import Desk, device, eventually, model
 from tests.parts import Part, PartMissing, fetch
 
 from skerry.base import json
+from skerry.base.net.listening import free_port
 from skerry.edge.bus.external import ExternalBus, Route
 
 DEVICE = "$hw/events/device/default/t1"
@@ -35,9 +35,7 @@ class Broker:
     def __init__(self, program: Part, directory: Path) -> None:
         self._program = program
         self._config = directory / "mosquitto.conf"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:

@@ -28,7 +28,7 @@ from skerry.runtime.cgroups import ROOT, group_name
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.ports import ContainerState, EngineError
-from skerry.testing.site import Site, site, until
+from skerry.testing.site import Site, pod_state, site, until
 
 pytestmark = pytest.mark.xdist_group("containerd")
 
@@ -140,7 +140,7 @@ class Storm:
         """What is not as it is desired, in cluster or engine."""
         await self._replace_evicted()
         pods = {p["metadata"]["name"]: p for p in (await self.at.api.list(PODS, namespace="default")).items}
-        wrong = sorted(set(pods) ^ set(self.names)) or [name for name, p in pods.items() if not _is_ready(p)]
+        wrong = sorted(set(pods) ^ set(self.names)) or [pod_state(p) for p in pods.values() if not _is_ready(p)]
         if wrong:
             return f"{wrong} are not as desired"
         try:

@@ -4,6 +4,8 @@ import asyncio
 import base64
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,37 @@ def test_files_change_in_one_step_and_only_when_they_differ(tmp_path: Path) -> N
     assert write_files(at, {"a": (b"9", 0o644), "c": (b"3", 0o644)})
     assert {entry.name for entry in at.iterdir() if not entry.name.startswith("..")} == {"a", "c"}
     assert (at / "a").read_bytes() == b"9" and not (at / before).exists()
+
+
+def test_names_that_an_interrupted_agent_did_not_link_are_linked_by_the_next(tmp_path: Path) -> None:
+    files = {"token": (b"1", 0o644), "below/file": (b"2", 0o600)}
+    write_files(tmp_path / "whole", files)
+    steps = 0
+    while _interrupted_after(steps, tmp_path / str(steps), files):
+        at = tmp_path / str(steps)
+        write_files(at, files)
+        assert {name: (at / name).read_bytes() for name in files} == {"token": b"1", "below/file": b"2"}, steps
+        assert len([entry for entry in at.iterdir() if entry.name.startswith("..")]) == 2, steps
+        steps += 1
+    assert steps > 6
+
+
+def _interrupted_after(steps: int, at: Path, files: dict[str, tuple[bytes, int]]) -> bool:
+    """Write in a process of its own that dies after so many changes of names; False when it came to its end."""
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from skerry.runtime.volume_files import write_files\n"
+        "left = int(sys.argv[1])\n"
+        "def count(event, _):\n"
+        "    global left\n"
+        "    if event in ('os.mkdir', 'os.symlink', 'os.rename', 'os.chmod'):\n"
+        "        left -= 1\n"
+        "        if left < 0: os._exit(9)\n"
+        "sys.addaudithook(count)\n"
+        f"write_files(Path(sys.argv[2]), {files!r})\n"
+    )
+    return subprocess.run([sys.executable, "-c", script, str(steps), str(at)], check=False).returncode == 9
 
 
 def test_empty_directories_keep_what_is_in_them_and_are_removed(tmp_path: Path) -> None:

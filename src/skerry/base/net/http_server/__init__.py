@@ -9,7 +9,6 @@ handshake. Bounds are in ``HttpLimits``, each with its overflow rule.
 """
 
 import skerry.base.net.lean_aiohttp  # isort: skip  # noqa: F401
-from skerry.base.net.http_server.door import check_bindable
 from skerry.base.net.http_server.limits import (
     BadUpgrade,
     BodyTooLarge,
@@ -40,7 +39,6 @@ __all__ = [
     "ResponseStream",
     "WebSocket",
     "WsMessage",
-    "check_bindable",
     "server_tls",
     "tune_tls_buffers",
 ]

@@ -1,14 +1,10 @@
-"""Before a connection exists: listening sockets, and what a client must say before Python's TLS sees a byte."""
+"""Before a connection exists: what a client must say before Python's TLS sees a byte."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import socket
-from collections.abc import Iterable
-
-from skerry.base.errors import ConfigError
 
 _TLS_HANDSHAKE = 0x16
 _RECORD_HEAD_BYTES = 5
@@ -74,44 +70,3 @@ async def _readable(peer: socket.socket, count: int) -> None:
         await readable.wait()
     finally:
         loop.remove_reader(number)
-
-
-def bind(host: str, port: int, backlog: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        ConfigError: the address cannot be bound; with the remedy.
-    """
-    try:
-        family = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family[0], socket.SOCK_STREAM)
-    except OSError as exc:
-        raise _not_bound(host, port, exc) from exc
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(family[4])
-        listener.listen(backlog)
-        listener.setblocking(False)
-    except OSError as exc:
-        listener.close()
-        raise _not_bound(host, port, exc) from exc
-    return listener
-
-
-def check_bindable(host: str, ports: Iterable[int]) -> None:
-    """Whether servers can listen there, before anything is made for them. Port 0 is any free one.
-
-    Raises:
-        ConfigError: as ``bind``.
-    """
-    for port in ports:
-        bind(host, port, 1).close()
-
-
-def _not_bound(host: str, port: int, exc: OSError) -> ConfigError:
-    hint = f"another program uses port {port} (see `ss -ltnp`), or choose another port"
-    if isinstance(exc, socket.gaierror) or exc.errno == errno.EADDRNOTAVAIL:
-        hint = "this machine has no such address (see `ip address`); take one that it has, or 0.0.0.0 for all of them"
-    elif exc.errno in (errno.EACCES, errno.EPERM):
-        hint = "ports below 1024 need root; choose a higher one"
-    return ConfigError(f"cannot listen on {host}:{port}: {exc.strerror or exc}", hint=hint)

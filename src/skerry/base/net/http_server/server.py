@@ -14,10 +14,11 @@ from aiohttp import web
 
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.http_server.connection import Connection, Opening
-from skerry.base.net.http_server.door import bind, is_refused, is_welcome
+from skerry.base.net.http_server.door import is_refused, is_welcome
 from skerry.base.net.http_server.limits import Address, ClientGone, HttpLimits, HttpResponse
 from skerry.base.net.http_server.request import HttpRequest, header_map
 from skerry.base.net.http_server.window import OpeningWindow
+from skerry.base.net.listening import bind
 from skerry.base.obs.log import get_log
 
 log = get_log(__name__)
