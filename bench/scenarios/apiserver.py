@@ -6,7 +6,8 @@ Ours runs as the cloud runs it: uvloop, SQLite with ``synchronous=FULL``. Theirs
 ``creates_per_s``, ``patches_per_s``: pods of about 3.7 kB, 16 connections; ``list_ms``, ``table_ms``: 10,000 pods,
 best of 3, in full and as Table; ``rss_mb``: after that; ``ready_…_s``: from exec to the first 200 of ``/readyz``, on an
 empty and on the full database; ``fanout``: watchers × events a second, latency from the write to the arrival at
-watchers in processes of their own. Then ``all_in_one``: the memory of the processes of an idle ``skerry up``.
+watchers in processes of their own. Then ``all_in_one``: the memory of the processes of an idle ``skerry up``, on
+this and on the system's interpreter.
 
 ``python bench/run.py apiserver``; smaller: ``python bench/scenarios/apiserver.py --pods 1000 --watchers 100``.
 """
@@ -37,6 +38,7 @@ import uvloop
 from skerry.app import pki
 from skerry.base import x509
 from skerry.base.net.listening import free_port
+from skerry.testing.interpreters import system_python, told
 
 POD_BYTES = 3700
 CONNECTIONS = 16
@@ -418,14 +420,17 @@ def run(*, pods: int = 10_000, watchers: int = 1_000) -> dict[str, Any]:
         if other is not None:
             found["kube_apiserver_and_etcd"] = measure(other, pods, watchers)
     with tempfile.TemporaryDirectory() as folder:
-        found["all_in_one"] = all_in_one(Path(folder))
+        pythons = {"this": sys.executable} | system_python(Path(folder) / "python")
+        found["all_in_one"] = {
+            told(python): all_in_one(Path(folder) / name, python) for name, python in pythons.items()
+        }
     found["load_1m_after"] = os.getloadavg()[0]
     return found
 
 
-def all_in_one(folder: Path) -> dict[str, Any]:
-    """Memory of an idle ``skerry up``: what is shared between its processes counts once in ``pss_mb``."""
-    command = [sys.executable, "-m", "skerry.cli.main", "up", "--data", str(folder / "up"), "--ports", "any"]
+def all_in_one(folder: Path, python: str) -> dict[str, Any]:
+    """Memory of an idle ``skerry up``, in 10⁶ bytes: what is shared between its processes counts once in ``pss_mb``."""
+    command = [python, "-m", "skerry.cli.main", "up", "--data", str(folder / "up"), "--ports", "any"]
     with subprocess.Popen(
         [*command, "--runtime", "process", "-o", "json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:

@@ -24,7 +24,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -45,6 +44,7 @@ from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
 from skerry.runtime.ports import ContainerSpec, SandboxSpec
+from skerry.testing.interpreters import system_python, told
 from skerry.testing.site import Site, rss_mib, site, until
 
 _PODS, _MANY, _ROUNDS = 10, 30, 3
@@ -52,7 +52,6 @@ _DEVICES, _PROPERTIES = 20, 10
 _REST_S, _WINDOW_S, _READINGS_S = 30.0, 60.0, 180.0
 _OLD_S, _IDLE_WINDOW_S = 600.0, 300.0
 _TICKS = os.sysconf("SC_CLK_TCK")
-_SYSTEM_PYTHON = Path("/usr/bin/python3")
 _SCRIPT = "trap 'exit 0' TERM; while true; do sleep 1; done"
 _BARE = "import asyncio, ssl, sqlite3; print(open('/proc/self/status').read())"
 _MAPPER = """
@@ -77,10 +76,10 @@ def run() -> dict[str, Any]:
 
 
 async def _run(folder: Path) -> dict[str, Any]:
-    pythons = {"this": sys.executable} | _system_python(folder / "python")
+    pythons = {"this": sys.executable} | system_python(folder / "python")
     quiet = asyncio.Event()
     memory = {
-        f"{runtime}, {_told(python)}": _memory(folder / f"{runtime}-{name}", runtime, python)
+        f"{runtime}, {told(python)}": _memory(folder / f"{runtime}-{name}", runtime, python)
         for name, python in pythons.items()
         for runtime in ("containerd", "process")
     }
@@ -214,29 +213,6 @@ async def _edgecore(data: Path, engine: Containerd) -> AsyncIterator[tuple[Site,
             await edge.process.stop()
             edge.clear()
         await at.close()
-
-
-def _system_python(directory: Path) -> dict[str, str]:
-    """The system's interpreter with our packages, where it is another one of the same version."""
-    wanted = f"{sys.version_info.major}.{sys.version_info.minor}"
-    ask = [str(_SYSTEM_PYTHON), "-c", "import sys; print('%d.%d %s' % (*sys.version_info[:2], sys.base_prefix))"]
-    if not _SYSTEM_PYTHON.exists():
-        return {}
-    version, prefix = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.split()
-    if version != wanted or prefix == sys.base_prefix:
-        return {}
-    subprocess.run([str(_SYSTEM_PYTHON), "-m", "venv", "--without-pip", str(directory)], check=True)
-    [packages] = directory.glob("lib/python*/site-packages")
-    for line in (sysconfig.get_paths()["purelib"], str(Path(__file__).resolve().parents[2] / "src")):
-        with (packages / "ours.pth").open("a") as file:
-            file.write(f"{line}\n")
-    return {"system": str(directory / "bin/python")}
-
-
-def _told(python: str) -> str:
-    ask = "import sys; print(sys.base_prefix, sys.version.split()[0])"
-    prefix, version = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
-    return f"python {version} of {'the system' if prefix == '/usr' else 'its own prefix'}"
 
 
 def _bare_mib(python: str) -> float:
