@@ -513,6 +513,19 @@ disabled_plugins = {json.dumps(disabled)}
             archive.write_bytes(image_archive(tag, busybox, command))
             self.ctr("images", "import", str(archive))
             archive.unlink()
+        if self._has_cri:
+            self._wait_until_known()
+
+    def _wait_until_known(self) -> None:
+        """The CRI plugin hears of an image that it did not pull by an event, and marks it then."""
+        deadline = time.monotonic() + 30
+        while (lines := self.ctr("images", "ls").splitlines()) and time.monotonic() < deadline:
+            known = {line.split()[0] for line in lines if "io.cri-containerd.image=managed" in line}
+            if {BUSYBOX_IMAGE, PAUSE_IMAGE} <= known:
+                return
+            time.sleep(0.05)
+        tail = (self.directory / "log").read_text()[-2000:]
+        raise RuntimeError(f"the CRI plugin does not know its images: {lines}; {tail}")
 
     def _kill_shims(self) -> None:
         deadline = time.monotonic() + 10
