@@ -27,7 +27,9 @@ from skerry.edge.node.rivals import conflicting
 from skerry.runtime.cgroups import CONTROLLERS, Cgroups, GroupLimits, group_name
 from skerry.runtime.podlimits import cpu_shares
 from skerry.runtime.ports import ContainerIO, EngineError, ImageStore, PodRuntime
-from skerry.runtime.process.engine import ProcessImages, ProcessRuntime, ProcessSettings
+from skerry.runtime.process.engine import ProcessRuntime
+from skerry.runtime.process.images import ProcessImages
+from skerry.runtime.process.settings import ProcessSettings
 
 log = get_log(__name__)
 

@@ -16,7 +16,8 @@ from skerry.edge.node.status import Vitals, conditions
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.rowcodec import SealingCodec
-from skerry.runtime.process.engine import ProcessImages, ProcessRuntime
+from skerry.runtime.process.engine import ProcessRuntime
+from skerry.runtime.process.images import ProcessImages
 
 MIB = 1 << 20
 

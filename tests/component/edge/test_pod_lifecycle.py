@@ -10,7 +10,8 @@ from tests.component.edge.desk import Desk, deleted, pod
 
 from skerry.base import json
 from skerry.edge.pods.view import Verdict
-from skerry.runtime.process.engine import ProcessImages, ProcessRuntime
+from skerry.runtime.process.engine import ProcessRuntime
+from skerry.runtime.process.images import ProcessImages
 from skerry.testing.clock import VirtualClock
 from skerry.testing.fakeruntime import FakeEngine, FakeImages, FakeRuntime
 

@@ -10,7 +10,8 @@ import pytest
 from tests.component.edge.desk import Desk, deleted, pod
 
 from skerry.api.status import BadRequest, NotFound
-from skerry.runtime.process.engine import ProcessImages, ProcessRuntime
+from skerry.runtime.process.engine import ProcessRuntime
+from skerry.runtime.process.images import ProcessImages
 from skerry.testing.clock import VirtualClock
 from skerry.testing.fakeruntime import FakeEngine, FakeImages, FakeRuntime
 

@@ -16,7 +16,8 @@ from skerry.base.aio.clock import SystemClock
 from skerry.runtime.cgroups import CONTROLLERS, Cgroups, GroupLimits, group_name
 from skerry.runtime.logs import read_log
 from skerry.runtime.ports import ContainerState, EngineError, EngineRefused, Mount
-from skerry.runtime.process.engine import ProcessRuntime, ProcessSettings
+from skerry.runtime.process.engine import ProcessRuntime
+from skerry.runtime.process.settings import ProcessSettings
 from skerry.runtime.process.shim import start_time
 from skerry.testing.contracts.pod_runtime import Rig, container_in, log_lines, started
 

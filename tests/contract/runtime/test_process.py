@@ -11,7 +11,8 @@ import pytest
 from skerry.base.aio.clock import SystemClock
 from skerry.runtime.cgroups import ROOT, Cgroups, group_name
 from skerry.runtime.ports import EngineRefused, Mount
-from skerry.runtime.process.engine import ProcessRuntime, ProcessSettings
+from skerry.runtime.process.engine import ProcessRuntime
+from skerry.runtime.process.settings import ProcessSettings
 from skerry.testing.contracts.pod_runtime import MOUNTS, RESOLVER, PodRuntimeContract, Rig, log_lines, started
 
 

@@ -1,4 +1,4 @@
-"""``PodRuntime``, ``ContainerIO`` and ``ImageStore`` of the process runtime. Containers are host processes under shims.
+"""``PodRuntime`` and ``ContainerIO`` of the process runtime. Containers are host processes under shims.
 
 A sandbox is a record and, when the agent runs as root, a user id; containers share the host's network. Everything is
 found again after a restart of the agent; nothing but directories and processes exists.
@@ -12,7 +12,7 @@ import secrets
 import signal
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,12 @@ from skerry.runtime.ports import (
     ObservedPod,
     ObservedSandbox,
     SandboxSpec,
-    StoredImage,
     StreamWanted,
 )
 from skerry.runtime.process.callfilter import call_filter
+from skerry.runtime.process.permits import check_container, check_pod, ids, is_privileged, part
 from skerry.runtime.process.records import Records
+from skerry.runtime.process.settings import ProcessSettings
 from skerry.runtime.process.shim import REQUEST, boot_id, start_time
 from skerry.runtime.process.starter import Starter, Watch, end_session, send_signal
 from skerry.runtime.process.usage import live_user_ids, use_below
@@ -55,36 +56,9 @@ MOUNTS_ANNOTATION = "skerry.dev/process-mounts"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KILL_WAIT_S = 10.0
 _RESOLVER, _RESOLV_CONF = "resolv.conf", "/etc/resolv.conf"
-_IDS = ("runAsUser", "runAsGroup", "supplementalGroups", "fsGroup")
 _OF_THE_SHIM = ("env", "working_dir", "uid", "gid", "groups", "rlimits", "privileged", "user_namespace", "cgroups")
 """What a command in a container shares with its program."""
 _NO_VIEWS = "mount namespaces are not allowed here: give the agent CAP_SYS_ADMIN, or run it as a normal user"
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessSettings:
-    """What pods on this node may do, and the sizes.
-
-    Args:
-        node_ip: told as the pods' address.
-        uid_base, uid_count: user ids that pods get, in turn, when the agent runs as root.
-        use_namespaces: give containers a file system view of their own where the system lets us.
-        log_limit_bytes, log_keep_count: rotation of container logs.
-        process_count: what each pod may have at most; 0 for any number.
-        machine_memory_bytes: for ``oom_score_adj``; 0 where unknown.
-    """
-
-    node_ip: str = ""
-    allow_host_paths: bool = False
-    allow_host_namespaces: bool = False
-    allow_privileged: bool = False
-    use_namespaces: bool = True
-    uid_base: int = 2_000_000
-    uid_count: int = 60_000
-    log_limit_bytes: int = 10 * 1024 * 1024
-    log_keep_count: int = 5
-    process_count: int = 0
-    machine_memory_bytes: int = 0
 
 
 class ProcessRuntime:
@@ -146,7 +120,7 @@ class ProcessRuntime:
             reader.close()
 
     async def create_sandbox(self, spec: SandboxSpec) -> str:
-        self._check_pod(spec.pod)
+        check_pod(spec.pod, self._settings)
         annotations = dict(spec.annotations)
         if not await self._views():
             if os.geteuid() == 0:
@@ -192,14 +166,14 @@ class ProcessRuntime:
         record = self._records.sandbox(sandbox_id)
         if record is None:
             raise EngineError(f"sandbox {sandbox_id} does not exist")
-        self._check_container(spec, sandbox.pod, record["user_id"])
+        check_container(spec, sandbox.pod, record["user_id"], self._settings)
         has_views = await self._views()
         container_id = f"{sandbox_id}.{spec.name}.{spec.attempt}.{uuid.uuid4().hex[:6]}"
         place = self._records.directory / sandbox_id / container_id
         log_path = sandbox.log_directory / spec.log_path
-        user_id, group_id, groups = self._ids(spec.container, sandbox.pod, record["user_id"])
+        user_id, group_id, groups = ids(spec.container, sandbox.pod, record["user_id"], self._settings)
         limits = {
-            "pod": asdict(pod_limits(_part(sandbox.pod, "spec"), process_count=self._settings.process_count)),
+            "pod": asdict(pod_limits(part(sandbox.pod, "spec"), process_count=self._settings.process_count)),
             "own": asdict(container_limits(spec.container)),
         }
         self._records.put_container(
@@ -231,14 +205,14 @@ class ProcessRuntime:
                     "rlimits": _rlimits(spec.container, counts_data="memory" not in self._keeps),
                     "oom_score_adj": oom_score_adj(
                         spec.container,
-                        _part(sandbox.pod, "spec"),
+                        part(sandbox.pod, "spec"),
                         machine_memory_bytes=self._settings.machine_memory_bytes,
                     ),
                     "uid": user_id,
                     "gid": group_id,
                     "groups": groups,
-                    "privileged": self._is_privileged(spec.container),
-                    "call_filter": "" if self._is_privileged(spec.container) else self._call_filter.hex(),
+                    "privileged": is_privileged(spec.container, self._settings),
+                    "call_filter": "" if is_privileged(spec.container, self._settings) else self._call_filter.hex(),
                 },
             },
         )
@@ -443,71 +417,6 @@ class ProcessRuntime:
         if state.get("state") == "running" and state["boot_id"] == self._boot_id:
             send_signal(state["pid"], state["pid_start"], number)
 
-    # What is allowed
-
-    def _check_pod(self, pod: Mapping[str, object]) -> None:
-        spec: Any = pod.get("spec") or {}
-        for name in ("hostNetwork", "hostPID", "hostIPC"):
-            if spec.get(name) and not self._settings.allow_host_namespaces:
-                raise _refused(f"spec.{name} is not allowed on this node", "allowPrivileged")
-        for volume in spec.get("volumes") or []:
-            if volume.get("hostPath") is not None and not self._settings.allow_host_paths:
-                raise _refused(f"hostPath volume {volume.get('name')!r} is not allowed on this node", "allowPrivileged")
-
-    def _check_container(self, spec: ContainerSpec, pod: Mapping[str, object], own: int | None) -> None:
-        if not spec.command:
-            raise EngineRefused(
-                f"container {spec.name!r} has no command: it runs as a process here, its image is only a label",
-                reason="CreateContainerError",
-                hint=f"set spec.containers[].command of {spec.name!r}, or give the node a container engine",
-            )
-        security: Any = spec.container.get("securityContext") or {}
-        if security.get("privileged") and not self._settings.allow_privileged:
-            raise _refused(f"privileged container {spec.name!r} is not allowed on this node", "allowPrivileged")
-        whole: Any = (_part(pod, "spec")).get("securityContext") or {}
-        for name in _IDS:
-            asked = security.get(name, whole.get(name))
-            if asked not in (None, []):
-                self._check_id(name, asked, spec.name, own)
-
-    def _check_id(self, name: str, asked: Any, container: str, own: int | None) -> None:
-        """Refuse an id that the program would not get, or that is another pod's."""
-        what = f"{name} {asked!r} of container {container!r}"
-        is_root = os.geteuid() == 0
-        if asked == own if is_root else has_already(name, asked):
-            return
-        if not self._settings.allow_privileged:
-            raise _refused(f"{what} is not allowed on this node", "allowPrivileged")
-        if not is_root:
-            raise EngineRefused(f"{what} cannot be had: the agent is not root", hint="run the agent as root")
-        pods = range(self._settings.uid_base, self._settings.uid_base + self._settings.uid_count)
-        if is_root and any(int(number) in pods for number in (asked if isinstance(asked, list) else [asked])):
-            raise EngineRefused(
-                f"{what} is one of those that belong to pods ({pods.start} to {pods.stop - 1})",
-                hint="choose an id outside of this range",
-            )
-
-    def _is_privileged(self, container: Mapping[str, object]) -> bool:
-        security: Any = container.get("securityContext") or {}
-        return bool(security.get("privileged")) and self._settings.allow_privileged
-
-    def _ids(
-        self, container: Mapping[str, object], pod: Mapping[str, object], own: int | None
-    ) -> tuple[int | None, int | None, list[int]]:
-        """User, group and further groups of a container's program; the pod's own unless it may ask for others."""
-        security: Any = container.get("securityContext") or {}
-        whole: Any = _part(pod, "spec").get("securityContext") or {}
-        if not self._settings.allow_privileged or os.geteuid() != 0:
-            return own, own, []
-        user = security.get("runAsUser", whole.get("runAsUser"))
-        group = security.get("runAsGroup", whole.get("runAsGroup"))
-        groups = [int(g) for g in whole.get("supplementalGroups") or []]
-        if whole.get("fsGroup") is not None:
-            groups.append(int(whole["fsGroup"]))
-        if user is None:
-            user = 0 if security.get("privileged") else own
-        return user, user if group is None else group, groups
-
     def _user_id(self, pod_uid: str) -> int:
         taken = {record["user_id"]: record["uid"] for _, record in self._records.sandboxes()}
         for number, owner in taken.items():
@@ -544,44 +453,6 @@ class ProcessRuntime:
                 end_session(state["pid"], state["pid_start"])
                 send_signal(state["shim_pid"], state["shim_start"], signal.SIGKILL)
         remove_tree(path)
-
-
-class ProcessImages:
-    """``ImageStore``: an image is a label, so every image is there."""
-
-    are_labels = True
-
-    async def list(self) -> Sequence[StoredImage]:
-        return ()
-
-    async def in_use(self) -> frozenset[str]:
-        return frozenset()
-
-    async def filesystem(self) -> Path | None:
-        return None
-
-    async def remove(self, image_id: str) -> None:
-        """Nothing to remove."""
-
-    async def is_present(self, image: str) -> bool:
-        return True
-
-    async def pull(self, image: str, *, secrets: Sequence[dict[str, object]] = ()) -> str:
-        return image
-
-    async def resolve(self, image: str) -> str:
-        return image
-
-
-def _part(value: Mapping[str, object], name: str) -> Mapping[str, Any]:
-    found = value.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _refused(message: str, setting: str) -> EngineRefused:
-    return EngineRefused(
-        message, hint=f"remove it from the pod, or allow it with {setting} in the node's configuration"
-    )
 
 
 def _rlimits(container: Mapping[str, object], *, counts_data: bool) -> dict[str, int]:
@@ -652,13 +523,3 @@ def _pod(uid: str, parts: list[tuple[ObservedSandbox, list[ObservedContainer]]])
 
 def _has_seccomp() -> bool:
     return "\nSeccomp:" in Path("/proc/self/status").read_text()
-
-
-def has_already(name: str, asked: Any) -> bool:
-    """Whether an agent that is not root has an id itself, so that its pods have it too."""
-    if name == "runAsUser":
-        return bool(asked == os.geteuid())
-    mine = {os.getegid(), *os.getgroups()}
-    if name == "runAsGroup":
-        return bool(asked == os.getegid())
-    return {int(number) for number in (asked if isinstance(asked, list) else [asked])} <= mine

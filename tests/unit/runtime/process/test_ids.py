@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from skerry.runtime.process.engine import has_already
+from skerry.runtime.process.permits import has_already
 
 
 def test_only_ids_of_the_agent_itself_are_had() -> None:
