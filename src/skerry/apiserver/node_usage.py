@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 from skerry.api.status import ApiError, Unavailable
 from skerry.base import json
@@ -67,7 +68,7 @@ class NodeUsages:
         self._nodes = nodes
         self._clock = clock
         self._known: dict[str, NodeUsage] = {}
-        self._doors: dict[str, asyncio.Lock] = {}
+        self._doors: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # for as long as somebody asks
         self._room = asyncio.Semaphore(AT_ONCE)
 
     async def of(self, names: Iterable[str]) -> dict[str, NodeUsage]:
@@ -78,7 +79,8 @@ class NodeUsages:
         return {name: usage for name, usage in zip(wanted, found, strict=True) if usage is not None}
 
     async def _one(self, name: str) -> NodeUsage | None:
-        async with self._doors.setdefault(name, asyncio.Lock()):
+        door = self._doors.setdefault(name, asyncio.Lock())
+        async with door:
             known, now_s = self._known.get(name), self._clock.now_s()
             if known is not None and 0 <= now_s - known.at_s < FRESH_S:
                 return known
@@ -121,8 +123,6 @@ class NodeUsages:
         old_s = self._clock.now_s() - 10 * RECENT_S
         for name in [name for name, usage in self._known.items() if usage.at_s < old_s]:
             del self._known[name]
-        for name in [name for name, door in self._doors.items() if name not in self._known and not door.locked()]:
-            del self._doors[name]
 
 
 def read_summary(document: Mapping[str, Any], *, at_s: float, window_s: float) -> NodeUsage:

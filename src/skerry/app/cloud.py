@@ -49,6 +49,7 @@ from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import ConfigError, Refused
 from skerry.base.files import DirectoryLock, lock_holder, make_private_dir, write_atomic
+from skerry.base.net.hosts import in_url
 from skerry.base.net.http_server import (
     HttpLimits,
     HttpServer,
@@ -207,7 +208,7 @@ class Cloud:
         return self._facts(hosts, kubeconfig=cluster.kubeconfig) | {"cluster": credentials.server}
 
     def _facts(self, hosts: Sequence[str], *, kubeconfig: Path | None) -> dict[str, Any]:
-        host = _in_url(self._own_host())
+        host = in_url(self._own_host())
         schemes = {"api": "https", "hub": "wss", "join": "https", "tunnel": "wss"}
         return {
             "ready": True, "kubeconfig": str(kubeconfig or ""), "pids": {"cloud": os.getpid()},
@@ -272,7 +273,7 @@ class Cloud:
 
         await self._start_edge_side(stack, supervisor, api, as_node, informers, tunnels, hosts, root_ca)
         kubeconfig = config.data / KUBECONFIG
-        pki.write_kubeconfig(kubeconfig, files, server=f"https://{_in_url(self._own_host())}:{self._ports['api']}")
+        pki.write_kubeconfig(kubeconfig, files, server=f"https://{in_url(self._own_host())}:{self._ports['api']}")
         return self._facts(hosts, kubeconfig=kubeconfig)
 
     async def _start_edge_side(
@@ -455,10 +456,6 @@ def reachable_hosts(advertised: Sequence[str], listen: str) -> list[str]:
     named = [host_of(entry) for entry in advertised] + ([] if listen in _WILDCARDS else [listen])
     own = [] if listen in ("127.0.0.1", "localhost") else [socket.gethostname(), *_own_addresses()]
     return list(dict.fromkeys([*named, *own, "127.0.0.1", "localhost"]))
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _own_addresses() -> list[str]:

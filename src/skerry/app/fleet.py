@@ -15,6 +15,7 @@ from skerry.app.client import CommandFailed
 from skerry.app.places import split_address
 from skerry.base import json
 from skerry.base.errors import ConfigError
+from skerry.base.net.hosts import in_url
 from skerry.base.netif import is_loopback
 from skerry.cloud.join.ca import ca_certificate
 from skerry.cloud.join.enrolments import Enrolment, Enrolments
@@ -47,7 +48,7 @@ def token_create(
             raise ConfigError(str(exc)) from exc
         if warning:
             output.progress(f"warning: {warning}")
-        shown_host = f"[{host}]" if ":" in host else host
+        shown_host = in_url(host)
         command = f"skerry join {shown_host}{f':{port}' if port != PORT_JOIN else ''} --token {text}"
         if node:
             command += f" --node {node}"

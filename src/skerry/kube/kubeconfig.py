@@ -17,6 +17,7 @@ from typing import Any
 
 from skerry.base import yaml
 from skerry.base.errors import ConfigError
+from skerry.base.net.hosts import in_url
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -109,8 +110,9 @@ def in_cluster(environ: Mapping[str, str], *, root: Path = SERVICE_ACCOUNT) -> C
             f"service account in {root}: {exc.strerror}: {exc.filename}",
             hint="let the pod mount its token (automountServiceAccountToken) or name a kubeconfig",
         ) from exc
-    host = f"[{host}]" if ":" in host else host
-    return Credentials(f"https://{host}:{port}", namespace, ca_pem, token_file=root / "token", source="service account")
+    return Credentials(
+        f"https://{in_url(host)}:{port}", namespace, ca_pem, token_file=root / "token", source="service account"
+    )
 
 
 def load(path: Path, *, context: str = "") -> Credentials:

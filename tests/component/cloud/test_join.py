@@ -185,6 +185,8 @@ async def test_requests_for_anything_but_the_own_name_are_refused(kit: CloudKit)
         await fetch(kit.join_url + "/edge.crt", kit.tls(), headers=headers, body=b"x")
     assert caught.value.status == 400
     assert await kit.enrolments.get("edge-1") is None
+    stranger = await refused(kit, "edge-1", sign({"exp": 4_000_000_000}, kit.authority.ca.key_der), csr=b"nonsense")
+    assert stranger.status == 401, "who has no token learns nothing of its request, which is not read"
     gos = _csr("system:node:edge-1", "system:nodes", [])
     assert await ask(kit, "edge-1", jwt, csr=gos)
 

@@ -20,6 +20,7 @@ from skerry.apiserver.core import ApiCore
 from skerry.apiserver.dialled import check_address
 from skerry.apiserver.store.log import Key
 from skerry.base.net import http_client
+from skerry.base.net.hosts import in_url
 from skerry.base.net.http_client import HttpBroken, HttpClient
 from skerry.base.net.http_server import ClientGone, HttpRequest, HttpResponse
 from skerry.kube.ports import KubeletRequest, NodeConnector
@@ -134,10 +135,9 @@ class Proxy:
     async def _dial(self, request: HttpRequest, call: Call, scheme: str, host: str, port: int) -> HttpResponse | None:
         if not self._dials_itself:
             check_address(host)
-        shown = f"[{host}]" if ":" in host else host
         # Who a pod is, its address in the cluster's own state says; its certificate has no name that we could know.
         tls = ssl._create_unverified_context() if scheme == "https" else None
-        client = HttpClient(f"{scheme}://{shown}:{port}", tls=tls)
+        client = HttpClient(f"{scheme}://{in_url(host)}:{port}", tls=tls)
         asked = http_client.HttpRequest(
             request.method, call.info.tail or "/", request.query, _passed(request.headers), await request.body()
         )

@@ -25,6 +25,7 @@ from skerry.apiserver.store.log import Key
 from skerry.apiserver.store.watch import Collection
 from skerry.base import json
 from skerry.base.errors import SkerryError
+from skerry.base.net.hosts import in_url
 from skerry.base.net.http_client import HttpBroken, HttpClient, HttpRequest
 
 MOST_CLIENTS = 64
@@ -110,8 +111,7 @@ class WebhookClient:
         namespace, name = str(service.get("namespace", "")), str(service.get("name", ""))
         port = int(service.get("port") or 443)
         host, number = self._resolve(namespace, name, port)
-        shown = f"[{host}]" if ":" in host else host
-        return f"https://{shown}:{number}", str(service.get("path") or "/"), "", f"{name}.{namespace}.svc"
+        return f"https://{in_url(host)}:{number}", str(service.get("path") or "/"), "", f"{name}.{namespace}.svc"
 
     def _resolve(self, namespace: str, name: str, port: int) -> tuple[str, int]:
         entry = self._find(Key("services", namespace, name))

@@ -6,7 +6,6 @@ A free port is therefore taken outside of that range, so that it is free after a
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import random
 import socket
@@ -36,8 +35,11 @@ def bind(host: str, port: int, backlog: int) -> socket.socket:
             host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         for candidate in _candidates() if port == 0 else ():
-            with contextlib.suppress(OSError):  # taken: the next one
+            try:
                 return _listener(family, kind, (address[0], candidate, *address[2:]), backlog)
+            except OSError as exc:
+                if exc.errno != errno.EADDRINUSE:  # not the port's fault: no other one helps
+                    raise
         return _listener(family, kind, address, backlog)
     except OSError as exc:
         raise _not_bound(host, port, exc) from exc

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import h11
 
 from skerry.base.errors import SkerryError
+from skerry.base.net.hosts import in_url
 
 BODY_BYTES = 10 * 1024
 _READ_BYTES = 16 * 1024
@@ -34,7 +35,7 @@ async def get(
     try:
         http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES)
         names = {name.lower() for name, _ in headers}
-        ours = [("Host", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), ("Connection", "close")]
+        ours = [("Host", f"{in_url(host)}:{port}"), ("Connection", "close")]
         ours = [(name, value) for name, value in ours if name.lower() not in names]
         request = http.send(h11.Request(method="GET", target=target, headers=[*ours, *headers])) or b""
         request += http.send(h11.EndOfMessage()) or b""

@@ -14,7 +14,8 @@ Refusals are plain text with cause and remedy in one line; each is logged once a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from skerry.api.gvk import NODES
@@ -157,14 +158,17 @@ class JoinServer:
         try:
             asked = join.parse_request(dict(request.headers))
             csr = await request.body(limit_bytes=join.MAX_CSR_BYTES)
-            _check_csr(x509.read_csr(csr), asked.node)
+            token = await self._prove(request, asked)
+            _check_csr(x509.read_csr(csr), asked.node)  # a stranger's request is not read
         except (ProtocolError, x509.X509Error) as exc:
             raise _Answer(400, str(exc), hint=exc.hint) from exc
         except BodyTooLarge as exc:
             raise _Answer(413, str(exc)) from exc
         except BodyTooSlow as exc:
             raise _Answer(408, str(exc)) from exc
-        token = await self._prove(request, asked)
+        if token:
+            with _answered():
+                await self._tokens.take(token, asked.node)
         authority = self._authority()
         cert = x509.sign_csr(
             authority.ca,
@@ -174,7 +178,7 @@ class JoinServer:
             days=self._cert_days,
             now_s=self._clock.now_s(),
         )
-        try:
+        with _answered():
             await self._enrolments.issued(
                 asked.node,
                 cert,
@@ -183,8 +187,6 @@ class JoinServer:
                 proof="" if token or request.peer is None else request.peer.fingerprint,
                 issuer=x509.fingerprint(authority.ca.cert_der),
             )
-        except Refused as exc:
-            raise _Answer(403, str(exc), hint=exc.hint) from exc
         log.info(
             "join.certificate_issued",
             node=asked.node,
@@ -195,9 +197,10 @@ class JoinServer:
         return cert
 
     async def _prove(self, request: HttpRequest, asked: join.CertificateRequest) -> Token | None:
-        """The token that pays for the certificate, or None when the present certificate does."""
+        """The token that will pay for the certificate, or None when the present certificate does."""
         if asked.jwt:
-            return await self._by_token(asked)
+            with _answered():
+                return await self._judge(asked)
         peer = request.peer
         if peer is None:
             raise _Answer(
@@ -209,21 +212,9 @@ class JoinServer:
                 f"the client certificate ({peer.common_name}) may not ask for a certificate of node {asked.node}",
                 hint="a certificate renews only its own node; join with a token of that node instead",
             )
-        try:
+        with _answered():
             await self._enrolments.check_renewal(asked.node, peer)
-        except Refused as exc:
-            raise _Answer(403, str(exc), hint=exc.hint) from exc
         return None
-
-    async def _by_token(self, asked: join.CertificateRequest) -> Token:
-        try:
-            token = await self._judge(asked)
-            await self._tokens.take(token, asked.node)
-        except TokenRefused as exc:
-            raise _Answer(401, f"token validation failure, {exc}", hint=exc.hint, is_guess=exc.is_guess) from exc
-        except Refused as exc:
-            raise _Answer(403, str(exc), hint=exc.hint) from exc
-        return token
 
     async def _check_free(self, token: Token, node: str) -> None:
         """A token for any node must not take over one that exists."""
@@ -253,6 +244,17 @@ class JoinServer:
         self.refusals.note(event, request.address, status=answer.status, node=node, cause=str(answer))
         headers = [("Retry-After", "6")] if answer.status == 429 else []
         return _text(answer.status, answer.explained(), headers)
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Refusals become the join port's answers."""
+    try:
+        yield
+    except TokenRefused as exc:
+        raise _Answer(401, f"token validation failure, {exc}", hint=exc.hint, is_guess=exc.is_guess) from exc
+    except Refused as exc:
+        raise _Answer(403, str(exc), hint=exc.hint) from exc
 
 
 def _check_csr(csr: x509.RequestInfo, node: str) -> None:

@@ -8,6 +8,8 @@ Source: kubernetes pkg/kubelet/envvars/envvars.go (1.36).
 
 from __future__ import annotations
 
+from skerry.base.net.hosts import in_url
+
 _PREFIX = "KUBERNETES"
 
 
@@ -18,7 +20,7 @@ def api_variables(host: str, port: int) -> dict[str, str]:
         host: name or address that works from this node; an IPv6 address has no brackets.
         port: TCP port.
     """
-    url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
+    url = f"tcp://{in_url(host)}:{port}"
     of_port = f"{_PREFIX}_PORT_{port}_TCP"
     return {
         f"{_PREFIX}_SERVICE_HOST": host,

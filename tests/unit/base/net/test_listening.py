@@ -29,3 +29,9 @@ def test_a_free_port_is_none_that_the_kernel_gives_to_outgoing_connections(host:
 
 def test_free_ports_differ() -> None:
     assert len({free_port() for _ in range(50)}) > 40
+
+
+def test_an_address_of_another_machine_is_told_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1:0: Cannot assign requested address") as told:
+        bind("192.0.2.1", 0, 8)
+    assert "no such address" in str(told.value.hint)
