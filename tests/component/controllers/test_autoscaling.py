@@ -69,3 +69,22 @@ async def test_without_metrics_nothing_changes_and_the_condition_says_why(cluste
 
     await cluster.until(lambda: reason() == "FailedGetResourceMetric")
     assert len(cluster.pods()) == 1
+
+
+async def test_a_new_autoscaler_takes_nothing_away_at_once(cluster: Cluster) -> None:
+    await cluster.add_node("n1")
+    idle = deployment()
+    idle["spec"]["replicas"] = 2
+    await cluster.api.create(DEPLOYMENTS, idle, namespace="default")
+    await cluster.until(lambda: len(cluster.pods()) == 2)
+    for pod in cluster.pods():
+        cluster.summaries.use(pod, "c", cpu_nanocores=0)
+    await cluster.api.create(HPAS, autoscaler(), namespace="default")
+    hpas = cluster.informers.of(HPAS)
+
+    def reason() -> str:
+        found = hpas.get("web", "default")
+        return str((condition_of(found, "AbleToScale") or {}).get("reason")) if found else ""
+
+    await cluster.until(lambda: reason() == "ScaleDownStabilized")
+    assert len(cluster.pods()) == 2

@@ -114,3 +114,10 @@ def test_the_number_falls_only_when_nothing_higher_was_wished_for_a_while() -> N
         assert found.replicas == 10
     assert found.stabilized[0] == "ScaleDownStabilized"
     assert bound(10, 4, memory, least=1, most=20, behavior=None, now_s=NOW_S + 301).replicas == 4
+
+
+def test_at_the_first_look_nothing_is_taken_away_at_once_and_added_what_is_needed() -> None:
+    memory = Memory.beginning(4, now_s=NOW_S)
+    assert bound(4, 1, memory, least=1, most=20, behavior=None, now_s=NOW_S).replicas == 4
+    assert bound(4, 1, memory, least=1, most=20, behavior=None, now_s=NOW_S + 301).replicas == 1
+    assert bound(4, 6, Memory.beginning(4, now_s=NOW_S), least=1, most=20, behavior=None, now_s=NOW_S).replicas == 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from skerry.api.schema_table import RELEASE
 from skerry.apiserver.registry import Kind
 from skerry.apiserver.semantics import Semantics
 
@@ -24,6 +25,7 @@ _WORDS = {
     "kind": "Kind names what this object is; it is written in CamelCase and never changes.",
     "metadata": "Standard object's metadata.",
 }
+_REFERENCE = f"https://kubernetes.io/docs/reference/generated/kubernetes-api/{RELEASE.rpartition('.')[0]}/"
 _META_WORDS = {
     "annotations": "Annotations are free texts by name, for tools and people; nothing selects by them.",
     "creationTimestamp": "CreationTimestamp is a timestamp of the moment at which the server made this object.",
@@ -109,8 +111,9 @@ def _meta_reference() -> dict[str, Any]:
 
 
 def described(schemas: dict[str, Any]) -> dict[str, Any]:
-    """The schemas, with words for the fields that every object has."""
-    found = dict(schemas)
+    """The schemas; each says where its fields are described, and those that every object has are described here."""
+    groups = _groups(schemas)
+    found = {name: {"description": _described_at(name, groups), **schema} for name, schema in schemas.items()}
     meta = found.get(_OBJECT_META)
     if meta is not None:
         properties = {
@@ -119,6 +122,24 @@ def described(schemas: dict[str, Any]) -> dict[str, Any]:
         }
         found[_OBJECT_META] = {**meta, "description": "What every object says about itself.", "properties": properties}
     return found
+
+
+def _groups(schemas: dict[str, Any]) -> dict[str, str]:
+    """API groups by the packages of their definitions."""
+    return {
+        name.rpartition(".")[0]: gvks[0]["group"]
+        for name, schema in schemas.items()
+        if len(gvks := schema.get("x-kubernetes-group-version-kind") or ()) == 1
+    }
+
+
+def _described_at(name: str, groups: dict[str, str]) -> str:
+    """A line about a definition, such as ``io.k8s.api.core.v1.Container``, with the place of its description."""
+    package, _, kind = name.rpartition(".")
+    short, version = package.split(".")[-2:]
+    group = groups.get(package) or short
+    anchor = f"{kind}-{version}-{group.replace('.', '-')}".lower()
+    return f"{kind} of {group}/{version}. What its fields mean: {_REFERENCE}#{anchor}"
 
 
 def _plain_v2(schema: dict[str, Any]) -> dict[str, Any]:

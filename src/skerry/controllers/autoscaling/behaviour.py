@@ -33,6 +33,11 @@ class Memory:
     wishes: list[tuple[float, int]] = field(default_factory=list)
     changes: list[tuple[float, int]] = field(default_factory=list)
 
+    @classmethod
+    def beginning(cls, current: int, *, now_s: float) -> Memory:
+        """At the first look the number that is there counts as wished: who starts anew takes nothing away at once."""
+        return cls(wishes=[(now_s, current)])
+
 
 @dataclass(frozen=True, slots=True)
 class Bounded:
@@ -100,9 +105,9 @@ def _stabilize(
 ) -> tuple[int, tuple[str, str]]:
     """Not higher than the lowest wish of the one window, not lower than the highest of the other."""
     up_s, down_s = float(up["stabilizationWindowSeconds"]), float(down["stabilizationWindowSeconds"])
-    lowest = min([n for at, n in memory.wishes if now_s - at <= up_s], default=wished)
-    highest = max([n for at, n in memory.wishes if now_s - at <= down_s], default=wished)
-    kept = [(at, n) for at, n in memory.wishes if now_s - at <= max(up_s, down_s)]
+    lowest = min([n for at, n in memory.wishes if now_s - at < up_s], default=wished)
+    highest = max([n for at, n in memory.wishes if now_s - at < down_s], default=wished)
+    kept = [(at, n) for at, n in memory.wishes if now_s - at < max(up_s, down_s)]
     memory.wishes[:] = [*kept, (now_s, wished)]
     lowest, highest = min(lowest, wished), max(highest, wished)
     calm = min(max(current, lowest), highest)

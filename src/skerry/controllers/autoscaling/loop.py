@@ -121,6 +121,7 @@ class PodAutoscaler:
             "the HPA controller was able to get the target's current scale",
         )  # fmt: skip
         current = int((scale.get("spec") or {}).get("replicas") or 0)
+        memory = self._memory.setdefault(hpa["metadata"]["uid"], Memory.beginning(current, now_s=look.now_s))
         least = spec.get("minReplicas")
         least, most = 1 if least is None else int(least), int(spec["maxReplicas"])
         if current == 0 and least != 0:
@@ -130,7 +131,6 @@ class PodAutoscaler:
         wished, reason = await self._wish(look, scale, current, least, most)
         if wished is None:
             return {"currentReplicas": current, "desiredReplicas": current}
-        memory = self._memory.setdefault(hpa["metadata"]["uid"], Memory())
         bounded = bound(
             current, wished, memory, least=least, most=most, behavior=spec.get("behavior"), now_s=look.now_s
         )
