@@ -126,11 +126,12 @@ def described(schemas: dict[str, Any]) -> dict[str, Any]:
 
 def _groups(schemas: dict[str, Any]) -> dict[str, str]:
     """API groups by the packages of their definitions."""
-    return {
-        name.rpartition(".")[0]: gvks[0]["group"]
-        for name, schema in schemas.items()
-        if len(gvks := schema.get("x-kubernetes-group-version-kind") or ()) == 1
-    }
+    found = {}
+    for name, schema in schemas.items():
+        kinds = list(schema.get("x-kubernetes-group-version-kind") or ())
+        if len(kinds) == 1:  # what every group has, such as DeleteOptions, names them all
+            found[name.rpartition(".")[0]] = str(kinds[0]["group"])
+    return found
 
 
 def _described_at(name: str, groups: dict[str, str]) -> str:
@@ -138,6 +139,8 @@ def _described_at(name: str, groups: dict[str, str]) -> str:
     package, _, kind = name.rpartition(".")
     short, version = package.split(".")[-2:]
     group = groups.get(package) or short
+    if not version[1:2].isdigit():  # a plain type such as Quantity
+        return f"{kind}. What it means: {_REFERENCE}"
     anchor = f"{kind}-{version}-{group.replace('.', '-')}".lower()
     return f"{kind} of {group}/{version}. What its fields mean: {_REFERENCE}#{anchor}"
 
