@@ -18,9 +18,10 @@ from skerry.base.files import make_private_dir
 from skerry.edge.images.collector import ImageCollector
 from skerry.edge.images.keeper import ImageKeeper
 from skerry.edge.images.ledger import ImageLedger
-from skerry.edge.pods.dns import NodeDns, Resolver, read_resolver
+from skerry.edge.pods.dns import NodeDns
 from skerry.edge.pods.events import PodEvents
 from skerry.edge.pods.ports import PodDevices
+from skerry.edge.pods.resolvconf import PLACES, node_resolver
 from skerry.edge.pods.roster import Observer, Roster
 from skerry.edge.pods.static import Ask, StaticPods
 from skerry.edge.pods.status import NodeView
@@ -33,7 +34,6 @@ from skerry.runtime.volumes import Volumes
 
 SETTLED = "settled"
 """Fact of the store: the cloud has told it all that belongs to this node."""
-_RESOLV_CONF = Path("/etc/resolv.conf")
 
 
 class PodParts:
@@ -75,7 +75,7 @@ class PodParts:
             node=lambda: NodeView(node_ip(), engine), directory=make_private_dir(config.data / "pods"),
             log_directory=config.data / "pod-logs", observe=observer.pod,
             allocatable=written(self.resources.allocatable),
-            dns=NodeDns(_resolver(), config.cluster_dns, config.cluster_domain),
+            dns=lambda: _dns(config),
             runtime_handlers=config.runtime_handlers, api_server=api_server, devices=devices,
             limits_cpu="cpu" in runtime.keeps,
         )  # fmt: skip
@@ -126,8 +126,6 @@ def _images_of(objects: EdgeObjects) -> set[str]:
     return {str(c.get("image") or "") for spec in specs for kind in kinds for c in spec.get(kind) or []}
 
 
-def _resolver() -> Resolver:
-    try:
-        return read_resolver(_RESOLV_CONF.read_text(errors="replace"))
-    except OSError:
-        return Resolver()
+def _dns(config: EdgeConfig) -> NodeDns:
+    resolver = node_resolver([Path(config.resolv_conf)] if config.resolv_conf else PLACES)
+    return NodeDns(resolver, config.cluster_dns, config.cluster_domain)

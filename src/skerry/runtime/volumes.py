@@ -277,12 +277,14 @@ def _check_host_path(place: Place) -> None:
     path = Path(place.path)
     if not path.is_absolute() or ".." in path.parts:
         raise VolumeError(f"hostPath {place.path!r} must be absolute and without '..'")
-    if place.kind in ("", "DirectoryOrCreate"):
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-            make_directory(path, 0o777 if place.is_managed else 0o755)
-    elif place.kind == "FileOrCreate":
-        path.touch(exist_ok=True, mode=0o644)
+    if place.kind in ("", "DirectoryOrCreate", "FileOrCreate"):
+        try:
+            _make_host_path(path, place)
+        except OSError as exc:
+            raise VolumeError(
+                f"hostPath {path} cannot be made: {exc.strerror or exc}",
+                hint="make it on the node yourself, or name a place where it can be made",
+            ) from exc
     elif not path.exists():
         raise VolumeError(f"hostPath {path} does not exist on this node")
     if place.kind:
@@ -291,6 +293,14 @@ def _check_host_path(place: Place) -> None:
         is_right, what = _HOST_TYPES[place.kind]
         if not is_right(path.stat().st_mode):
             raise VolumeError(f"hostPath type check failed: {path} is not {what}")
+
+
+def _make_host_path(path: Path, place: Place) -> None:
+    if place.kind == "FileOrCreate":
+        path.touch(exist_ok=True, mode=0o644)
+    elif not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        make_directory(path, 0o777 if place.is_managed else 0o755)
 
 
 def _link(path: Path, target: Path) -> None:

@@ -101,7 +101,7 @@ class Desk:
             directory=directory / "pods",
             log_directory=directory / "pod-logs",
             observe=observer.pod,
-            dns=dns or NodeDns(),
+            dns=lambda: dns or NodeDns(),
             api_server=lambda: api_server,
             measure_s=measure_s,
         )

@@ -137,7 +137,7 @@ async def test_tcp_connects_or_fails(handlers: Handlers, serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "is_good"), [("true", True), ("false", False), ("late", False), ("nothing", False), ("away", None)]
+    ("word", "is_good"), [("true", True), ("false", False), ("late", False), ("nothing", None), ("away", None)]
 )
 async def test_commands(handlers: Handlers, word: str, is_good: bool | None) -> None:
     found, text = await check(handlers, {"exec": {"command": [word]}})

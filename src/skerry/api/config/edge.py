@@ -22,6 +22,9 @@ class EdgeConfig:
     labels: dict[str, str] = setting({}, "further labels of the node")
     node_ip: str = setting("", "address that the node reports; empty asks the routing table")
     cluster_dns: tuple[str, ...] = setting((), "DNS servers of pods with ClusterFirst; empty: the node's own")
+    resolv_conf: str = setting(
+        "", "resolver file for pods; empty: /etc/resolv.conf, or systemd-resolved's where that names only this machine"
+    )
     cluster_domain: str = setting("cluster.local", "domain of Services in the names that pods look up")
     api_server: str = setting("", "host:port of the API server that pods are told; empty: as the cloud tells")
     runtime_handlers: dict[str, str] = setting({}, "the engine's handler by RuntimeClass, where their names differ")

@@ -19,6 +19,8 @@ DEFAULT_DMI_SOCKET = "/etc/kubeedge/dmi.sock"
 STATIC_PODS = "/etc/kubeedge/manifests"
 KUBELET_ROOT = "/var/lib/kubelet"
 
+_RESOLV_CONF = "/etc/resolv.conf"
+
 _AT_JOIN = "certificates and addresses come from the join"
 _BOUNDED = "queues, rates and time limits are bounded and set by the agent itself"
 _CHANNELS = "there are no channels between modules to be sized"
@@ -68,7 +70,6 @@ _KUBELET_DEFAULTS = {
     "registerNode": True,
     "registryBurst": 10,
     "registryPullQPS": 5,
-    "resolvConf": "/etc/resolv.conf",
     "runtimeRequestTimeout": "2m0s",
     "seccompDefault": False,
     "serializeImagePulls": True,
@@ -108,6 +109,11 @@ def _broker(value: Any) -> str:
     if not mark or scheme not in ("tcp", "mqtt") or not rest.rpartition(":")[2].isdigit():
         raise ValueError("tcp://HOST:PORT is wanted")
     return rest
+
+
+def _resolver(value: Any) -> str:
+    """The usual place leaves it to the agent, which knows where systemd-resolved has another one."""
+    return "" if value == _RESOLV_CONF else str(value)
 
 
 def _count(value: Any) -> int:
@@ -172,6 +178,7 @@ RULES = (
     Rule(_KUBELET + "containerRuntimeEndpoint", "unix:///run/containerd/containerd.sock", to="criSocket", take=_socket),
     Rule(_KUBELET + "imageServiceEndpoint", "unix:///run/containerd/containerd.sock", why="criSocket serves both"),
     Rule(_KUBELET + "cgroupDriver", "cgroupfs", why="the engine's own setting counts"),
+    Rule(_KUBELET + "resolvConf", _RESOLV_CONF, to="resolvConf", take=_resolver),
     Rule(_KUBELET + "clusterDNS", [], to="clusterDns", take=list),
     Rule(_KUBELET + "clusterDomain", "cluster.local", to="clusterDomain", take=str),
     Rule(_KUBELET + "evictionHard", {}, to="evictionHard", take=_texts),

@@ -104,8 +104,21 @@ def _value(
     if origin.get("fieldRef"):
         return field_value(pod, str(origin["fieldRef"]["fieldPath"]), facts)
     if origin.get("resourceFieldRef"):
-        return resource_value(container, origin["resourceFieldRef"], facts)
+        return resource_value(_asked(pod, container, origin["resourceFieldRef"]), origin["resourceFieldRef"], facts)
     raise ConfigMissing(f"variable {variable.get('name')!r} has a source that is not supported: {', '.join(origin)}")
+
+
+def _asked(pod: Object, container: Mapping[str, Any], reference: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The container whose resources are meant: another one by its name, else the container itself."""
+    name = str(reference.get("containerName") or "")
+    if name in ("", str(container.get("name"))):
+        return container
+    spec = pod.get("spec") or {}
+    for other in [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]:
+        if other.get("name") == name:
+            found: Mapping[str, Any] = other
+            return found
+    raise ConfigMissing(f"resourceFieldRef names container {name!r}, which the pod does not have")
 
 
 def _keyed(kind: str, reference: Mapping[str, Any], objects: Mapping[ObjectKey, Object | None]) -> str | None:

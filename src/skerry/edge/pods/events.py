@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ _MEMORY_COUNT = 512
 _MEMORY_S = 600.0
 _REPEAT_S = 10.0
 _MESSAGE_CHARS = 1024
+_ID = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 @dataclass(slots=True)
@@ -45,7 +47,8 @@ class PodEvents:
         """One event about ``pod``, or about one of its containers."""
         metadata = pod.get("metadata") or {}
         message = message[:_MESSAGE_CHARS]
-        identity = "\n".join((str(metadata.get("uid")), container, reason, message))
+        # Engines name sandboxes and commands by new ids each time: that makes no new event.
+        identity = "\n".join((str(metadata.get("uid")), container, reason, _ID.sub("", message)))
         digest = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
         now_s = self._clock.now_s()
         known = self._known.get(digest)

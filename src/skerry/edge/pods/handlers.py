@@ -13,7 +13,7 @@ from typing import Any
 from skerry.base.aio.clock import Clock
 from skerry.base.net import probe_http
 from skerry.base.net.probe_http import HttpProbeFailed
-from skerry.runtime.ports import ContainerIO, EngineError, EngineUnavailable, ExecTimeout
+from skerry.runtime.ports import ContainerIO, EngineError, ExecTimeout
 
 _TEXT_CHARS = 1024
 _HOOK_S = 3600.0
@@ -107,11 +107,9 @@ class Handlers:
             exit_code, output = await self._io.exec_sync(aim.container_id, command, timeout_s=timeout_s)
         except ExecTimeout as exc:
             return Outcome(False, str(exc))
-        except EngineUnavailable as exc:
-            return Outcome(None, str(exc))
         except EngineError as exc:
-            # No such program, no such user: as good as an exit code that is not 0.
-            return Outcome(False, str(exc))
+            # Also no such program: as on any node, that tells nothing about the container, which is not restarted.
+            return Outcome(None, str(exc))
         return Outcome(exit_code == 0, output.decode(errors="replace")[:_TEXT_CHARS])
 
 

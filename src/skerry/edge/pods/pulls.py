@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,8 +37,15 @@ class Pulls:
         return await self._images.reference(str(container.get("image") or ""), policy, secrets, tell)
 
     async def _secrets(self, pod: Object) -> list[dict[str, object]]:
-        found = []
+        found, missing = [], []
         for reference in (pod.get("spec") or {}).get("imagePullSecrets") or []:
-            with contextlib.suppress(ApiError):
-                found.append(await self._objects.get("secret", str(pod["metadata"]["namespace"]), reference["name"]))
+            name = str(reference.get("name") or "")
+            try:
+                found.append(await self._objects.get("secret", str(pod["metadata"]["namespace"]), name))
+            except ApiError:
+                missing.append(name)
+        if missing:
+            text = f"Unable to retrieve some image pull secrets ({', '.join(missing)}); attempting to pull the image "
+            text += "may not succeed."
+            await self._events.tell(pod, "FailedToRetrieveImagePullSecret", text, warning=True)
         return found

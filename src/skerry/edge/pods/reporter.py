@@ -67,6 +67,9 @@ class Reporter:
     async def _tell_backoff(self, pod: Object, status: dict[str, Any]) -> None:
         for container in [*status.get("initContainerStatuses", []), *status["containerStatuses"]]:
             waiting = container["state"].get("waiting") or {}
+            if waiting.get("reason") == "ImagePullBackOff":
+                text = f'Back-off pulling image "{container["image"]}"'
+                await self._events.tell(pod, "BackOff", text, container=container["name"])
             if waiting.get("reason") == "CrashLoopBackOff":
                 home = f"{self._name}_{self._namespace}({self._uid})"
                 text = f"Back-off restarting failed container {container['name']} in pod {home}"

@@ -20,7 +20,7 @@ from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log
 from skerry.edge.pods.ports import NodeObjects, ObjectChange
 from skerry.edge.pods.static import is_mirror
-from skerry.edge.pods.view import CONTAINER_LISTS, PodView, Verdict
+from skerry.edge.pods.view import CONTAINER_LISTS, EVICTION_GRACE_S, PodView, Verdict
 from skerry.edge.pods.worker import PodWorker, Tools
 from skerry.runtime import volumes
 from skerry.runtime.ports import ContainerState, EngineError, ObservedContainer, ObservedPod, PodRuntime
@@ -171,8 +171,8 @@ class Roster:
         return worker is not None
 
     def evict(self, uid: str, message: str) -> None:
-        """End a pod for good because the node runs short."""
-        self.fail(uid, Verdict("Evicted", message))
+        """End a pod for good because the node runs short: soon, whatever grace it asks for."""
+        self.fail(uid, Verdict("Evicted", message, EVICTION_GRACE_S))
 
     async def end(self, uids: Sequence[str], *, within_s: float) -> None:
         """End what runs of these pods, because the machine shuts down; nothing of them starts until ``go_on``."""

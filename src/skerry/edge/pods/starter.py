@@ -69,6 +69,7 @@ class Starter:
     """Makes sandboxes and containers of one pod.
 
     Args:
+        dns: the node's resolver as it is now.
         home: the pod's places on the disk.
         stop: ends a container whose postStart hook failed: (id, name).
         runtime_handlers: the engine's handler by RuntimeClass, where it has another name.
@@ -86,7 +87,7 @@ class Starter:
         devices: PodDevices,
         handlers: Handlers,
         events: PodEvents,
-        dns: NodeDns,
+        dns: Callable[[], NodeDns],
         clock: Clock,
         home: PodHome,
         interrupt: Interrupt,
@@ -128,7 +129,7 @@ class Starter:
         for text in not_enforced(pod, is_process=self._is_process, limits_cpu=self._limits_cpu):
             await self._events.tell(pod, "NotEnforced", text, warning=True)
         spec = self._sandbox(pod, attempt)
-        for reason, message in pod_resolver(pod, self._dns)[1]:
+        for reason, message in pod_resolver(pod, self._dns())[1]:
             await self._events.tell(pod, reason, message, warning=True)
         spec.log_directory.mkdir(parents=True, exist_ok=True)
         await self._runtime.create_sandbox(spec)
@@ -236,7 +237,7 @@ class Starter:
     def _names(self, pod: Object) -> tuple[str, str]:
         metadata, spec = pod["metadata"], pod.get("spec") or {}
         return host_names(
-            str(metadata["name"]), str(metadata["namespace"]), spec, cluster_domain=self._dns.cluster_domain
+            str(metadata["name"]), str(metadata["namespace"]), spec, cluster_domain=self._dns().cluster_domain
         )
 
     async def _references(self, pod: Object, container: dict[str, Any]) -> dict[ObjectKey, Object | None]:
@@ -258,7 +259,7 @@ class Starter:
     def _sandbox(self, pod: Object, attempt: int) -> SandboxSpec:
         spec, metadata = pod.get("spec") or {}, pod["metadata"]
         name, full = self._names(pod)
-        resolver = pod_resolver(pod, self._dns)[0]
+        resolver = pod_resolver(pod, self._dns())[0]
         host_name = full if full and spec.get("setHostnameAsFQDN") else name
         if len(host_name) > 64:
             raise EngineRefused(

@@ -17,6 +17,7 @@ from skerry.edge.pods.view import Failure, PodView, Stimulus, restart_wait_s
 from skerry.runtime.ports import ContainerState, ObservedContainer, ObservedPod
 
 _POD_REASONS = ("FailedMount", "FailedCreatePodSandBox")
+_STATUS_LISTS = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 _NEVER_SEEN = {
     "exitCode": 137,
     "reason": "ContainerStatusUnknown",
@@ -69,7 +70,17 @@ def pod_status(pod: Object, observed: ObservedPod | None, stimulus: Stimulus, no
     ips = _addresses(view, node) or [each["ip"] for each in old.get("podIPs") or () if each.get("ip")]
     if ips:
         status |= {"podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
+    if stimulus.verdict is not None and not _has_ever_run(observed, old):
+        # Refused before anything was started: there are no containers to tell of, and kubectl shows the reason.
+        status |= {kind: [] for kind in _STATUS_LISTS if kind in status}
     return status | _why(view, now_phase, stimulus)
+
+
+def _has_ever_run(observed: ObservedPod | None, told: Mapping[str, Any]) -> bool:
+    """Whether a container of the pod was ever made here."""
+    if observed is not None and observed.containers:
+        return True
+    return any(container.get("containerID") for kind in _STATUS_LISTS for container in told.get(kind) or ())
 
 
 def _why(view: PodView, now_phase: str, stimulus: Stimulus) -> dict[str, str]:
@@ -89,6 +100,8 @@ def _addresses(view: PodView, node: NodeView) -> list[str]:
     sandbox = view.sandbox
     if sandbox is None:
         return []
+    if not sandbox.ips and not sandbox.is_ready and not view.spec.get("hostNetwork"):
+        return []  # it never got one, or the engine has forgotten it
     # A sandbox without an address of its own shares the node's network.
     return [node.node_ip] if view.spec.get("hostNetwork") or not sandbox.ips else list(sandbox.ips)
 

@@ -54,7 +54,8 @@ _SPEC = (
     Entry("spec.restartPolicy", _YES, _YES, "back-off 10 s, doubling to 5 min, reset after 10 min"),
     Entry("spec.terminationGracePeriodSeconds", _YES, _YES),
     Entry("spec.activeDeadlineSeconds", _YES, _YES, "kept over restarts of the agent"),
-    Entry("spec.dnsPolicy", _YES, _YES, "ClusterFirst needs `clusterDns` in the node's configuration, else the node's"),
+    Entry("spec.dnsPolicy", _YES, _YES,
+          "ClusterFirst needs `clusterDns` in the node's configuration, else the node's; see `resolvConf`"),
     Entry("spec.dnsConfig", _YES, _YES, "at most 3 servers and 32 search names; more are cut, and told"),
     Entry("spec.nodeSelector", _NA, _NA, _CLOUD),
     Entry("spec.serviceAccountName", _YES, _YES, "tokens are renewed at 80 % of their life, and kept while offline"),
@@ -124,7 +125,8 @@ _CONTAINER = (
     Entry("container.resources", _YES, _YES),
     Entry("container.resources.limits", _YES, _YES,
           "devices of plugins: see `devicePlugins`; process runtime: by control groups where the agent is root; else "
-          "memory of data, and CPU is not enforced, and told"),
+          "memory of data, and CPU is not enforced, and told; `ephemeral-storage`: writable layer and logs of each "
+          "container and emptyDirs of the pod, measured each minute, beyond it the pod is Evicted"),
     Entry("container.resources.requests", _YES, _YES, "process runtime: weight of CPU, where it has control groups"),
     Entry("container.resources.claims[]", _NO, _NO, "dynamic resource allocation needs drivers"),
     Entry("container.resizePolicy[]", _NA, _NA, "a resize is answered with the condition PodResizePending, Infeasible"),

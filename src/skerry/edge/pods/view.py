@@ -20,6 +20,9 @@ CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
 RESOURCES_ANNOTATION = "skerry.dev/resources"
 """On a container: hash of the resources that it was started with."""
 
+EVICTION_GRACE_S = 1.0
+"""What an evicted pod gets, as from a kubelet at a hard threshold: the node is short of what the pod uses."""
+
 _FIRST_BACKOFF_S = 10.0
 _FIRST_SANDBOX_S = 2.0
 _LAST_BACKOFF_S = 300.0

@@ -28,7 +28,7 @@ from skerry.edge.pods.starter import Starter, Wanted
 from skerry.edge.pods.status import NodeView, pod_status
 from skerry.edge.pods.stopper import Stopper
 from skerry.edge.pods.usage import limits_of, over_limit
-from skerry.edge.pods.view import Failure, PodView, Stimulus, Verdict, failure_delay_s
+from skerry.edge.pods.view import EVICTION_GRACE_S, Failure, PodView, Stimulus, Verdict, failure_delay_s
 from skerry.runtime import volumes as v
 from skerry.runtime.downward import NodeFacts
 from skerry.runtime.ports import (
@@ -47,6 +47,7 @@ log = get_log(__name__)
 _REFRESH_S = 300.0
 _STEPS = 100
 _RETRY_S = 5.0
+_PULL_REASONS = ("ErrImagePull", "RegistryUnavailable")
 _POD_EVENTS = ("FailedMount", "FailedCreatePodSandBox")
 
 
@@ -61,6 +62,7 @@ class Tools:
         allocatable: the node's, for resourceFieldRef.
         runtime_handlers: the engine's handler by RuntimeClass, where it has another name.
         api_server: host and port that pods are told; None where it is not known.
+        dns: the node's resolver as it is now.
         observe: what the engine has for a uid, no older than the call.
         limits_cpu: whether the engine keeps limits of CPU.
     """
@@ -78,7 +80,7 @@ class Tools:
     directory: Path
     log_directory: Path
     observe: Callable[[str], Awaitable[ObservedPod | None]]
-    dns: NodeDns = field(default_factory=NodeDns)
+    dns: Callable[[], NodeDns] = NodeDns
     allocatable: Mapping[str, str] = field(default_factory=dict)
     runtime_handlers: Mapping[str, str] = field(default_factory=dict)
     api_server: Callable[[], tuple[str, int] | None] = lambda: None
@@ -355,16 +357,21 @@ class PodWorker:
     async def _failed(self, name: str, exc: EngineError) -> None:
         before = self._failures.get(name)
         delay_s = failure_delay_s(before.delay_s if before else 0.0, is_sandbox=not name)
-        reason = exc.reason
-        if reason == "ErrImagePull" and before is not None:
-            reason = "ImagePullBackOff"
         text = exc.explained()
-        self._failures[name] = Failure(reason, text, self._tools.clock.now_s() + delay_s, delay_s)
+        failure = Failure(exc.reason, text, self._tools.clock.now_s() + delay_s, delay_s)
+        if exc.reason in _PULL_REASONS and before is not None:
+            told = f'Back-off pulling image "{self._image(name)}": {exc.reason}: {text}'
+            failure = replace(failure, reason="ImagePullBackOff", message=told)
+        self._failures[name] = failure
         if exc.reason in _POD_EVENTS:
             await self._tell(exc.reason, text, name, warning=True)
         elif exc.reason != "PostStartHookError":
             await self._tell("Failed", f"Error: {text}", name, warning=True)
         log.warning("pod.start_failed", ns=self.namespace, name=self.name, container=name, reason=exc.reason, why=text)
+
+    def _image(self, name: str) -> str:
+        found = PodView(self._pod, None).definition(name)
+        return str(found[1].get("image") or "") if found is not None else ""
 
     async def _create_sandbox(self, attempt: int) -> None:
         await self._starter.prepare_volumes(self._pod, self._facts())
@@ -394,9 +401,8 @@ class PodWorker:
         now_s = self._tools.clock.monotonic_s()
         if self._verdict is None and now_s - self._measured_s >= self._tools.measure_s:
             self._measured_s = now_s
-            limits = limits_of(self._pod)
-            if limits and (text := await asyncio.to_thread(over_limit, limits, self._home.volumes)):
-                await self._give_up(Verdict("Evicted", text))
+            if text := await self._over_limit():
+                await self._give_up(Verdict("Evicted", text, EVICTION_GRACE_S))
                 return
         if not (self._is_stale or now_s - self._refreshed_s >= _REFRESH_S) or not self._home.volumes.is_dir():
             return
@@ -405,6 +411,17 @@ class PodWorker:
             await self._starter.prepare_volumes(self._pod, self._facts())
         except EngineError as exc:
             log.info("pod.volumes_kept", ns=self.namespace, name=self.name, why=str(exc))
+
+    async def _over_limit(self) -> str:
+        """Which part of the pod takes more of the disk than it may."""
+        limits = limits_of(self._pod)
+        if not limits:
+            return ""
+        layers = {}
+        if limits.containers:
+            stats = await self._tools.runtime.stats()
+            layers = {c.name: stats[c.id].disk_bytes for c in self._view().running() if c.id in stats}
+        return await asyncio.to_thread(over_limit, limits, self._home.volumes, self._home.logs, layers)
 
     # Telling the cloud
 

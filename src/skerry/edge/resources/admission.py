@@ -40,8 +40,8 @@ def admit(
         return refused
     uid = (pod.get("metadata") or {}).get("uid")
     running = [other for other in others if not has_ended(other) and (other.get("metadata") or {}).get("uid") != uid]
-    if ports_clash(host_ports(spec), (port for other in running for port in host_ports(other.get("spec") or {}))):
-        return Refusal("NodePorts", "Predicate NodePorts failed: a host port of the pod is taken on this node")
+    if refused := _ports(spec, running):
+        return refused
     used: Counter[str] = Counter({"pods": len(running)})
     for other in running:
         used.update(requests_of(other.get("spec") or {}))
@@ -61,6 +61,21 @@ def admit(
 def has_ended(pod: Object) -> bool:
     """Whether nothing of a pod runs any more."""
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _ports(spec: Mapping[str, Any], running: Iterable[Object]) -> Refusal | None:
+    wanted = host_ports(spec)
+    for other in running:
+        theirs = host_ports(other.get("spec") or {})
+        for port in sorted(wanted):
+            if ports_clash([port], theirs):
+                metadata = other.get("metadata") or {}
+                holder = f"{metadata.get('namespace')}/{metadata.get('name')}"
+                text = (
+                    f"Predicate NodePorts failed: host port {port[2]}/{port[1]} is taken on this node by pod {holder}"
+                )
+                return Refusal("NodePorts", text)
+    return None
 
 
 def _selector(spec: Mapping[str, Any], labels: Mapping[str, str]) -> Refusal | None:

@@ -61,6 +61,20 @@ def test_missing_references_are_named(origin: dict[str, dict[str, str]]) -> None
     assert next(iter(origin.values()))["name"] in str(caught.value)
 
 
+def test_resources_may_be_those_of_another_container() -> None:
+    wanted = pod()
+    wanted["spec"]["containers"].append({"name": "side", "resources": {"limits": {"memory": "33Mi"}}})
+
+    def asked(name: str) -> list[tuple[str, str]]:
+        origin = {"resourceFieldRef": {"containerName": name, "resource": "limits.memory", "divisor": "1Mi"}}
+        container = {"name": "app", "env": [{"name": "X", "valueFrom": origin}]}
+        return environment(wanted, container, {}, NodeFacts(allocatable={"memory": "64Mi"}))
+
+    assert (asked("side"), asked("app"), asked("")) == ([("X", "33")], [("X", "64")], [("X", "64")])
+    with pytest.raises(ConfigMissing, match="names container 'none'"):
+        asked("none")
+
+
 def test_command_line_is_expanded() -> None:
     container = {"command": ["run", "$(A)"], "args": ["$(B)", "$$(A)"]}
     assert command_line(container, {"A": "1", "B": "2"}) == (["run", "1"], ["2", "$(A)"])

@@ -188,8 +188,22 @@ def test_a_verdict_is_told_when_nothing_runs_any_more() -> None:
     found = status(pod(), seen(exited(code=137)), verdict=verdict)
     assert (found["phase"], found["reason"], found["message"]) == ("Failed", "Evicted", verdict.message)
     assert conditions(found)["DisruptionTarget"] == "True"
-    never_ran = status(pod(), None, verdict=Verdict("OutOfcpu", "no"))
+    lost = pod() | {"status": {"containerStatuses": [{"name": "app", "containerID": "fake://app-0"}]}}
+    never_ran = status(lost, None, verdict=Verdict("Evicted", "no"))
     assert never_ran["phase"] == "Failed" and state(never_ran)["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+def test_a_pod_that_was_not_taken_shows_the_reason_and_no_containers() -> None:
+    found = status(pod(inits=("one",)), None, verdict=Verdict("OutOfcpu", "no"))
+    assert (found["phase"], found["reason"], found["message"]) == ("Failed", "OutOfcpu", "no")
+    assert found["containerStatuses"] == [] and found["initContainerStatuses"] == []
+
+
+def test_a_sandbox_that_failed_before_it_had_an_address_has_none() -> None:
+    found = seen(ready=False)
+    bare = replace(found, sandboxes=[replace(found.sandboxes[0], ips=())])
+    assert "podIP" not in status(pod(), bare)
+    assert status(pod(hostNetwork=True), bare)["podIP"] == "192.0.2.1"
 
 
 def test_reason_of_a_failed_pod_stays_over_a_restart_of_the_agent() -> None:

@@ -73,6 +73,8 @@ def test_resources_that_only_the_cluster_counts_are_no_matter_of_the_node() -> N
 def test_too_many_pods_a_taken_port_and_a_foreign_selector() -> None:
     assert reason(pod(), pod("a"), pod("b"), pod("c")) == "OutOfpods"
     assert reason(pod(port=80), pod("a", port=80)) == "NodePorts"
+    refused = admit(pod(port=80), [pod("a", port=80)], amounts=AMOUNTS, labels={})
+    assert refused is not None and "host port 80/TCP is taken on this node by pod default/a" in refused.message
     assert reason(pod(port=80), pod("a", port=81)) == ""
     assert reason(pod(nodeSelector={"disk": "ssd"}), labels={"disk": "hdd"}) == "NodeAffinity"
     assert reason(pod(nodeSelector={"disk": "ssd"}), labels={"disk": "ssd"}) == ""
