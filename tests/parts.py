@@ -2,6 +2,7 @@
 
 ``fetch("mosquitto", "mosquitto")`` gives a program that runs from there. ``Containerd`` is a whole private containerd:
 own root, state, socket, network, images; the machine's own engine, rules and images are never touched.
+``SKERRY_CONTAINERD`` names a directory with another containerd's programs, for another version than the packages have.
 Only tests and benches import this file.
 """
 
@@ -31,6 +32,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ROOT / ".parts"
 CONTAINERD_PACKAGES = ("containerd", "runc", "containernetworking-plugins", "busybox-static")
+OTHER_CONTAINERD = os.environ.get("SKERRY_CONTAINERD", "")
 BUSYBOX_IMAGE = "skerry.test/busybox:1"
 PAUSE_IMAGE = "skerry.test/pause:1"
 _APPLETS = "sh sleep cat pwd echo date env id hostname ip ls mkdir true false test printf wget nc httpd dd head kill ps"
@@ -307,6 +309,11 @@ class Containerd:
         return self.directory / "cni"
 
     @property
+    def cdi_directory(self) -> Path:
+        """Where vendors describe CDI devices, to a containerd that knows them (1.7)."""
+        return self.directory / "cdi"
+
+    @property
     def plugin_directory(self) -> Path:
         """Where the CNI plugins are."""
         return self._packages / "usr/lib/cni"
@@ -405,10 +412,14 @@ class Containerd:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _program(self, name: str) -> str:
+        if OTHER_CONTAINERD and (path := Path(OTHER_CONTAINERD, name)).exists():
+            return str(path)
         return str(_program_in(self._packages, name))
 
     def _environment(self) -> dict[str, str]:
         path = f"{self._packages}/usr/bin:{self._packages}/usr/sbin:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+        if OTHER_CONTAINERD:  # it looks for its shim there
+            path = f"{OTHER_CONTAINERD}:{path}"
         libraries = ":".join(str(p) for p in self._packages.glob("usr/lib/*-linux-*"))
         if self._has_iptables:
             path = f"{self._iptables()}:{path}"
@@ -435,6 +446,7 @@ class Containerd:
         disabled = ["io.containerd.internal.v1.opt", *(f"io.containerd.snapshotter.v1.{name}" for name in quiet)]
         if not self._has_cri:
             disabled.append("io.containerd.grpc.v1.cri")
+        cdi = f'enable_cdi = true\n  cdi_spec_dirs = ["{self.cdi_directory}"]' if OTHER_CONTAINERD else ""
         return f"""
 version = 2
 root = "{self.directory}/root"
@@ -451,6 +463,7 @@ disabled_plugins = {json.dumps(disabled)}
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
   netns_mounts_under_state_dir = true
+  {cdi}
 {cri}.cni]
   bin_dir = "{self.plugin_directory}"
   conf_dir = "{self.cni_directory}"
@@ -576,9 +589,18 @@ def _command_line(pid: int) -> str:
     return ""
 
 
+def cgroups_named(name: str) -> list[Path]:
+    """Control groups of a name in every tree: version 2 only, version 1, and both side by side."""
+    return [path for tree in _cgroup_trees() if (path := tree / name).is_dir()]
+
+
+def _cgroup_trees() -> list[Path]:
+    root = Path("/sys/fs/cgroup")
+    return [root] if (root / "cgroup.controllers").exists() else list(root.glob("*"))
+
+
 def _remove_cgroups(ids: Sequence[str]) -> None:
-    controllers = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").glob("*")]
-    for controller in controllers:
+    for controller in _cgroup_trees():
         own = [path for i in ids for path in (controller / "k8s.io" / i, *controller.glob(f"skerry-*/pod*/{i}"))]
         for path in [*own, *(parent for each in own for parent in (each.parent, each.parent.parent))]:
             if path != controller:

@@ -79,6 +79,20 @@ def files_of(limits: GroupLimits, *, is_unified: bool) -> list[tuple[str, str, s
     return found
 
 
+def member_files(memory_bytes: int, *, is_unified: bool) -> dict[str, str]:
+    """What a container's group is given beside its limits, where the kernel has such files. Pure.
+
+    It may not swap, and in version 2 it ends as a whole when the kernel kills in it for its memory: half a container
+    does not go on.
+
+    Source: kubernetes pkg/kubelet/kuberuntime/kuberuntime_container_linux.go:ConfigureNoSwap,
+    calculateLinuxResources (singleProcessOOMKill is off by default in version 2), v1.36.
+    """
+    if is_unified:
+        return {"memory.oom.group": "1", "memory.swap.max": "0"}
+    return {"memory.memsw.limit_in_bytes": str(memory_bytes)} if memory_bytes else {}
+
+
 class Cgroups:
     """The groups of one node.
 
@@ -98,13 +112,24 @@ class Cgroups:
         return (self._root / "cgroup.controllers").exists()
 
     def controllers(self) -> frozenset[str]:
-        """Which limits can be kept here at all."""
+        """Which limits can be kept here at all.
+
+        In version 2 that is known once the node's own group is made: the root of a container's name space lists what it
+        hands nothing down of while processes are in it.
+        """
         if not self.is_unified:
             return frozenset(name for name in CONTROLLERS if (self._root / name / _PROCESSES).exists())
-        try:
-            return frozenset((self._root / "cgroup.controllers").read_text().split()) & frozenset(CONTROLLERS)
-        except OSError:
-            return frozenset()
+        own = _controllers(self._root / self.top)
+        return (_controllers(self._root) or frozenset()) if own is None else own
+
+    def member_files(self, memory_bytes: int) -> dict[str, str]:
+        """As the function, without files that this kernel does not have."""
+        is_unified = self.is_unified
+        if "memory" not in self.controllers():
+            return {}
+        wanted = member_files(memory_bytes, is_unified=is_unified)
+        pattern = "*/{}" if is_unified else "memory/{}"  # in version 2 the root has none of them
+        return {name: content for name, content in wanted.items() if any(self._root.glob(pattern.format(name)))}
 
     def is_writable(self) -> bool:
         """Whether we may make groups at all: no, for one who is not root, and where they are mounted read-only.
@@ -121,11 +146,12 @@ class Cgroups:
         """A group as an engine is told it."""
         return f"/{self.top}/{group}"
 
-    def make(self, group: str, limits: GroupLimits) -> list[Path]:
+    def make(self, group: str, limits: GroupLimits, *, is_member: bool = False) -> list[Path]:
         """Make a group, or take the one that is there, and set its limits; its directories.
 
         Args:
             group: ``""`` for the node's own, ``pod``, or ``pod/member``.
+            is_member: it is a container's, and has its ``member_files``, too.
 
         Raises:
             OSError: we may not, or the kernel does not keep such a limit.
@@ -142,6 +168,9 @@ class Cgroups:
             if controller not in places:
                 raise OSError(f"the kernel has no {controller} controller for {file}")
             _write(places[controller] / file, content)
+        if is_member:
+            for file, content in self.member_files(limits.memory_bytes).items():
+                _write(places["memory"] / file, content)
         return list(dict.fromkeys(places.values()))
 
     def groups(self) -> set[str]:
@@ -193,7 +222,7 @@ class Cgroups:
     def _make_unified(self, relative: Path) -> Path:
         place = self._root
         for name in relative.parts:
-            for controller in sorted(self.controllers()):
+            for controller in sorted(_controllers(place) or ()) if _may_hand_down(place) else ():
                 with contextlib.suppress(OSError):  # some cannot be had below; what needs them fails when it is written
                     _write(place / "cgroup.subtree_control", f"+{controller}")
             place = place / name
@@ -218,6 +247,23 @@ def _write(path: Path, content: str) -> None:
         os.write(fd, content.encode())
     finally:
         os.close(fd)
+
+
+def _controllers(place: Path) -> frozenset[str] | None:
+    """What a group of version 2 can limit of what we limit; None where there is none."""
+    try:
+        return frozenset((place / "cgroup.controllers").read_text().split()) & frozenset(CONTROLLERS)
+    except OSError:
+        return None
+
+
+def _may_hand_down(place: Path) -> bool:
+    """Not with processes in it, unless it is the kernel's root: some controllers it refuses to hand down then, and with
+    the others the groups below become threaded ones, which no process can enter."""
+    try:
+        return not (place / "cgroup.type").exists() or not (place / _PROCESSES).read_text()
+    except OSError:  # is itself a threaded one
+        return False
 
 
 def _below(place: Path) -> list[Path]:

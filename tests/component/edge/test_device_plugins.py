@@ -39,12 +39,14 @@ class Vendor:
         (self._shared / "driver").write_text("of the vendor")
         self._process: asyncio.subprocess.Process | None = None
 
-    def offer(self, **health: str) -> None:
+    def offer(self, answer: Object | None = None, **health: str) -> None:
+        """Devices with their health, and what a container of one gets: by default a mount, a file and a note."""
         wishes = {
             "devices": health,
             "options": {"pre_start_required": True, "get_preferred_allocation_available": True},
             "prefer": ["b"],
-            "answer": {
+            "answer": answer
+            or {
                 "mounts": [{"host_path": str(self._shared), "container_path": "/vendor", "read_only": True}],
                 "devices": [{"host_path": "/dev/zero", "container_path": "/dev/sensor", "permissions": "rw"}],
                 "annotations": {"vendor.example/note": "taken"},
@@ -68,11 +70,13 @@ class Vendor:
         return [request for name, request in map(json.loads, self._calls.read_text().splitlines()) if name == method]
 
 
-def pod(name: str, count: int = 1) -> Object:
-    script = (
-        "echo $SENSORS $(cat /vendor/driver) $(head -c 2 /dev/sensor | md5sum) >> /data/seen;"
-        "trap 'exit 0' TERM; while true; do sleep 0.2; done"
-    )
+_SCRIPT = (
+    "echo $SENSORS $(cat /vendor/driver) $(head -c 2 /dev/sensor | md5sum) >> /data/seen;"
+    "trap 'exit 0' TERM; while true; do sleep 0.2; done"
+)
+
+
+def pod(name: str, count: int = 1, *, script: str = _SCRIPT) -> Object:
     amount = {RESOURCE: str(count)}
     return {
         "metadata": {"name": name, "namespace": "default"},

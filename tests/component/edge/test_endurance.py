@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.parts import BUSYBOX_IMAGE, Containerd
+from tests.parts import BUSYBOX_IMAGE, Containerd, cgroups_named
 
 from skerry.api.gvk import CONFIGMAPS, PODS, Object
 from skerry.base import json
-from skerry.runtime.cgroups import ROOT, group_name
+from skerry.runtime.cgroups import group_name
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.ports import ContainerState, EngineError
@@ -171,7 +171,8 @@ class Storm:
 
     def _cgroups(self) -> list[Path]:
         """Of pods, in every tree: this node's own groups hold nothing else."""
-        return [path for path in ROOT.glob(f"*/{group_name(self.at.joined()['nodeUid'])}/*/") if path.is_dir()]
+        own = cgroups_named(group_name(self.at.joined()["nodeUid"]))
+        return [path for place in own for path in place.glob("*/") if path.is_dir()]
 
     def addresses(self) -> list[str]:
         """Of sandboxes, that were not given back."""

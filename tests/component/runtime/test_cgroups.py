@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.parts import cgroups_named
 
 from skerry.base.aio.clock import SystemClock
-from skerry.runtime.cgroups import ROOT, Cgroups, GroupLimits
+from skerry.runtime.cgroups import CONTROLLERS, ROOT, Cgroups, GroupLimits
 
 _SPAWNER = "echo ready; read go; for i in 1 2 3 4 5 6; do sleep 60 & done; echo spawned $?"
 
@@ -28,7 +29,7 @@ def groups(request: pytest.FixtureRequest) -> Iterator[Cgroups]:
         pytest.skip("control groups cannot be made here: run as root")
     yield found
     found.remove_empty()
-    assert not list(ROOT.glob(f"*/{found.top}"))
+    assert not cgroups_named(found.top) and not (request.param / found.top).exists()
 
 
 async def test_what_is_in_a_group_ends_with_it(groups: Cgroups) -> None:
@@ -58,6 +59,25 @@ async def test_what_is_in_a_group_ends_with_it(groups: Cgroups) -> None:
 async def test_a_group_that_is_not_there_is_removed_already(groups: Cgroups) -> None:
     await groups.remove("pod-unknown")
     assert groups.members("pod-unknown") == {}
+
+
+async def test_a_tree_that_hands_no_controllers_down_keeps_no_limits(groups: Cgroups) -> None:
+    """As in a container's name space: its root lists controllers, and has processes, so that groups below get none."""
+    if not groups.is_unified:
+        assert groups.controllers() == set(CONTROLLERS)
+        return
+    [top] = groups.make("", GroupLimits())
+    process = await asyncio.create_subprocess_exec("sleep", "600")
+    try:
+        (top / "cgroup.procs").write_text(str(process.pid))
+        below = Cgroups("skerry-below", clock=SystemClock(), root=top)
+        assert below.is_writable() and below.controllers() == frozenset() and below.member_files(1 << 20) == {}
+        assert below.make("pod/app", GroupLimits(), is_member=True) == [top / "skerry-below/pod/app"]
+        with pytest.raises(OSError):
+            below.make("pod/app", GroupLimits(memory_bytes=1 << 20))
+    finally:
+        await groups.remove("")
+        assert await process.wait() == -9
 
 
 @pytest.mark.parametrize("groups", [ROOT], ids=["cgroup"], indirect=True)  # version 2 beside version 1 keeps no limits

@@ -15,7 +15,7 @@ import pytest
 from tests.parts import BUSYBOX_IMAGE, Containerd, shared_containerd
 
 from skerry.base.aio.clock import SystemClock
-from skerry.runtime.cgroups import Cgroups, GroupLimits, group_name
+from skerry.runtime.cgroups import Cgroups, GroupLimits, group_name, member_files
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
@@ -88,6 +88,26 @@ async def test_a_pod_has_one_group_with_its_limits(node: Node) -> None:
     }
     assert "50" in found.values() and str(64 << 20) in found.values() and "25000" in found.values()
     assert found.get("cpu.shares", "1024") == "1024"
+
+
+async def test_a_container_does_not_swap(node: Node) -> None:
+    runtime, spec = node.rig.adapter(), node.rig.sandbox()
+    container = {"name": "app", "resources": {"limits": {"memory": "32Mi"}}}
+    _, container_id = await started(runtime, spec, replace(node.rig.container("sleep 300"), container=container))
+    files = member_files(32 << 20, is_unified=node.cgroups.is_unified)
+    places = node.cgroups.make(f"pod{spec.uid}/{container_id}", GroupLimits())
+    found = {p.name: p.read_text().strip() for place in places for p in place.iterdir() if p.name in files}
+    assert found and found == {name: files[name] for name in found}
+
+
+async def test_a_container_is_not_left_half_alive_in_version_2(node: Node) -> None:
+    runtime, spec = node.rig.adapter(), node.rig.sandbox()
+    container = {"name": "app", "resources": {"limits": {"memory": "32Mi"}}}
+    hungry = replace(node.rig.container("dd if=/dev/zero of=/dev/null bs=1G; exit 7"), container=container)
+    _, container_id = await started(runtime, spec, hungry)
+    ended = await container_in(runtime, container_id, ContainerState.EXITED, wait_s=60)
+    # Version 1 kills one process, and the rest sees to it; who asks only hears of the kill.
+    assert (ended.exit_code, ended.reason) == (137 if node.cgroups.is_unified else 7, "OOMKilled")
 
 
 async def test_what_the_engine_lost_ends_before_another_sandbox_is_made(node: Node) -> None:

@@ -284,6 +284,14 @@ async def test_a_program_beyond_its_memory_is_killed_for_it(limited: tuple[Rig, 
     assert (ended.exit_code, ended.reason) == (137, "OOMKilled")
 
 
+async def test_a_container_is_not_left_half_alive_in_version_2(limited: tuple[Rig, Cgroups]) -> None:
+    rig, groups = limited
+    runtime, container_id, _ = await _limited(rig, "tail /dev/zero; exit 7", {"memory": "50Mi"})
+    ended = await container_in(runtime, container_id, ContainerState.EXITED, wait_s=60)
+    whole, rest = (137, "OOMKilled"), (7, "Error")  # version 1 kills one process, and the rest sees to it
+    assert (ended.exit_code, ended.reason) == (whole if groups.is_unified else rest)
+
+
 async def test_a_pod_cannot_have_more_processes_than_the_node_lets_it(limited: tuple[Rig, Cgroups]) -> None:
     runtime, container_id, log = await _limited(limited[0], _FORKS, {})
     await container_in(runtime, container_id, ContainerState.EXITED, wait_s=60)

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.parts import BUSYBOX_IMAGE, shared_containerd
+from tests.parts import BUSYBOX_IMAGE, cgroups_named, shared_containerd
 
 from skerry.base.aio.clock import SystemClock
-from skerry.runtime.cgroups import ROOT, Cgroups, group_name
+from skerry.runtime.cgroups import Cgroups, group_name
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
@@ -43,7 +43,7 @@ async def rig(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[R
     )
     yield rig
     await rig.close()
-    assert not list(ROOT.glob(f"*/{group_name(node_uid)}"))
+    assert not cgroups_named(group_name(node_uid))
 
 
 class TestCriRuntime(PodRuntimeContract):

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.parts import cgroups_named
 
 from skerry.base.aio.clock import SystemClock
-from skerry.runtime.cgroups import ROOT, Cgroups, group_name
+from skerry.runtime.cgroups import Cgroups, group_name
 from skerry.runtime.ports import EngineRefused, Mount
 from skerry.runtime.process.engine import ProcessRuntime
 from skerry.runtime.process.settings import ProcessSettings
@@ -27,7 +28,7 @@ class TestProcessRuntime(PodRuntimeContract):
         rig.abilities = frozenset({MOUNTS, RESOLVER}) if has_views else frozenset()
         yield rig
         await rig.close()
-        assert not list(ROOT.glob(f"*/{groups.top}"))
+        assert not cgroups_named(groups.top)
 
 
 async def test_root_without_namespaces_is_refused_and_a_user_gets_links(tmp_path: Path) -> None:

@@ -176,6 +176,9 @@ class CriRuntime:
                 machine_memory_bytes=self._machine_memory_bytes,
                 image_user=image_user,
                 has_apparmor=_has_apparmor(),
+                more_resources=self._groups.member_resources(spec.memory_limit(spec_.container))
+                if self._groups
+                else {},
             ),
             "sandbox_config": spec.sandbox_config(sandbox, node_uid=self._node_uid, cgroup_parent=parent),
         }

@@ -67,6 +67,17 @@ class PodGroups:
             return SLICE
         return self._cgroups.path_of(f"{_POD}{uid}") if driver == _CGROUPFS else ""
 
+    def member_resources(self, memory_bytes: int) -> dict[str, Any]:
+        """What a container is given beside its limits, as fields of LinuxContainerResources.
+
+        Args:
+            memory_bytes: its limit; 0 for none.
+        """
+        files = self._cgroups.member_files(memory_bytes)
+        if not files:
+            return {}
+        return {"unified": files} if self._cgroups.is_unified else {"memory_swap_limit_in_bytes": memory_bytes}
+
     def uids(self) -> set[str]:
         """Pods of this node that have a group."""
         return {name.removeprefix(_POD) for name in self._cgroups.groups() if name.startswith(_POD)}

@@ -85,6 +85,7 @@ def container_config(
     machine_memory_bytes: int,
     image_user: int | None = None,
     has_apparmor: bool = True,
+    more_resources: Object | None = None,
 ) -> dict[str, Any]:
     """The ContainerConfig of a container.
 
@@ -92,6 +93,7 @@ def container_config(
         machine_memory_bytes: for the share of ``oom_score_adj``.
         image_user: uid that the image names, where ``needs_image_user`` asked for it.
         has_apparmor: whether the kernel enforces AppArmor profiles.
+        more_resources: what its control group is given beside its limits.
 
     Raises:
         EngineRefused: ``runAsNonRoot`` with a container that would run as root.
@@ -123,10 +125,15 @@ def container_config(
         "stdin_once": bool(spec.container.get("stdinOnce")),
         "tty": bool(spec.container.get("tty")),
         "linux": {
-            "resources": _resources(spec.container, pod, machine_memory_bytes),
+            "resources": {**_resources(spec.container, pod, machine_memory_bytes), **(more_resources or {})},
             "security_context": _container_security(spec, pod, image_user, has_apparmor=has_apparmor),
         },
     }
+
+
+def memory_limit(container: Object) -> int:
+    """In bytes; 0 for none."""
+    return whole_units(_amounts(container, "limits").get("memory"))
 
 
 def needs_image_user(spec: ContainerSpec, sandbox: SandboxSpec) -> bool:
@@ -309,11 +316,10 @@ def _resources(container: Object, pod: Object, machine_memory_bytes: int) -> dic
     limits, requests = _amounts(container, "limits"), _amounts(container, "requests")
     cpu_limit = milli_cpu(limits.get("cpu"))
     cpu_request = milli_cpu(requests.get("cpu")) or cpu_limit
-    memory_limit = whole_units(limits.get("memory"))
     resources: dict[str, Any] = {
         "cpu_shares": cpu_shares(cpu_request),
         "cpu_period": PERIOD_US,
-        "memory_limit_in_bytes": memory_limit,
+        "memory_limit_in_bytes": memory_limit(container),
         "oom_score_adj": oom_score_adj(container, pod, machine_memory_bytes=machine_memory_bytes),
     }
     if huge := _huge_pages(limits):

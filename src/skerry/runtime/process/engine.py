@@ -312,7 +312,7 @@ class ProcessRuntime:
         try:
             self._groups.make(f"pod{uid}", GroupLimits(**limits["pod"]).within(self._keeps))
             own = GroupLimits(**limits["own"]).within(self._keeps)
-            return [str(path) for path in self._groups.make(f"pod{uid}/{container_id}", own)]
+            return [str(path) for path in self._groups.make(f"pod{uid}/{container_id}", own, is_member=True)]
         except OSError as exc:
             raise EngineError(f"cannot keep the limits of the pod: {exc}", reason="CreateContainerError") from exc
 

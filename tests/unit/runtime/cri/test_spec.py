@@ -193,6 +193,12 @@ def test_a_seccomp_profile_cannot_leave_its_directory(name: str) -> None:
         config_of({"securityContext": {"seccompProfile": profile}})
 
 
+def test_a_container_has_more_resources_beside_its_limits() -> None:
+    more = {"unified": {"memory.swap.max": "0"}}
+    resources = config_of({"resources": {"limits": {"memory": "1Gi"}}}, more_resources=more)["linux"]["resources"]
+    assert (resources["memory_limit_in_bytes"], resources["unified"]) == (GI, {"memory.swap.max": "0"})
+
+
 def test_huge_pages_are_named_as_the_kernel_does() -> None:
     resources = config_of({"resources": {"limits": {"hugepages-2Mi": "4Mi"}}})["linux"]["resources"]
     assert resources["hugepage_limits"] == [{"page_size": "2MB", "limit": 4 * 1024 * 1024}]
