@@ -83,11 +83,13 @@ class GrpcClient:
     Args:
         path: of a unix socket, or host and port of a server without TLS.
         codec: messages and methods.
+        headers: sent with every call.
     """
 
-    def __init__(self, path: Path | tuple[str, int], codec: Codec) -> None:
+    def __init__(self, path: Path | tuple[str, int], codec: Codec, *, headers: Mapping[str, str] | None = None) -> None:
         self._path = path
         self._codec = codec
+        self._headers = dict(headers or {})
         self._channel: Channel | None = None
 
     async def call(self, method: str, request: Mapping[str, Any], *, timeout_s: float) -> dict[str, Any]:
@@ -126,7 +128,7 @@ class GrpcClient:
         kind = Cardinality.UNARY_STREAM if streaming else Cardinality.UNARY_UNARY
         try:
             call = self._connected().request(
-                method, kind, _named(request_name), _named(response_name), timeout=timeout_s
+                method, kind, _named(request_name), _named(response_name), timeout=timeout_s, metadata=self._headers
             )
             async with call as stream:
                 await stream.send_message(dict(request), end=True)

@@ -158,11 +158,10 @@ async def test_a_lost_sandbox_gives_its_address_and_name_space_back(node: Node) 
 async def test_a_supervisor_that_outlives_its_sandbox_ends_with_the_pod(node: Node) -> None:
     runtime, spec, other = node.rig.adapter(), node.rig.sandbox(), node.rig.sandbox()
     sandbox_id, other_id = await runtime.create_sandbox(spec), await runtime.create_sandbox(other)
-    words = ("containerd-shim-runc-v2", "-c", "sleep 600; exit", "-id", sandbox_id)  # as if the engine had started two
-    second = await asyncio.create_subprocess_exec(*words, executable="/bin/sh")
     await runtime.stop_sandbox(sandbox_id)
     await runtime.remove_sandbox(sandbox_id)
-    assert second.returncode is None
+    words = ("containerd-shim-runc-v2", "-c", "sleep 600; exit", "-id", sandbox_id)  # as if the engine had started two
+    second = await asyncio.create_subprocess_exec(*words, executable="/bin/sh")
     await runtime.clear_pod(spec.uid)
     assert await second.wait() == -9
     [left] = (await runtime.observe())[other.uid].sandboxes

@@ -49,6 +49,8 @@ log = get_log(__name__)
 _EXEC_OUTPUT_BYTES = 16 * 1024
 _APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
 _ID = re.compile(r"\b[0-9a-f]{64}\b")
+_SUPERVISOR_ENDS_S = 2.0
+"""How long a supervisor may take to end after its sandbox was stopped; it takes some milliseconds."""
 _STATUS_CALLS = 8
 """How many status calls run at once after a list."""
 
@@ -160,7 +162,11 @@ class CriRuntime:
         await self._changing_if_there("StopPodSandbox", {"pod_sandbox_id": sandbox_id})
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
-        """Remove a stopped sandbox and its containers."""
+        """Remove a stopped sandbox and its containers, and first of all a supervisor that has outlived them.
+
+        A killed engine may have forgotten it; after the removal nothing would tell any more whose it was.
+        """
+        await self._end_supervisors(sandbox_id)
         await self._changing_if_there("RemovePodSandbox", {"pod_sandbox_id": sandbox_id})
 
     async def create_container(self, sandbox_id: str, spec_: ContainerSpec, sandbox: SandboxSpec) -> str:
@@ -290,6 +296,15 @@ class CriRuntime:
             await self._client.call_if_there(name, request, timeout_s=timeout_s)
         finally:
             self._generation += 1
+
+    async def _end_supervisors(self, sandbox_id: str) -> None:
+        """End what watches over a sandbox still although it was stopped."""
+        with supervisors_for({sandbox_id}) as left:
+            if await left.have_ended(within_s=_SUPERVISOR_ENDS_S, clock=self._clock):
+                return
+            await self.stop_sandbox(sandbox_id)  # whatever was thought of it: now nothing runs in it
+            left.end()
+        log.warning("engine.lost_supervisors_ended", sandbox=sandbox_id, count=left.count)
 
     async def _end_lost(self, uid: str, *, whole: bool) -> None:
         """End what is in a pod's control group and the engine does not know; ``whole`` ends the group as well."""

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from skerry.base.aio.clock import Clock
+
 _NAMES = ("containerd-shim", "conmon")
 _ID_LENGTH = 64
+_ERRANDS = ("start", "delete")
+"""Last words of those that run for a moment only: they are the engine's own business."""
+_LOOK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,21 @@ class Supervisors:
         for handle in self.handles:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
+
+    async def have_ended(self, *, within_s: float, clock: Clock) -> bool:
+        """Whether all of them end by themselves; looks for ``within_s``."""
+        deadline_s = clock.monotonic_s() + within_s
+        while self._is_any_running():
+            if clock.monotonic_s() >= deadline_s:
+                return False
+            await clock.sleep(_LOOK_S)
+        return True
+
+    def _is_any_running(self) -> bool:
+        ended = select.poll()
+        for handle in self.handles:
+            ended.register(handle, select.POLLIN)
+        return len(ended.poll(0)) < len(self.handles)
 
 
 @contextlib.contextmanager
@@ -56,18 +77,45 @@ def supervisors_of(pids: Collection[int], *, known: Collection[str]) -> Iterator
 @contextlib.contextmanager
 def supervisors_for(ids: Collection[str]) -> Iterator[Supervisors]:
     """Those that were started for one of these sandboxes or containers, whether anything runs below them or not."""
+    wanted = set(ids)
+    with supervisors_that(lambda pid: bool(_ids(pid) & wanted)) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def supervisors_that(is_wanted: Callable[[int], bool]) -> Iterator[Supervisors]:
+    """Those processes that are wanted.
+
+    Args:
+        is_wanted: by the process' number; False for one that has ended, and for every process but a supervisor.
+    """
     found: list[int] = []
     try:
         for name in os.listdir("/proc"):  # noqa: PTH208 - a few thousand entries, without an object for each
-            if name.isdigit() and _ids(int(name)) & set(ids):
+            if name.isdigit() and is_wanted(int(name)):
                 with contextlib.suppress(OSError):
                     found.append(os.pidfd_open(int(name)))
-                    if not _ids(int(name)) & set(ids):  # another process meanwhile
+                    if not is_wanted(int(name)):  # another process meanwhile
                         os.close(found.pop())
         yield Supervisors(tuple(found))
     finally:
         for handle in found:
             os.close(handle)
+
+
+def words_of(pid: int) -> list[str]:
+    """A supervisor's command line; nothing for any other process, nor for one that only runs an errand."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+    return words if is_supervisor(words) else []
+
+
+def is_supervisor(words: Sequence[str]) -> bool:
+    """Whether a command line is a supervisor's. Pure."""
+    told = [word for word in words if word]
+    return bool(told) and told[0].rpartition("/")[2].startswith(_NAMES) and told[-1] not in _ERRANDS
 
 
 def _parent(pid: int) -> int:
@@ -84,10 +132,4 @@ def _is_lost(pid: int, known: Collection[str]) -> bool:
 
 def _ids(pid: int) -> set[str]:
     """What a supervisor was started for; nothing for any other process."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return set()
-    if not words[0].rpartition("/")[2].startswith(_NAMES):
-        return set()
-    return {word for word in words if len(word) == _ID_LENGTH and word.isalnum()}
+    return {word for word in words_of(pid) if len(word) == _ID_LENGTH and word.isalnum()}
