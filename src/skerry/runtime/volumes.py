@@ -186,7 +186,7 @@ def mounts_of(pod: Object, container: Mapping[str, Any], directory: Path, env: M
     """The mounts of one container; ``directory`` is what ``prepare`` was given.
 
     Raises:
-        VolumeError: a mount names no volume, or a sub-path leaves its volume.
+        VolumeError: ``CreateContainerConfigError``: a mount names no volume, or a sub-path is not in its volume.
     """
     volumes = {volume["name"]: volume for volume in (pod.get("spec") or {}).get("volumes") or []}
     pins = directory.parent / "sub-paths" / str(container["name"])
@@ -194,8 +194,9 @@ def mounts_of(pod: Object, container: Mapping[str, Any], directory: Path, env: M
     for index, mount in enumerate(container.get("volumeMounts") or []):
         try:
             found.append(_mount(pod, volumes, mount, directory, pins / str(index), env))
-        except OSError as exc:
-            raise VolumeError(f"volumeMount {mount.get('name')!r}: {exc}") from exc
+        except (OSError, VolumeError) as exc:
+            text = f"volumeMount {mount.get('name')!r}: {exc}"
+            raise VolumeError(text, reason="CreateContainerConfigError") from exc
     return found
 
 

@@ -78,6 +78,16 @@ async def test_a_container_that_fills_the_disk_is_evicted_without_its_long_grace
     assert 'Container app exceeded its local ephemeral storage limit "1Mi"' in desk.status()["message"]
 
 
+async def test_a_sub_path_that_is_not_there_holds_the_container(desk: Desk) -> None:
+    await desk.objects.put("default/configmap/c", {"kind": "ConfigMap", "data": {"app.conf": "x"}})
+    mounts = [{"name": "v", "mountPath": "/app.conf", "subPath": "ap.conf"}]
+    volumes = [{"name": "v", "configMap": {"name": "c"}}]
+    await put(desk, wanted("sleep 300", volumes=volumes, container={"volumeMounts": mounts}))
+    waiting = await desk.until(lambda: desk.state().get("waiting", {}).get("message") and desk.state()["waiting"])
+    assert waiting["reason"] == "CreateContainerConfigError"
+    assert waiting["message"] == "volumeMount 'v': subPath 'ap.conf' is not in its volume"
+
+
 async def test_a_host_path_that_cannot_be_made_says_so(desk: Desk) -> None:
     volumes = [{"name": "v", "hostPath": {"path": "/proc/none", "type": "DirectoryOrCreate"}}]
     await put(desk, wanted("sleep 300", volumes=volumes))

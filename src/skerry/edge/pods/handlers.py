@@ -110,7 +110,8 @@ class Handlers:
         except EngineError as exc:
             # Also no such program: as on any node, that tells nothing about the container, which is not restarted.
             return Outcome(None, str(exc))
-        return Outcome(exit_code == 0, output.decode(errors="replace")[:_TEXT_CHARS])
+        text = output.decode(errors="replace")[:_TEXT_CHARS]
+        return Outcome(exit_code == 0, text or f"the command ended with exit code {exit_code}")
 
 
 def port_number(port: Any, ports: Sequence[Mapping[str, Any]]) -> int:

@@ -31,6 +31,16 @@ _REMEDIES: tuple[tuple[str, str, str], ...] = (
         "install the CNI plugins and put a conflist into the engine's conf_dir (/etc/cni/net.d)",
     ),
     (
+        "failed to open iptables",
+        "SK-E006",
+        "install iptables: the network plugin makes host ports with it",
+    ),
+    (
+        "neither iptables nor ip6tables",
+        "SK-E006",
+        "install iptables: the network plugin takes host ports back with it",
+    ),
+    (
         "failed to get sandbox image",
         "SK-E008",
         "the pause image is not on this machine: connect once to a registry, or `ctr -n k8s.io images import` it",

@@ -6,7 +6,7 @@ cri-api runtime/v1/api.proto.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from skerry.api.quantity import milli_cpu, whole_units
@@ -35,6 +35,16 @@ _MASKED_PATHS: Final = (
 )  # fmt: skip
 _READ_ONLY_PATHS: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _HUGE = "hugepages-"
+_CAPABILITIES: Final = frozenset(
+    {
+        "ALL", "AUDIT_CONTROL", "AUDIT_READ", "AUDIT_WRITE", "BLOCK_SUSPEND", "BPF", "CHECKPOINT_RESTORE", "CHOWN",
+        "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "IPC_LOCK", "IPC_OWNER", "KILL", "LEASE",
+        "LINUX_IMMUTABLE", "MAC_ADMIN", "MAC_OVERRIDE", "MKNOD", "NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST",
+        "NET_RAW", "PERFMON", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYSLOG", "SYS_ADMIN", "SYS_BOOT",
+        "SYS_CHROOT", "SYS_MODULE", "SYS_NICE", "SYS_PACCT", "SYS_PTRACE", "SYS_RAWIO", "SYS_RESOURCE", "SYS_TIME",
+        "SYS_TTY_CONFIG", "WAKE_ALARM",
+    }
+)  # fmt: skip
 SECCOMP_DIRECTORY: Final = "/var/lib/skerry/seccomp"
 """Where ``localhostProfile`` files of pods lie on the node."""
 
@@ -211,8 +221,8 @@ def _container_security(
         "no_new_privs": own.get("allowPrivilegeEscalation") is False,
         "supplemental_groups": _groups(_security(pod)),
         "capabilities": {
-            "add_capabilities": list(capabilities.get("add") or []),
-            "drop_capabilities": list(capabilities.get("drop") or []),
+            "add_capabilities": _capabilities(capabilities.get("add") or ()),
+            "drop_capabilities": _capabilities(capabilities.get("drop") or ()),
         },
         **_user(spec, pod, image_user),
     }
@@ -261,6 +271,14 @@ def _groups(security: Object) -> list[int]:
     if (group := security.get("fsGroup")) is not None and group not in groups:
         groups.append(group)
     return groups
+
+
+def _capabilities(names: Iterable[str]) -> list[str]:
+    """Names as engines want them. containerd leaves out in silence what it does not know, so that is refused here."""
+    found = [str(name).upper().removeprefix("CAP_") for name in names]
+    if unknown := [name for name in found if name not in _CAPABILITIES]:
+        raise EngineRefused(f"there is no capability {unknown[0]!r}", hint="names are those of capabilities(7)")
+    return found
 
 
 def _profile(profile: Object | None, *, default: str) -> dict[str, Any]:

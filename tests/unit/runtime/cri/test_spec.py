@@ -168,6 +168,14 @@ def test_privileged_and_capabilities() -> None:
     assert spec.sandbox_config(sandbox(pod), node_uid="n")["linux"]["security_context"]["privileged"] is True
 
 
+def test_capabilities_are_known_by_both_of_their_names_and_others_are_refused() -> None:
+    part = {"securityContext": {"capabilities": {"add": ["CAP_NET_ADMIN", "sys_time"]}}}
+    found = config_of(part)["linux"]["security_context"]["capabilities"]
+    assert found["add_capabilities"] == ["NET_ADMIN", "SYS_TIME"]
+    with pytest.raises(EngineRefused, match="no capability 'NET_ADMN'"):
+        config_of({"securityContext": {"capabilities": {"add": ["NET_ADMN"]}}})
+
+
 @pytest.mark.parametrize(("user", "image_user", "is_refused"), [(0, None, True), (None, 0, True), (None, 65, False)])
 def test_run_as_non_root(user: int | None, image_user: int | None, is_refused: bool) -> None:
     part = {"securityContext": {"runAsNonRoot": True, "runAsUser": user}}
