@@ -26,7 +26,9 @@ _FORMAT_SIZES = {"duration": 32, "date": 12, "date-time": 32}
 _MIN_STRINGS = {"duration": 3, "date": 12, "date-time": 21}
 _MIN_SIZES = {"string": 2, "boolean": 4, "number": 1, "integer": 1}
 _SCALARS = ("boolean", "number", "integer")
-_FORMAT_FACTOR = 128
+_NAME_PATTERN = 128
+_ADDRESS = 16
+_NAMESPACES = ("base64", "format", "ip", "jsonpatch", "lists", "optional", "sets", "strings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,26 +237,37 @@ class _Estimator:
         return [cost for cost, _ in parts], parts[-1][1]
 
     def _call(self, node: Call) -> tuple[float, Shape]:
-        nodes = node.args if node.target is None else (node.target, *node.args)
+        function = self._name(node)
+        nodes = node.args if node.target is None or function != node.function else (node.target, *node.args)
         parts = [self.of(each) for each in nodes]
         costs, shapes = [cost for cost, _ in parts], [shape for _, shape in parts]
-        if node.function in ("_&&_", "_||_"):
+        if function in ("_&&_", "_||_"):
             return sum(costs), _SCALAR
-        if node.function == "_?_:_":
+        if function == "_?_:_":
             return costs[0] + max(costs[1:]), max(shapes[1:], key=lambda shape: shape.size)
-        own, shape = self._own(node, nodes, shapes)
+        own, shape = _own(function, nodes, shapes)
         return sum(costs) + own, shape
 
-    def _own(self, node: Call, nodes: tuple[Node, ...], shapes: list[Shape]) -> tuple[float, Shape]:
-        """What the function adds to the cost of its arguments, and its result."""
-        made = _RESULTS.get(node.function)
-        if made is not None and shapes:
-            return made(shapes)
-        if node.function == "replace" and len(shapes) >= 3:
-            return _replaced(nodes, shapes)
-        if node.function == "dyn" and shapes:
-            return 1, shapes[0]
-        return 1, _UNKNOWN if node.function in _UNBOUNDED else _SCALAR
+    def _name(self, node: Call) -> str:
+        """The function's name, with its namespace if it has one: ``sets.contains``."""
+        target = node.target
+        if isinstance(target, Ident) and target.name in _NAMESPACES and target.name not in self._variables:
+            return f"{target.name}.{node.function}"
+        return node.function
+
+
+def _own(function: str, nodes: tuple[Node, ...], shapes: list[Shape]) -> tuple[float, Shape]:
+    """What the function adds to the cost of its arguments, and its result."""
+    made = _RESULTS.get(function)
+    if made is not None and shapes:
+        return made(shapes)
+    if function == "replace" and len(shapes) >= 3:
+        return _replaced(nodes, shapes)
+    if function == "split" and shapes:
+        return _split(nodes, shapes)
+    if function == "dyn" and shapes:
+        return 1, shapes[0]
+    return 1, _UNKNOWN if function in _UNBOUNDED else _SCALAR
 
 
 def _loop(node: Macro, inner: list[float]) -> tuple[float, float]:
@@ -282,7 +295,26 @@ def _order(shapes: list[Shape]) -> tuple[float, Shape]:
 
 
 def _read(shapes: list[Shape]) -> tuple[float, Shape]:
+    return _scaled(shapes[0].size, _STRING_FACTOR), _SCALAR
+
+
+def _formatted(shapes: list[Shape]) -> tuple[float, Shape]:
     return _scaled(shapes[0].size, _STRING_FACTOR), _UNKNOWN
+
+
+def _quoted(shapes: list[Shape]) -> tuple[float, Shape]:
+    return _scaled(shapes[0].size, _STRING_FACTOR), Shape(2 * shapes[0].size + 2)
+
+
+def _as_bytes(shapes: list[Shape]) -> tuple[float, Shape]:
+    return _scaled(shapes[0].size, _STRING_FACTOR), Shape(4 * shapes[0].size)
+
+
+def _as_text(shapes: list[Shape]) -> tuple[float, Shape]:
+    """Bytes become as long a text at most; of anything else nothing is known."""
+    schema = shapes[0].schema
+    is_bytes = schema is not None and schema.type == "string" and schema.format == "byte"
+    return _kept(shapes) if is_bytes else (1, _UNKNOWN)
 
 
 def _kept(shapes: list[Shape]) -> tuple[float, Shape]:
@@ -321,8 +353,11 @@ def _over_items(shapes: list[Shape]) -> tuple[float, Shape]:
     return _times(1 + (_scaled(item.size, _STRING_FACTOR) if has_texts else 0), shape.size), item
 
 
-def _split(shapes: list[Shape]) -> tuple[float, Shape]:
-    return _scaled(shapes[0].size, 2 * _STRING_FACTOR), Shape(shapes[0].size, item=Shape(shapes[0].size))
+def _split(nodes: tuple[Node, ...], shapes: list[Shape]) -> tuple[float, Shape]:
+    text = shapes[0].size
+    limit = nodes[2].value if len(nodes) > 2 and isinstance(nodes[2], Literal) else None
+    pieces = limit if isinstance(limit, int) and limit >= 0 else text
+    return _scaled(text, 2 * _STRING_FACTOR), Shape(pieces, item=Shape(text))
 
 
 def _joined(shapes: list[Shape]) -> tuple[float, Shape]:
@@ -358,18 +393,37 @@ def _doubled(shapes: list[Shape]) -> tuple[float, Shape]:
 
 
 def _validated(shapes: list[Shape]) -> tuple[float, Shape]:
-    return _times(_scaled(shapes[-1].size, _STRING_FACTOR), _FORMAT_FACTOR), _UNKNOWN
+    return _times(_scaled(shapes[-1].size, _STRING_FACTOR), _NAME_PATTERN * _REGEX_FACTOR), _UNKNOWN
 
 
 def _pairs(shapes: list[Shape]) -> tuple[float, Shape]:
-    return _times(shapes[0].size, shapes[-1].size), shapes[0]
+    return 1 + _times(shapes[0].size, shapes[-1].size), _SCALAR
+
+
+def _pairs_twice(shapes: list[Shape]) -> tuple[float, Shape]:
+    return 1 + 2 * _times(shapes[0].size, shapes[-1].size), _SCALAR
+
+
+def _has_address(shapes: list[Shape]) -> tuple[float, Shape]:
+    """Two addresses are compared; the other one is read first when it is a text."""
+    other = shapes[-1]
+    read = 0 if other == _SCALAR else _scaled(other.size, _STRING_FACTOR)
+    return _scaled(2 * _ADDRESS, _STRING_FACTOR) + read, _SCALAR
+
+
+def _has_range(shapes: list[Shape]) -> tuple[float, Shape]:
+    return _has_address(shapes)[0] + _scaled(_ADDRESS, _STRING_FACTOR) + 1, _SCALAR
 
 
 def _checked(shapes: list[Shape]) -> tuple[float, Shape]:
     return _CHECK, _UNKNOWN
 
 
-_UNBOUNDED = frozenset(("orValue", "value", "or", "string", "bytes", "format", "map", "flatten", "distinct", "sort"))
+_UNBOUNDED = frozenset((
+    "orValue", "value", "or", "map", "flatten", "distinct", "sort", "slice", "reverse", "charAt", "first", "last",
+    "getScheme", "getHostname", "getHost", "getPort", "getEscapedPath", "getQuery", "base64.encode", "base64.decode",
+    "optional.of", "optional.ofNonZeroValue", "lists.range",
+))  # fmt: skip
 """Functions whose result has a size that nothing here tells."""
 
 
@@ -377,18 +431,26 @@ def _table() -> Iterator[tuple[str, Callable[[list[Shape]], tuple[float, Shape]]
     yield from ((name, _compare) for name in ("_==_", "_!=_"))
     yield from ((name, _order) for name in ("_<_", "_<=_", "_>_", "_>=_"))
     yield from ((name, _over_items) for name in ("isSorted", "sum", "max", "min", "indexOf", "lastIndexOf"))
-    yield from ((name, _kept) for name in ("lowerAscii", "upperAscii", "substring", "trim", "url", "string", "bytes"))
-    yield from ((name, _read) for name in ("ip", "cidr", "isIP", "isCIDR", "isURL", "format", "timestamp", "duration"))
-    yield from ((name, _read) for name in ("quantity", "isQuantity", "semver", "isSemver"))
+    yield from ((name, _kept) for name in ("lowerAscii", "upperAscii", "substring", "trim", "url"))
+    yield from (
+        (name, _read) for name in ("ip", "cidr", "isIP", "isCIDR", "quantity", "isQuantity", "semver", "isSemver")
+    )
     yield from ((name, _begins) for name in ("startsWith", "endsWith"))
     yield from ((name, _matched) for name in ("matches", "find", "findAll"))
-    yield from ((name, _pairs) for name in ("sets.contains", "sets.equivalent", "sets.intersects"))
+    yield from ((name, _pairs) for name in ("sets.contains", "sets.intersects"))
     yield from ((name, _indexed) for name in ("_[_]", "_[?_]"))
-    yield "isCanonical", _doubled
+    yield "sets.equivalent", _pairs_twice
+    yield "ip.isCanonical", _doubled
+    yield "jsonpatch.escapeKey", _kept
+    yield "strings.quote", _quoted
+    yield "format", _formatted
+    yield "string", _as_text
+    yield "bytes", _as_bytes
+    yield "containsIP", _has_address
+    yield "containsCIDR", _has_range
     yield "contains", _contained
     yield "_+_", _added
     yield "@in", _searched
-    yield "split", _split
     yield "join", _joined
     yield "validate", _validated
     yield "check", _checked
