@@ -270,6 +270,7 @@ class Containerd:
             machine; ``inside`` runs a program there.
         has_iptables: so that host ports can be had; for a name space that is the caller's own.
         subnet: the first three numbers of its pods' addresses; empty for some that are free.
+        proxy: URL of the proxy that it pulls through; ``certs.d`` of its directory may describe registries then.
 
     Raises:
         PartMissing: not root, no cgroups, or no packages.
@@ -285,6 +286,7 @@ class Containerd:
         has_own_net: bool = False,
         has_iptables: bool = False,
         subnet: str = "",
+        proxy: str = "",
     ) -> None:
         if os.geteuid() != 0:
             raise PartMissing("containerd needs root")
@@ -295,6 +297,7 @@ class Containerd:
         self._has_iptables = has_own_net or has_iptables
         self._has_network = has_network
         self._subnet = subnet
+        self._proxy = proxy
         self._has_images = has_images
         self._has_cri = has_cri
         self._restricts_oom = not has_capability(24) if restricts_oom is None else restricts_oom
@@ -424,6 +427,8 @@ class Containerd:
         if self._has_iptables:
             path = f"{self._iptables()}:{path}"
         environment = {"PATH": path, "TMPDIR": str(self.directory)}
+        if self._proxy:
+            environment |= {"HTTP_PROXY": self._proxy, "HTTPS_PROXY": self._proxy}
         if extensions := next(self._packages.glob("usr/lib/*/xtables"), None):
             environment["XTABLES_LIBDIR"] = str(extensions)
         return {**environment, "LD_LIBRARY_PATH": libraries} if libraries else environment
@@ -447,6 +452,7 @@ class Containerd:
         if not self._has_cri:
             disabled.append("io.containerd.grpc.v1.cri")
         cdi = f'enable_cdi = true\n  cdi_spec_dirs = ["{self.cdi_directory}"]' if OTHER_CONTAINERD else ""
+        registry = f'{cri}.registry]\n  config_path = "{self.directory}/certs.d"' if self._proxy else ""
         return f"""
 version = 2
 root = "{self.directory}/root"
@@ -467,6 +473,7 @@ disabled_plugins = {json.dumps(disabled)}
 {cri}.cni]
   bin_dir = "{self.plugin_directory}"
   conf_dir = "{self.cni_directory}"
+{registry}
 {cri}.containerd]
   snapshotter = "{self._snapshotter()}"
 {cri}.containerd.runtimes.runc]

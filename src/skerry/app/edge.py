@@ -17,7 +17,7 @@ from skerry.api.config import edgecore
 from skerry.api.config.edge import EdgeConfig
 from skerry.app import output
 from skerry.app.config_files import read_any
-from skerry.app.edge_duties import open_devices, open_plugins, shutdown_job, tunnel_job
+from skerry.app.edge_duties import open_devices, open_plugins, open_pull_proxy, shutdown_job, tunnel_job
 from skerry.app.edge_node import NodeParts, node_labels
 from skerry.app.edge_pods import SETTLED, PodParts
 from skerry.app.places import edge_data, socket_directory, split_address
@@ -162,13 +162,16 @@ class EdgeAgent:
         self.plugins = open_plugins(
             self.config, runtime=self.runtime.kind, database=self.database, objects=self.objects, clock=self._clock
         )
+        proxy = open_pull_proxy(self.config, runtime=self.runtime.kind, clock=self._clock)
+        if proxy is not None:
+            supervisor.keep("pull-proxy", proxy.run)
         self.pods = PodParts(
             self.config, engine=engine, node=self.node, node_ip=lambda: self._address.known, runtime=self.runtime,
             objects=self.objects, outbox=self.outbox, sources=ObjectSource(self.objects, self.remote),
             tokens=TokenSource(self.objects, self.remote, clock=self._clock),
             is_offline=lambda: not self.link.is_up, ask=self.remote.ask, clock=self._clock,
             labels=lambda: node_labels(self.node, self.config, self.objects), api_server=self._api_server(),
-            devices=self.plugins.desk,
+            devices=self.plugins.desk, carried=(lambda: proxy.carried_bytes) if proxy is not None else None,
         )  # fmt: skip
         self.devices = open_devices(
             self.config, node=self.node, sockets=self._sockets, database=self.database, objects=self.objects,

@@ -191,6 +191,36 @@ def open_bus(
     )  # fmt: skip
 
 
+class Pulls(Protocol):
+    """What caps the rate of pulls: ``edge.images.pullproxy.PullProxy``."""
+
+    carried_bytes: int
+
+    async def run(self) -> None:
+        """Serve; never ends."""
+
+
+def open_pull_proxy(config: EdgeConfig, *, runtime: str, clock: Clock) -> Pulls | None:
+    """The proxy for pulls where ``imagePullBytesPerS`` caps their rate; None else.
+
+    Args:
+        runtime: cri or process.
+
+    Raises:
+        ConfigError: its place is none, or is not on loopback.
+    """
+    if config.image_pull_bytes_per_s <= 0 or runtime != "cri":
+        return None
+    from skerry.edge.images.pullproxy import PullProxy
+
+    host, _, port = config.image_pull_proxy.rpartition(":")
+    if host not in ("127.0.0.1", "localhost", "[::1]") or not port.isdecimal():
+        raise ConfigError(
+            f"imagePullProxy is {config.image_pull_proxy!r}", hint="it serves this machine only: 127.0.0.1:PORT"
+        )
+    return PullProxy(host.strip("[]"), int(port), bytes_per_s=config.image_pull_bytes_per_s, clock=clock)
+
+
 def tunnel_job(
     config: EdgeConfig, *, node: str, address: Callable[[], str], places: Places, files: CertificateFiles,
     kubelet_socket: Path, clock: Clock,

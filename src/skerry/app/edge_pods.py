@@ -56,11 +56,14 @@ class PodParts:
         labels: Callable[[], Mapping[str, str]],
         api_server: Callable[[], tuple[str, int] | None],
         devices: PodDevices,
+        carried: Callable[[], int] | None,
         clock: Clock,
     ) -> None:
         ledger = ImageLedger(objects, directory=config.data, clock=clock)
         credentials = Path(config.registry_credentials or config.data / "registry.json")
-        images = ImageKeeper(runtime.images, ledger=ledger, credentials=credentials, is_offline=is_offline, clock=clock)
+        images = ImageKeeper(
+            runtime.images, ledger=ledger, credentials=credentials, is_offline=is_offline, clock=clock, carried=carried
+        )
         self._collector = ImageCollector(
             runtime.images, ledger=ledger, known=lambda: _images_of(objects), is_offline=is_offline, clock=clock,
             high_percent=config.image_gc_high_percent, low_percent=config.image_gc_low_percent,

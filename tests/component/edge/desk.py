@@ -70,6 +70,7 @@ class Desk:
         api_server: tuple[str, int] | None = None,
         measure_s: float = 50.0,
         admit: Admit | None = None,
+        carried: Callable[[], int] | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         directory.mkdir(exist_ok=True)
@@ -90,6 +91,7 @@ class Desk:
                 credentials=directory / "registry.json",
                 is_offline=lambda: self.is_offline,
                 clock=self.clock,
+                carried=carried,
             ),
             objects=self.objects,
             volumes=Volumes(Sources(self.objects), self.tokens),

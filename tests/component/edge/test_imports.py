@@ -79,6 +79,10 @@ _TUNNEL = (
     "edge_duties.tunnel_job(config, node='n', address=str, places=None, files=None, kubelet_socket=Path(),"
     " clock=SystemClock())"
 )
+_PULLS = (
+    "from skerry.base.aio.clock import SystemClock;"
+    "edge_duties.open_pull_proxy(config, runtime='cri', clock=SystemClock())"
+)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +92,9 @@ _TUNNEL = (
         (_BUS, "skerry.edge.bus", {"mqtt": "localhost:1883"}, {"mqtt": "localhost:1883", "bus": False}),
         (_BUS, "skerry.edge.bus", {"mqtt": "localhost:1883"}, {"mqtt": ""}),
         (_TUNNEL, "skerry.edge.tunnel", {}, {"tunnel": False}),
+        (_PULLS, "skerry.edge.images.pullproxy", {"image_pull_bytes_per_s": 1}, {}),
     ],
-    ids=["devices", "bus", "broker", "tunnel"],
+    ids=["devices", "bus", "broker", "tunnel", "pulls"],
 )
 def test_a_duty_that_is_off_is_not_loaded(what: str, module: str, on: dict[str, Any], off: dict[str, Any]) -> None:
     assert [name for name in opened(what, **off) if name.startswith(module)] == []

@@ -38,6 +38,10 @@ class EdgeConfig:
     pod_pids_limit: int = setting(0, "processes that each pod may have at most; 0: as many as the node has")
     registry_credentials: str = setting("", "docker config.json with registry passwords; empty: registry.json in data")
     registry_mirrors: dict[str, str] = setting({}, "registry host = place to ask first, as docker.io=mirror.local:5000")
+    image_pull_bytes_per_s: int = setting(
+        0, "bytes a second that pulls of images may take together, where the engine uses imagePullProxy; 0: no cap"
+    )
+    image_pull_proxy: str = setting("127.0.0.1:3128", "where the engine's proxy for capped pulls listens")
     image_gc_high_percent: int = setting(85, "use of the images' disk at which unused images are removed")
     image_gc_low_percent: int = setting(80, "use of the images' disk down to which they are removed")
     disk_budget_bytes: int = setting(0, "what store and container logs may take together; 0: a tenth of the disk")

@@ -27,6 +27,7 @@ class ImageKeeper:
     Args:
         credentials: file in the form of docker's ``config.json``, for every pod; read at each pull, may be missing.
         is_offline: whether the cloud cannot be reached; nothing that is present is pulled then.
+        carried: bytes that the proxy for capped pulls has carried; None where pulls have no cap.
     """
 
     def __init__(
@@ -37,7 +38,9 @@ class ImageKeeper:
         credentials: Path,
         is_offline: Callable[[], bool],
         clock: Clock,
+        carried: Callable[[], int] | None = None,
     ) -> None:
+        self._carried = carried
         self._images = images
         self._ledger = ledger
         self._credentials = credentials
@@ -87,6 +90,7 @@ class ImageKeeper:
     async def _pull(self, image: str, secrets: Sequence[dict[str, object]], tell: Tell, asked_s: float) -> str:
         await tell("Pulling", f'Pulling image "{image}"', False)
         started_s = self._clock.monotonic_s()
+        carried = self._carried() if self._carried is not None else 0
         try:
             found = await self._images.pull(image, secrets=[*secrets, *self._node_secrets()])
         except EngineError as exc:
@@ -95,6 +99,9 @@ class ImageKeeper:
             # A node that cannot reach its registry goes on with the image that it has.
             await tell("PullSkipped", f'Image "{image}" is used as it is here: {exc}', True)
             return await self._images.resolve(image)
+        if self._carried is not None and self._carried() == carried:
+            text = f'Image "{image}" did not come through imagePullProxy, so its rate was not capped: '
+            await tell("PullNotCapped", text + "set HTTPS_PROXY and HTTP_PROXY of the container engine", True)
         ended_s = self._clock.monotonic_s()
         await self._ledger.pulled(found, image)
         text = f'Successfully pulled image "{image}" in {_seconds(ended_s - started_s)}'
