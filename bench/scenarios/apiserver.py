@@ -36,7 +36,7 @@ from typing import Any
 import uvloop
 
 from skerry.app import pki
-from skerry.base import x509
+from skerry.base import certificates, x509
 from skerry.base.net.listening import free_port
 from skerry.testing.interpreters import system_python, told
 
@@ -102,8 +102,12 @@ def client_tls(files: pki.ApiFiles) -> ssl.SSLContext:
     return context
 
 
+def prepare(folder: Path) -> pki.ApiFiles:
+    return asyncio.run(pki.prepare(folder / "pki", hosts=["127.0.0.1"], certs=x509.LocalCertifier()))
+
+
 def ours(folder: Path) -> Server:
-    files = pki.prepare(folder / "pki", hosts=["127.0.0.1"])
+    files = prepare(folder)
     port = free_port()
     command = [sys.executable, __file__, "--serve", str(port), "--folder", str(folder)]
     return Server("skerry", [command], port, files, [])
@@ -113,8 +117,8 @@ def theirs(folder: Path) -> Server | None:
     apiserver, etcd = os.environ.get("SKERRY_KUBE_APISERVER"), os.environ.get("SKERRY_ETCD")
     if not apiserver or not etcd:
         return None
-    files = pki.prepare(folder / "pki", hosts=["127.0.0.1"])
-    x509.save(x509.new_ca("tokens"), folder / "sa.crt", files.token_key)
+    files = prepare(folder)
+    certificates.save(x509.new_ca("tokens"), folder / "sa.crt", files.token_key)
     port, client, peer = free_port(), f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
     store = [
         etcd, "--data-dir", str(folder / "etcd"), "--listen-client-urls", client, "--advertise-client-urls", client,
@@ -341,7 +345,7 @@ class Crowd:
 
 def crowd(port: int, folder: Path, count: int) -> None:
     """The process of a ``Crowd``: commands on stdin, answers on stdout."""
-    tls = client_tls(pki.prepare(folder / "pki", hosts=["127.0.0.1"]))
+    tls = client_tls(prepare(folder))
     request = (
         f"GET {MAPS}?watch=1&fieldSelector=metadata.name%3Dbeat HTTP/1.1\r\nHost: x\r\nUser-Agent: bench/1\r\n\r\n"
     )
@@ -455,12 +459,15 @@ async def serve(port: int, folder: Path) -> None:
     """Our server, until SIGTERM."""
     from skerry.apiserver.core import ApiCore
     from skerry.apiserver.http import ApiServer
+    from skerry.base.certifier import ChildCertifier
     from skerry.base.net.http_server import tune_tls_buffers
 
     tune_tls_buffers()
-    files = pki.prepare(folder / "pki", hosts=["127.0.0.1"])
-    core = ApiCore(database=folder / "cluster.db", token_key=files.token_key)
+    certs = ChildCertifier()
+    await certs.start()
+    core = ApiCore(database=folder / "cluster.db", token_key=pki.ApiFiles(folder / "pki").token_key, certs=certs)
     await core.start()
+    files = await pki.prepare(folder / "pki", hosts=["127.0.0.1"], certs=certs)
     server = ApiServer(core)
     await server.listen("127.0.0.1", port, cert_file=files.cert, key_file=files.key, client_ca_file=files.ca_cert)
     ended = asyncio.Event()
@@ -468,6 +475,7 @@ async def serve(port: int, folder: Path) -> None:
     await ended.wait()
     await server.aclose()
     await core.aclose()
+    await certs.aclose()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import uvloop
 from skerry.apiserver.auth.authn import MASTERS, User
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.local import LocalKubeApi
-from skerry.base import x509
+from skerry.base import certificates
 from skerry.base.net.http_server import HttpLimits, tune_tls_buffers
 from skerry.testing.hollow import HollowNode, connect
 from skerry.testing.hubkit import CloudKit, cloud
@@ -52,7 +52,7 @@ async def _run(folder: Path) -> dict[str, Any]:
 
 
 async def _attacks(kit: CloudKit, folder: Path) -> dict[str, Any]:
-    x509.save(kit.node_credential("villain"), folder / "v.crt", folder / "v.key")
+    certificates.save(kit.node_credential("villain"), folder / "v.crt", folder / "v.key")
     hub, join = (url.rpartition(":")[2] for url in (kit.hub_url, kit.join_url))
     files = [str(folder / name) for name in ("v.crt", "v.key", "tls/ca.crt")]
     attacks: dict[str, Callable[[], Awaitable[int]]] = {

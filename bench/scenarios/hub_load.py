@@ -42,7 +42,7 @@ from typing import Any
 from skerry.api.gvk import NODES, PODS, SECRETS
 from skerry.api.status import ApiError
 from skerry.app.children import Child, process_environment
-from skerry.base import x509
+from skerry.base import certificates, x509
 from skerry.kube import kubeconfig
 from skerry.kube.http import HttpKubeApi, HttpTransport
 from skerry.testing.fleet import Fleet, issue
@@ -166,7 +166,7 @@ class _Bench:
         secret = await self.api.get(SECRETS, c.SECRET_CA, namespace=c.NAMESPACE)
         data = {key: base64.b64decode(value) for key, value in secret["data"].items()}
         key = x509.normalized_key(data[c.SECRET_CA_KEY])
-        self._ca = x509.Credential(x509.from_pem(data[c.SECRET_CA_CERT]), key)
+        self._ca = certificates.Credential(certificates.from_pem(data[c.SECRET_CA_CERT]), key)
         (self.folder / "ca.crt").write_bytes(self._ca.cert_pem)
 
     async def grow(self, count: int) -> float:

@@ -21,6 +21,7 @@ import pytest
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.http import ApiServer
 from skerry.app import pki
+from skerry.base.x509 import LocalCertifier
 from skerry.kube.ports import KubeletRequest
 
 USUAL = ("1.27", "1.30", "1.33")
@@ -138,7 +139,9 @@ class Kubectl:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> pki.ApiFiles:
-    return pki.prepare(tmp_path_factory.mktemp("pki"), hosts=["localhost", "127.0.0.1"])
+    return asyncio.run(
+        pki.prepare(tmp_path_factory.mktemp("pki"), hosts=["localhost", "127.0.0.1"], certs=LocalCertifier())
+    )
 
 
 @pytest.fixture

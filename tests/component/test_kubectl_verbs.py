@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from tests.component.kubectls import Kubectl, files, kubectl, version
 
-from skerry.base import x509, yaml
+from skerry.base import certificates, x509, yaml
 
 __all__ = ["files", "kubectl", "version"]
 
@@ -258,7 +258,7 @@ def scratch(directory: Path) -> None:
     place = {"namespace": "default"}
     role = manifest("Role", "reconciled", "rbac.authorization.k8s.io/v1", rules=[rule], metadata=place)
     (directory / "role.json").write_text(role)
-    request = base64.b64encode(x509.to_pem("CERTIFICATE REQUEST", x509.new_csr("person")[0])).decode()
+    request = base64.b64encode(certificates.to_pem("CERTIFICATE REQUEST", x509.new_csr("person")[0])).decode()
     spec = {"request": request, "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}
     (directory / "csr.json").write_text(
         manifest("CertificateSigningRequest", "person", "certificates.k8s.io/v1", spec=spec)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from skerry.api.status import BadRequest, NotFound, Unavailable
-from skerry.base import x509
+from skerry.base import certificates, x509
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.edge_tls import ClientIdentity, PeerNotTrusted, client_context
@@ -97,11 +97,11 @@ class Bench:
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     ca = x509.new_ca()
-    x509.save(ca, tmp_path / "ca.crt", tmp_path / "ca.key")
-    x509.save(x509.issue_server(ca, ["127.0.0.1"]), tmp_path / "server.crt", tmp_path / "server.key")
+    certificates.save(ca, tmp_path / "ca.crt", tmp_path / "ca.key")
+    certificates.save(x509.issue_server(ca, ["127.0.0.1"]), tmp_path / "server.crt", tmp_path / "server.key")
     for node in ("edge-1", "edge-2"):
         credential = x509.issue_client(ca, f"system:node:{node}", organizations=("system:nodes",))
-        x509.save(credential, tmp_path / f"{node}.crt", tmp_path / f"{node}.key")
+        certificates.save(credential, tmp_path / f"{node}.crt", tmp_path / f"{node}.key")
     refused: set[str] = set()
 
     watched: list[Callable[[str], None]] = []
@@ -239,7 +239,7 @@ async def test_identity_is_the_certificates(bench: Bench) -> None:
 
 async def test_another_cloud_is_not_trusted(bench: Bench) -> None:
     stranger = x509.new_ca()
-    x509.save(stranger, bench.folder / "stranger.crt", bench.folder / "stranger.key")
+    certificates.save(stranger, bench.folder / "stranger.crt", bench.folder / "stranger.key")
     tls = client_context(
         bench.folder / "stranger.crt", ClientIdentity(bench.folder / "edge-1.crt", bench.folder / "edge-1.key")
     )

@@ -6,6 +6,7 @@ the one of ``SKERRY_ETCD`` if that runs with plain flags, else Debian's package.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from tests.parts import Part, PartMissing, fetch
 from skerry.api.crds import crd_manifests
 from skerry.api.gvk import CRDS, SERVICEACCOUNTS
 from skerry.app import pki
-from skerry.base import x509
+from skerry.base import certificates, x509
 from skerry.base.net.listening import free_port
+from skerry.base.x509 import LocalCertifier
 from skerry.kube import kubeconfig as credentials
 from skerry.kube.http import HttpKubeApi, HttpTransport
 from skerry.testing.site import until
@@ -32,8 +34,10 @@ class Cluster:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._files = pki.prepare(directory / "pki", hosts=("127.0.0.1", "10.0.0.1"))
-        x509.save(x509.new_ca("tokens"), self._files.directory / "sa.crt", self._files.token_key)
+        self._files = asyncio.run(
+            pki.prepare(directory / "pki", hosts=("127.0.0.1", "10.0.0.1"), certs=LocalCertifier())
+        )
+        certificates.save(x509.new_ca("tokens"), self._files.directory / "sa.crt", self._files.token_key)
         self._port = free_port()
         self.kubeconfig = directory / "admin.kubeconfig"
         pki.write_kubeconfig(self.kubeconfig, self._files, server=f"https://127.0.0.1:{self._port}")

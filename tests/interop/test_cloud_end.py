@@ -19,7 +19,8 @@ from skerry.apiserver.core import ApiCore
 from skerry.apiserver.http import ApiServer
 from skerry.apiserver.local import LocalKubeApi
 from skerry.app import pki
-from skerry.base import x509
+from skerry.base import certificates, x509
+from skerry.base.x509 import LocalCertifier
 from skerry.kube.ports import KubeApi
 from skerry.testing.contracts.cloud_end import FIRST, SECOND, CloudEnd, CloudEndContract, node_object
 from skerry.testing.hollow import HollowNode, client_tls, connect
@@ -33,7 +34,7 @@ pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 class GoHub:
     """cloudcore as the suite sees it."""
 
-    def __init__(self, api: KubeApi, cloud: GoCloud, directory: Path, ca: x509.Credential) -> None:
+    def __init__(self, api: KubeApi, cloud: GoCloud, directory: Path, ca: certificates.Credential) -> None:
         self.api = api
         self._cloud = cloud
         self._directory = directory
@@ -46,16 +47,16 @@ class GoHub:
         return connect(f"wss://127.0.0.1:{self._cloud.hub}", node, tls, is_skerry=False, acks=acks)
 
 
-async def authority(api: KubeApi) -> x509.Credential:
+async def authority(api: KubeApi) -> certificates.Credential:
     """cloudcore's own, from the Secret in which it keeps it."""
     data = (await api.get(SECRETS, "casecret", namespace="kubeedge"))["data"]
-    return x509.Credential(base64.b64decode(data["cadata"]), base64.b64decode(data["cakeydata"]))
+    return certificates.Credential(base64.b64decode(data["cadata"]), base64.b64decode(data["cakeydata"]))
 
 
 class TestGoCloudcore(CloudEndContract):
     @pytest.fixture
     async def end(self, tmp_path: Path) -> AsyncIterator[CloudEnd]:
-        files = pki.prepare(tmp_path / "pki", hosts=("127.0.0.1",))
+        files = await pki.prepare(tmp_path / "pki", hosts=("127.0.0.1",), certs=LocalCertifier())
         core = ApiCore(
             database=tmp_path / "api.db", token_key=files.token_key, synchronous="NORMAL", crds=crd_manifests()
         )

@@ -56,6 +56,8 @@ from skerry.apiserver.webhooks.policies import Policies
 from skerry.apiserver.webhooks.shapes import Shapes
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.supervise import Supervisor
+from skerry.base.certificates import Certifier
+from skerry.base.certifier import ChildCertifier
 from skerry.base.jwt import SigningKey
 from skerry.kube.ports import NodeConnector
 
@@ -80,6 +82,7 @@ class ApiCore:
         token_checks: further ways to tell who holds a bearer token.
         nodes: reaches nodes to ask what they use; None and ``metrics.k8s.io`` knows of nothing.
         event_ttl_s: how long Events are kept after they were last seen; 0 keeps all.
+        certs: reads certificate requests; None for a process of its own, started when there is one to read.
     """
 
     def __init__(
@@ -96,7 +99,10 @@ class ApiCore:
         token_checks: Sequence[TokenCheck] = (),
         nodes: NodeConnector | None = None,
         event_ttl_s: float = EVENT_TTL_S,
+        certs: Certifier | None = None,
     ) -> None:
+        own = ChildCertifier()
+        self._end_certs, certs = own.aclose, certs or own
         self._crds = crd_manifests() if crds is None else crds
         self.clock = clock or SystemClock()
         self.registry = Registry(builtin_kinds())
@@ -139,6 +145,7 @@ class ApiCore:
             letters=lambda count: self.objects.letters(count),
             monotonic_s=self.clock.monotonic_s,
             allows=self.access.allows,
+            certs=certs,
             interceptors=(policies, webhooks),
         )
         self.objects = Objects(
@@ -206,6 +213,7 @@ class ApiCore:
         await self._supervisor.aclose()
         await self.custom.aclose()
         await self.hooks.aclose()
+        await self._end_certs()
         await self.store.aclose()
 
     def call(self, user: User, info: RequestInfo, options: WriteOptions | None = None) -> Call:

@@ -8,7 +8,8 @@ from typing import Any
 
 from skerry.app import client, output
 from skerry.app.client import CommandFailed
-from skerry.base import x509
+from skerry.base.certificates import fingerprint
+from skerry.base.x509 import LocalCertifier, read_certificate
 from skerry.cloud.join.ca import Authority, AuthorityStore, ca_certificate
 from skerry.cloud.join.enrolments import GRACE_S, Enrolments
 from skerry.cloud.join.tokens import JoinTokens
@@ -19,7 +20,7 @@ def ca_list(*, kubeconfig: Path | None, data: Path | None, namespace: str | None
     """The present authority, older ones that are still trusted, and how many nodes each one's certificates serve."""
 
     async def work(api: KubeApi) -> int:
-        authority = await AuthorityStore(api, ()).load(may_create=False)
+        authority = await AuthorityStore(api, (), certs=LocalCertifier()).load(may_create=False)
         facts = await _facts(api, authority)
         rows = [(f["fingerprint"][:16], f["state"], f["nodes"], f["ends"]) for f in facts["items"]]
         text = output.table(("FINGERPRINT", "STATE", "NODES", "ENDS"), rows)
@@ -35,8 +36,8 @@ def ca_rotate(*, kubeconfig: Path | None, data: Path | None, namespace: str | No
     """Make a new authority."""
 
     async def work(api: KubeApi) -> int:
-        authority = await AuthorityStore(api, ()).rotate()
-        new = x509.fingerprint(authority.ca.cert_der)
+        authority = await AuthorityStore(api, (), certs=LocalCertifier()).rotate()
+        new = fingerprint(authority.ca.cert_der)
         text = (
             f"new authority {new[:16]}; running clouds use it within seconds, connected nodes renew their certificates "
             "within the hour, others when they come.\nThe older one stays trusted: see `skerry ca list`."
@@ -53,7 +54,7 @@ def ca_retire(
     """Trust an older authority no more."""
 
     async def work(api: KubeApi) -> int:
-        authority = await AuthorityStore(api, ()).load(may_create=False)
+        authority = await AuthorityStore(api, (), certs=LocalCertifier()).load(may_create=False)
         facts = await _facts(api, authority)
         found = [
             f for f in facts["items"] if len(fingerprint) >= 8 and f["fingerprint"].startswith(fingerprint.lower())
@@ -70,7 +71,7 @@ def ca_retire(
                 "again",
                 hint="wait until they have renewed them (`skerry node list` names them), or add --force",
             )
-        await AuthorityStore(api, ()).retire(found[0]["fingerprint"])
+        await AuthorityStore(api, (), certs=LocalCertifier()).retire(found[0]["fingerprint"])
         text = f"authority {found[0]['fingerprint'][:16]} is trusted no more"
         output.emit({"retired": found[0]["fingerprint"]}, as_json=as_json, text=text)
         return 0
@@ -84,7 +85,7 @@ async def _facts(api: KubeApi, authority: Authority) -> dict[str, Any]:
     living = [r for r in records if r.live and not r.is_revoked and _is_living(r.expires_s)]
     items = []
     for number, der in enumerate(authority.trusted):
-        info = x509.read_certificate(der)
+        info = read_certificate(der)
         items.append(
             {
                 "fingerprint": info.fingerprint,

@@ -44,9 +44,10 @@ from skerry.app.cloud_controllers import start_controllers
 from skerry.app.config_files import read_any
 from skerry.app.live_settings import LiveSettings
 from skerry.app.places import cloud_data
-from skerry.base import conf, json, memory, x509
+from skerry.base import conf, json, memory
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
+from skerry.base.certifier import ChildCertifier
 from skerry.base.errors import ConfigError, Refused
 from skerry.base.files import DirectoryLock, lock_holder, make_private_dir, write_atomic
 from skerry.base.net.hosts import in_url
@@ -170,11 +171,14 @@ class Cloud:
         self._clock = SystemClock()
         self._ports = _wanted_ports(config)
         self._advertise = config.advertise
+        self._certs = ChildCertifier()
         self._readvertise: Callable[[], None] = lambda: None
 
     async def start(self, stack: AsyncExitStack) -> dict[str, Any]:
         """Bring everything up; ``stack`` takes it down again. Returns the facts that say so."""
         self.metrics = Registry()
+        stack.push_async_callback(self._certs.aclose)
+        await self._certs.start()
         credentials = cluster_backend.find(self.config)
         facts = await (self._start_beside(stack, credentials) if credentials else self._start_embedded(stack))
         if self._settings is not None:
@@ -225,16 +229,17 @@ class Cloud:
         """With our own API server and control loops."""
         config = self.config
         hosts = reachable_hosts(config.advertise, config.listen)
-        files = pki.prepare(config.data / "pki", hosts=hosts)
+        keys = pki.ApiFiles(make_private_dir(config.data / "pki"))
         tunnels = Tunnels(clock=self._clock)
         connector = TunnelConnector(tunnels)
         core = ApiCore(
-            database=config.data / DATABASE, token_key=files.token_key, clock=self._clock, crds=crds.crd_manifests(),
+            database=config.data / DATABASE, token_key=keys.token_key, clock=self._clock, crds=crds.crd_manifests(),
             token_checks=token_checks(config, clock=self._clock), event_ttl_s=config.event_ttl_s,
-            nodes=connector,
+            nodes=connector, certs=self._certs,
         )  # fmt: skip
         await core.start()
         stack.push_async_callback(core.aclose)
+        files = await pki.prepare(keys.directory, hosts=hosts, certs=self._certs)  # meanwhile its process has started
         api = LocalKubeApi(core, user=User("skerry-cloud", (MASTERS,)))
         audit = audit_log(config, clock=self._clock)
         if audit is not None:
@@ -262,7 +267,8 @@ class Cloud:
         root_ca = files.ca_cert.read_text()
         recorders = start_controllers(
             supervisor, api, config, informers=informers, served=lambda: _served(core), root_ca_pem=root_ca,
-            authority=lambda: x509.load(files.ca_cert, files.ca_key), clock=self._clock,
+            authority=lambda: pki.authority(files, self._certs), certs=self._certs,
+            clock=self._clock,
         )  # fmt: skip
         for recorder in recorders:
             stack.push_async_callback(recorder.aclose)
@@ -281,7 +287,7 @@ class Cloud:
         tunnels: Tunnels, hosts: Sequence[str], root_ca: str,
     ) -> None:  # fmt: skip
         clock, config = self._clock, self.config
-        store = AuthorityStore(api, hosts, clock=clock)
+        store = AuthorityStore(api, hosts, certs=self._certs, clock=clock)
         authority = await store.load()
         keeper = AuthorityKeeper(store, authority, clock=clock)
         tls_files = authority.write_files(config.data / "tls")
@@ -290,7 +296,7 @@ class Cloud:
         enrolments = Enrolments(api, tokens=tokens, informers=informers, clock=clock)
         join = JoinServer(
             api, authority=lambda: keeper.authority, tokens=tokens, enrolments=enrolments, greeting=self._greeting,
-            clock=clock,
+            certs=self._certs, clock=clock,
         )  # fmt: skip
         downstream = Downstream(informers)
         upstream = Upstream(api, placement=downstream, stamp=system_stamp, cluster_ca=lambda: root_ca)

@@ -1,4 +1,7 @@
-"""Who may use the embedded API server, as the settings say: OpenID Connect, and the audit log."""
+"""Who may use the embedded API server, as the settings say: OpenID Connect, and the audit log.
+
+OpenID Connect is imported where it is wanted: its library takes 11 MB (``docs/decisions/0050``).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from urllib.parse import urlsplit
 from skerry.api.config.cloud import CloudConfig
 from skerry.apiserver.audit import AuditLog
 from skerry.apiserver.auth.authn import TokenCheck
-from skerry.apiserver.auth.oidc import OidcSettings, OidcTokens
 from skerry.base.aio.clock import Clock
 from skerry.base.errors import ConfigError
 from skerry.base.net.http_client import HttpBroken, HttpClient, HttpRequest
@@ -37,6 +39,8 @@ def token_checks(config: CloudConfig, *, clock: Clock) -> list[TokenCheck]:
         if not sign or not name:
             raise ConfigError(f"oidc_required_claims: {text!r} is not NAME=VALUE", hint="such as hd=example.com")
         required[name] = value
+    from skerry.apiserver.auth.oidc import OidcSettings, OidcTokens
+
     settings = OidcSettings(
         issuer=config.oidc_issuer, client_ids=config.oidc_client_ids, username_claim=config.oidc_username_claim,
         username_prefix=config.oidc_username_prefix, groups_claim=config.oidc_groups_claim,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 from skerry.api.config.cloud import CloudConfig
 from skerry.api.gvk import REPLICATIONCONTROLLERS, Resource
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
+from skerry.base.certificates import Certifier, Credential
 from skerry.base.errors import ConfigError
-from skerry.base.x509 import Credential
 from skerry.controllers.account_tokens import AccountTokens
 from skerry.controllers.autoscaling.loop import PodAutoscaler
 from skerry.controllers.autoscaling.metrics import ApiPodMetrics
@@ -76,7 +76,8 @@ def start_controllers(
     informers: InformerSet,
     served: Callable[[], Sequence[Resource]],
     root_ca_pem: str,
-    authority: Callable[[], Credential],
+    authority: Callable[[], Awaitable[Credential]],
+    certs: Certifier,
     clock: Clock,
 ) -> list[EventRecorder]:
     """Start every control loop that the configuration does not switch off.
@@ -133,7 +134,9 @@ def start_controllers(
             served=served,
             clock=clock,
         ),
-        "certificates": lambda: CertificateController(api, informers=informers, authority=authority, clock=clock),
+        "certificates": lambda: CertificateController(
+            api, informers=informers, authority=authority, certs=certs, clock=clock
+        ),
         "node-ipam": lambda: NodeIpam(
             api,
             informers=informers,

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skerry.base import x509, yaml
+from skerry.base import yaml
+from skerry.base.certificates import Certifier, Credential, X509Error, save
 from skerry.base.files import make_private_dir, write_secret
 
 ADMIN_USER = "skerry-admin"
@@ -61,23 +62,40 @@ class ApiFiles:
         return self.directory / "admin.key"
 
 
-def prepare(directory: Path, *, hosts: Sequence[str]) -> ApiFiles:
+async def prepare(directory: Path, *, hosts: Sequence[str], certs: Certifier) -> ApiFiles:
     """Make what is missing and renew what does not fit ``hosts`` or will end within 30 days.
 
     Args:
         directory: made with mode 0700.
         hosts: further names and addresses of the API server.
+        certs: makes and reads certificates.
     """
     files = ApiFiles(make_private_dir(directory))
-    ca = _ca(files)
+    if not files.ca_cert.exists():
+        save(await certs.new_ca("kubernetes"), files.ca_cert, files.ca_key)
+    ca = await authority(files, certs)
     wanted = tuple(dict.fromkeys((*_FIXED_HOSTS, *hosts)))
-    if not _fits(files.cert, wanted):
-        credential = x509.issue_server(ca, wanted, common_name="kube-apiserver", organizations=("skerry",))
-        x509.save(credential, files.cert, files.key)
-    if not _fits(files.admin_cert, ()):
-        credential = x509.issue_client(ca, ADMIN_USER, organizations=(ADMIN_GROUP,))
-        x509.save(credential, files.admin_cert, files.admin_key)
+    if not await _fits(files.cert, wanted, certs):
+        credential = await certs.issue_server(ca, wanted, common_name="kube-apiserver", organizations=("skerry",))
+        save(credential, files.cert, files.key)
+    if not await _fits(files.admin_cert, (), certs):
+        credential = await certs.issue_client(ca, ADMIN_USER, organizations=(ADMIN_GROUP,))
+        save(credential, files.admin_cert, files.admin_key)
     return files
+
+
+async def authority(files: ApiFiles, certs: Certifier) -> Credential:
+    """The cluster's authority, with its key.
+
+    Raises:
+        X509Error: a file is missing or cannot be used, or the two do not belong together.
+    """
+    try:
+        return await certs.pair(files.ca_cert.read_bytes(), files.ca_key.read_bytes())
+    except OSError as exc:
+        raise X509Error(f"cannot read {exc.filename}: {exc.strerror}") from exc
+    except X509Error as exc:
+        raise X509Error(f"{files.ca_cert} with {files.ca_key}: {exc}", hint=exc.hint) from exc
 
 
 def write_kubeconfig(path: Path, files: ApiFiles, *, server: str) -> None:
@@ -107,14 +125,8 @@ def write_kubeconfig(path: Path, files: ApiFiles, *, server: str) -> None:
     write_secret(path, yaml.dump(document).encode())
 
 
-def _ca(files: ApiFiles) -> x509.Credential:
-    if not files.ca_cert.exists():
-        x509.save(x509.new_ca("kubernetes"), files.ca_cert, files.ca_key)
-    return x509.load(files.ca_cert, files.ca_key)
-
-
-def _fits(cert: Path, hosts: Sequence[str]) -> bool:
+async def _fits(cert: Path, hosts: Sequence[str], certs: Certifier) -> bool:
     if not cert.exists():
         return False
-    info = x509.read_certificate(cert.read_bytes())
+    info = await certs.read_certificate(cert.read_bytes())
     return info.not_after_s - time.time() > 30 * 86_400 and set(hosts) <= set(info.hosts)

@@ -10,9 +10,9 @@ from typing import Any
 
 from skerry.app import client, output
 from skerry.app.client import CommandFailed
-from skerry.base import x509
+from skerry.base.certificates import Credential, X509Error, fingerprint
 from skerry.base.errors import ConfigError
-from skerry.base.x509 import Credential, X509Error
+from skerry.base.x509 import LocalCertifier, load, read_certificate
 from skerry.cloud.join.ca import AuthorityStore, OlderAuthority, ca_certificate
 from skerry.cloud.join.enrolments import Enrolments
 from skerry.cloud.join.tokens import JoinTokens
@@ -38,15 +38,15 @@ def adopt(
         ours = await _ours(api)
         theirs = await _of_cluster(source, api) if source is not None else (_of_files(cert, key), ())
         _check(theirs[0])
-        name = x509.fingerprint(theirs[0].cert_der)
-        facts: dict[str, Any] = {"authority": name, "former": x509.fingerprint(ours[0].cert_der), "adopted": False}
+        name = fingerprint(theirs[0].cert_der)
+        facts: dict[str, Any] = {"authority": name, "former": fingerprint(ours[0].cert_der), "adopted": False}
         if theirs[0] == ours[0]:
             output.emit(facts, as_json=as_json, text=f"this cloud goes by authority {name[:16]} already")
             return 0
         if check_only:
             output.emit(facts, as_json=as_json, text=f"authority {name[:16]} can be adopted; nothing was changed")
             return 0
-        await AuthorityStore(api, ()).succeed(*theirs)
+        await AuthorityStore(api, (), certs=LocalCertifier()).succeed(*theirs)
         text = (
             f"this cloud goes by authority {name[:16]} from now on; {facts['former'][:16]} stays trusted.\n"
             "Nodes of that cloud are let in as they are: stop it, and let them reach this one under its address\n"
@@ -65,15 +65,15 @@ def release(
 
     async def work(api: KubeApi) -> int:
         ca, older = await _ours(api)
-        name = x509.fingerprint(ca.cert_der)
+        name = fingerprint(ca.cert_der)
         async with client.open_api(target) as other:
             await _check_other(api, other, target)
-            store = AuthorityStore(other, ())
+            store = AuthorityStore(other, (), certs=LocalCertifier())
             there = await store.look()
             known = {ca.cert_der, *(one.cert_der for one in older)}
             if there is not None and there[0].cert_der not in known and not force:
                 raise CommandFailed(
-                    f"secret {_SECRET} of {target} holds authority {x509.fingerprint(there[0].cert_der)[:16]}, which "
+                    f"secret {_SECRET} of {target} holds authority {fingerprint(there[0].cert_der)[:16]}, which "
                     "this cloud never had: its nodes would have to join again",
                     hint="is it the right cluster? to replace it all the same add --force",
                 )
@@ -100,7 +100,7 @@ def release(
 
 
 async def _ours(api: KubeApi) -> Found:
-    found = await AuthorityStore(api, ()).look()
+    found = await AuthorityStore(api, (), certs=LocalCertifier()).look()
     if found is None:
         raise ConfigError(f"secret {_SECRET} is missing", hint="start this cloud once: skerry cloud run")
     return found
@@ -109,7 +109,7 @@ async def _ours(api: KubeApi) -> Found:
 async def _of_cluster(source: Path, ours: KubeApi) -> Found:
     async with client.open_api(source) as other:
         await _check_other(ours, other, source)
-        found = await AuthorityStore(other, ()).look()
+        found = await AuthorityStore(other, (), certs=LocalCertifier()).look()
     if found is None:
         raise ConfigError(
             f"the cluster of {source} has no secret {_SECRET}",
@@ -121,13 +121,13 @@ async def _of_cluster(source: Path, ours: KubeApi) -> Found:
 def _of_files(cert: Path | None, key: Path | None) -> Credential:
     assert cert is not None and key is not None
     try:
-        return x509.load(cert, key)
+        return load(cert, key)
     except X509Error as exc:
         raise ConfigError(f"{cert} and {key} cannot be used: {exc}") from exc
 
 
 def _check(ca: Credential) -> None:
-    info = x509.read_certificate(ca.cert_der)
+    info = read_certificate(ca.cert_der)
     if not info.is_ca:
         raise ConfigError(f"the certificate {info.fingerprint[:16]} ({info.common_name}) is no authority's")
     if info.not_after_s <= time.time():

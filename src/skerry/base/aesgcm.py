@@ -6,10 +6,10 @@ where keys come from.
 
 from __future__ import annotations
 
-import _ssl
 import ctypes
 import os
 
+from skerry.base import libcrypto
 from skerry.base.errors import SkerryError
 
 KEY_BYTES = 32
@@ -35,7 +35,7 @@ class AesGcm:
         if len(key) != KEY_BYTES:
             raise ValueError(f"the key has {len(key)} bytes, not {KEY_BYTES}")
         self._key = key
-        self._crypto = _libcrypto()
+        self._crypto = _functions()
         self._cipher = self._crypto.EVP_aes_256_gcm()
 
     def seal(self, message: bytes, name: bytes) -> bytes:
@@ -96,25 +96,16 @@ class _Context:
         self._crypto.EVP_CIPHER_CTX_free(self._context)
 
 
-def _libcrypto() -> ctypes.CDLL:
-    """The library's functions: the loader finds them behind Python's own ``_ssl`` module, whatever it is linked to."""
-    crypto = ctypes.CDLL(getattr(_ssl, "__file__", None))
+def _functions() -> ctypes.CDLL:
     pointer, number, text = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
-    forms: dict[str, tuple[object, list[object]]] = {
+    ways = ("Encrypt", "Decrypt")
+    forms: dict[str, libcrypto.Form] = {
         "EVP_aes_256_gcm": (pointer, []),
         "EVP_CIPHER_CTX_new": (pointer, []),
         "EVP_CIPHER_CTX_free": (None, [pointer]),
         "EVP_CIPHER_CTX_ctrl": (number, [pointer, number, number, pointer]),
-        **{f"EVP_{way}Init_ex": (number, [pointer, pointer, pointer, text, text]) for way in ("Encrypt", "Decrypt")},
-        **{f"EVP_{way}Update": (number, [pointer, pointer, pointer, text, number]) for way in ("Encrypt", "Decrypt")},
-        **{f"EVP_{way}Final_ex": (number, [pointer, pointer, pointer]) for way in ("Encrypt", "Decrypt")},
+        **{f"EVP_{way}Init_ex": (number, [pointer, pointer, pointer, text, text]) for way in ways},
+        **{f"EVP_{way}Update": (number, [pointer, pointer, pointer, text, number]) for way in ways},
+        **{f"EVP_{way}Final_ex": (number, [pointer, pointer, pointer]) for way in ways},
     }
-    try:
-        for name, (answer, arguments) in forms.items():
-            function = getattr(crypto, name)
-            function.restype, function.argtypes = answer, arguments
-    except AttributeError as exc:
-        raise SkerryError(
-            f"Python's OpenSSL has no {exc}", hint="use a Python that is linked to OpenSSL 1.1.1 or later"
-        ) from exc
-    return crypto
+    return libcrypto.functions(forms)

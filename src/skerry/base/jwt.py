@@ -1,24 +1,28 @@
-"""The only door to PyJWT: tokens signed by our key on the disk, and tokens of others with their public keys.
+"""Tokens that our own key signs and verifies: JWT with ``RS256`` and nothing else.
 
-Cloud processes only.
+Not PyJWT: it loads ``cryptography`` (see ``base.rsa``). Tokens of other issuers are its work (``base.foreign_jwt``).
+
+Source: RFC 7515 (compact serialization), RFC 7519.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jwt
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-
+from skerry.base import json
+from skerry.base.certificates import X509Error
 from skerry.base.errors import ConfigError, SkerryError
 from skerry.base.files import write_secret
+from skerry.base.rsa import RsaKey
 
-_ASYMMETRIC = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA")
-"""Signatures by a private key. With the others the key that verifies could sign, too."""
+_ALGORITHM = "RS256"
+_ALPHABET = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
 class BadToken(SkerryError):
@@ -30,16 +34,15 @@ class SigningKey:
 
     Args:
         pem: private key, PEM.
+
+    Raises:
+        X509Error, ValueError: it is none.
     """
 
     def __init__(self, pem: bytes) -> None:
-        private = serialization.load_pem_private_key(pem, password=None)
-        if not isinstance(private, rsa.RSAPrivateKey):
-            raise ValueError("not an RSA key")
-        self._private = private
-        self._public = private.public_key()
-        der = self._public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        self.key_id = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
+        self._key = RsaKey(pem)
+        self.key_id = _text(hashlib.sha256(self._key.public_der).digest())
+        self._head = _text(json.dumps({"alg": _ALGORITHM, "kid": self.key_id, "typ": "JWT"}))
 
     @classmethod
     def load_or_make(cls, path: Path) -> SigningKey:
@@ -49,14 +52,10 @@ class SigningKey:
             ConfigError: the file is no RSA key.
         """
         if not path.exists():
-            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-            pem = key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            write_secret(path, pem)
+            write_secret(path, RsaKey.generate())
         try:
             return cls(path.read_bytes())
-        except (OSError, ValueError, TypeError) as exc:
+        except (OSError, ValueError, X509Error) as exc:
             raise ConfigError(
                 f"cannot use the token signing key {path}: {exc}",
                 hint="restore the file from a backup, or remove it: a new key makes all tokens given out invalid",
@@ -64,25 +63,19 @@ class SigningKey:
 
     def sign(self, claims: dict[str, Any]) -> str:
         """The token of these claims."""
-        return jwt.encode(claims, self._private, algorithm="RS256", headers={"kid": self.key_id})
+        signed = f"{self._head}.{_text(json.dumps(claims))}"
+        return f"{signed}.{_text(self._key.sign(signed.encode()))}"
 
-    def verify(self, token: str, *, issuer: str, audiences: list[str]) -> dict[str, Any]:
+    def verify(self, token: str, *, issuer: str, audiences: Sequence[str]) -> dict[str, Any]:
         """The claims of a token that is ours, for one of ``audiences``, and within its time.
 
         Raises:
             BadToken: it is not.
         """
-        try:
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                self._public,
-                algorithms=["RS256"],
-                issuer=issuer,
-                audience=audiences,
-                options={"require": ["exp", "iat", "iss", "sub", "aud"]},
-            )
-        except jwt.PyJWTError as exc:
-            raise BadToken(str(exc)) from exc
+        claims = self._claims(token, issuer=issuer, required=("exp", "iat", "iss", "sub", "aud"))
+        named = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+        if not any(name in audiences for name in named):
+            raise BadToken("the token is for another audience")
         return claims
 
     def verify_unbounded(self, token: str, *, issuer: str) -> dict[str, Any]:
@@ -91,95 +84,71 @@ class SigningKey:
         Raises:
             BadToken: it is not ours.
         """
-        try:
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                self._public,
-                algorithms=["RS256"],
-                issuer=issuer,
-                options={"require": ["iss", "sub"], "verify_aud": False},
-            )
-        except jwt.PyJWTError as exc:
-            raise BadToken(str(exc)) from exc
-        return claims
+        return self._claims(token, issuer=issuer, required=("iss", "sub"))
 
     def jwks(self) -> dict[str, Any]:
         """The public key as a JSON Web Key Set."""
-        numbers = self._public.public_numbers()
-        return {
-            "keys": [
-                {
-                    "use": "sig",
-                    "kty": "RSA",
-                    "kid": self.key_id,
-                    "alg": "RS256",
-                    "n": _base64_uint(numbers.n),
-                    "e": _base64_uint(numbers.e),
-                }
-            ]
-        }
+        modulus, exponent = self._key.numbers()
+        key = {"use": "sig", "kty": "RSA", "kid": self.key_id, "alg": _ALGORITHM}
+        return {"keys": [{**key, "n": _number(modulus), "e": _number(exponent)}]}
 
-
-class KeySet:
-    """Public keys of another issuer.
-
-    Args:
-        jwks: a JSON Web Key Set; keys of unknown kinds are passed over.
-    """
-
-    def __init__(self, jwks: dict[str, Any]) -> None:
-        self._keys: dict[str, Any] = {}
-        for item in jwks.get("keys") or ():
-            try:
-                self._keys[str(item.get("kid", ""))] = jwt.PyJWK(item).key
-            except (jwt.PyJWTError, ValueError, TypeError, AttributeError):
-                continue
-
-    def knows(self, token: str) -> bool:
-        """Whether the key that signed the token is here; of a single key without a name, always."""
-        return self._find(token) is not None
-
-    def verify(self, token: str, *, issuer: str, audiences: list[str], algorithms: list[str]) -> dict[str, Any]:
-        """The claims of a token of that issuer, for one of ``audiences``, and within its time.
-
-        Raises:
-            BadToken: it is not.
-        """
-        key = self._find(token)
-        if key is None:
-            raise BadToken(f"the token is signed with a key that issuer {issuer} does not publish")
-        try:
-            claims: dict[str, Any] = jwt.decode(
-                token,
-                key,
-                algorithms=[name for name in algorithms if name in _ASYMMETRIC],
-                issuer=issuer,
-                audience=audiences,
-                options={"require": ["exp", "iss", "sub", "aud"]},
-            )
-        except (jwt.PyJWTError, TypeError) as exc:
-            raise BadToken(str(exc)) from exc
+    def _claims(self, token: str, *, issuer: str, required: Sequence[str]) -> dict[str, Any]:
+        head, claims, signature = _parts(token)
+        if head.get("alg") != _ALGORITHM or "crit" in head:
+            raise BadToken(f"the token is not signed with {_ALGORITHM} alone")
+        if not self._key.verifies(signature, token.rpartition(".")[0].encode()):
+            raise BadToken("the token's signature is not ours")
+        if missing := [name for name in required if claims.get(name) is None]:
+            raise BadToken(f"the token lacks {', '.join(missing)}")
+        if claims["iss"] != issuer or not isinstance(claims["sub"], str):
+            raise BadToken("the token is of another issuer, or of nobody")
+        _check_time(claims, time.time())
         return claims
-
-    def _find(self, token: str) -> Any:
-        try:
-            name = jwt.get_unverified_header(token).get("kid")
-        except jwt.PyJWTError:
-            return None
-        if name is None and len(self._keys) == 1:
-            return next(iter(self._keys.values()))
-        return self._keys.get(str(name))
 
 
 def issuer_of(token: str) -> str:
     """``iss`` of a token that nobody has verified yet; empty when it cannot be read."""
     try:
-        claims = jwt.decode(token, options={"verify_signature": False})
-    except jwt.PyJWTError:
+        return str(_parts(token)[1].get("iss", ""))
+    except BadToken:
         return ""
-    return str(claims.get("iss", ""))
 
 
-def _base64_uint(number: int) -> str:
-    data = number.to_bytes((number.bit_length() + 7) // 8, "big")
+def _parts(token: str) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+    parts = token.split(".")
+    if len(parts) != 3:
+        raise BadToken("the token has not three parts")
+    try:
+        head, claims = (json.loads(_bytes(part)) for part in parts[:2])
+        signature = _bytes(parts[2])
+    except (ValueError, binascii.Error) as exc:
+        raise BadToken(f"the token cannot be read: {exc}") from exc
+    if not isinstance(head, dict) or not isinstance(claims, dict):
+        raise BadToken("the token's parts are no objects")
+    return head, claims, signature
+
+
+def _check_time(claims: dict[str, Any], now_s: float) -> None:
+    for name in ("exp", "nbf", "iat"):
+        value = claims.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise BadToken(f"claim {name} of the token is no number")
+        if now_s >= value if name == "exp" else now_s < int(value):
+            raise BadToken("the token has expired" if name == "exp" else "the token is not valid yet")
+
+
+def _bytes(text: str) -> bytes:
+    data = text.encode("ascii")
+    if not _ALPHABET.issuperset(data):
+        raise ValueError("not base64url without padding")
+    return base64.urlsafe_b64decode(data + b"=" * (-len(data) % 4))
+
+
+def _text(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _number(number: int) -> str:
+    return _text(number.to_bytes((number.bit_length() + 7) // 8, "big"))

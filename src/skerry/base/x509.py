@@ -1,7 +1,7 @@
 """Keys, certificates and certificate requests: the only door to ``cryptography``.
 
-The cloud imports this module. The edge agent must not (13 MB of memory for twice a year): it runs it as a child
-through ``base.x509_child``, and this module then falls back to the ``openssl`` program where the library is missing.
+No process that stays imports this module: the library takes 11 to 13 MB of memory. The cloud works through
+``base.certifier``, the edge agent through ``base.x509_child``; both run it as a child (``base.x509_service``).
 
 All keys are EC P-256. Private keys are kept as SEC1 DER (upstream's form) and read as SEC1 or PKCS#8 under any PEM
 label. Every certificate starts one hour in the past, for clocks that are late.
@@ -9,24 +9,24 @@ label. Every certificate starts one hour in the past, for clocks that are late.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
-import hashlib
 import ipaddress
-import re
-import sys
 import time
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from skerry.base import json
-from skerry.base.errors import SkerryError
-from skerry.base.files import write_atomic, write_secret
+from skerry.base.certificates import (
+    CLIENT_DAYS,
+    CertificateInfo,
+    Credential,
+    RequestInfo,
+    X509Error,
+    fingerprint,
+    from_pem,
+)
 
 try:
     from cryptography import x509
@@ -42,7 +42,6 @@ except ImportError:  # pragma: no cover - only on targets without the library
 BACKDATE_S = 3600
 CA_DAYS = 36_400
 SERVER_DAYS = 36_400
-CLIENT_DAYS = 365
 _MIN_RSA_BITS = 2048
 _KEY_USAGES = {
     "signing": "digital_signature", "digital signature": "digital_signature",
@@ -57,60 +56,57 @@ _EXTENDED_USAGES = {
     "timestamping": "1.3.6.1.5.5.7.3.8", "ocsp signing": "1.3.6.1.5.5.7.3.9",
 }  # fmt: skip
 """By the names of Kubernetes; those that make a certificate an authority are not among them."""
-_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s*(.+?)\s*-----END \1-----", re.DOTALL)
 
 
-class X509Error(SkerryError):
-    """A key, certificate or request that cannot be read, or must not be used."""
+class NotTogether(X509Error):
+    """The key is not that of the certificate."""
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """A certificate and its private key, both DER; the key in SEC1 form."""
+class LocalCertifier:
+    """``Certifier`` in this process; for those that end soon."""
 
-    cert_der: bytes
-    key_der: bytes = field(repr=False)
+    async def new_ca(self, common_name: str, *, serial: int | None = None, now_s: float | None = None) -> Credential:
+        return new_ca(common_name, serial=serial, now_s=now_s)
 
-    @property
-    def cert_pem(self) -> bytes:
-        """The certificate as PEM."""
-        return to_pem("CERTIFICATE", self.cert_der)
+    async def cross_sign(self, issuer: Credential, ca_cert: bytes, *, now_s: float | None = None) -> bytes:
+        return cross_sign(issuer, ca_cert, now_s=now_s)
 
-    @property
-    def key_pem(self) -> bytes:
-        """The key as PEM (``EC PRIVATE KEY``)."""
-        return to_pem("EC PRIVATE KEY", self.key_der)
+    async def issue_server(
+        self, ca: Credential, hosts: Iterable[str], *, common_name: str = "KubeEdge",
+        organizations: Sequence[str] = ("KubeEdge",), now_s: float | None = None,
+    ) -> Credential:  # fmt: skip
+        return issue_server(ca, hosts, common_name=common_name, organizations=organizations, now_s=now_s)
 
+    async def issue_client(
+        self, ca: Credential, common_name: str, *, organizations: Sequence[str] = (), now_s: float | None = None
+    ) -> Credential:
+        return issue_client(ca, common_name, organizations=organizations, now_s=now_s)
 
-@dataclass(frozen=True, slots=True)
-class CertificateInfo:
-    """What a certificate says. Times are Unix seconds; ``hosts`` are DNS names and IP addresses of the SAN."""
+    async def sign_csr(
+        self, ca: Credential, csr_der: bytes, *, common_name: str, organizations: Sequence[str] = (),
+        days: int = CLIENT_DAYS, now_s: float | None = None,
+    ) -> bytes:  # fmt: skip
+        return sign_csr(ca, csr_der, common_name=common_name, organizations=organizations, days=days, now_s=now_s)
 
-    common_name: str
-    organizations: tuple[str, ...]
-    fingerprint: str
-    serial: int
-    not_before_s: float
-    not_after_s: float
-    hosts: tuple[str, ...] = ()
-    is_ca: bool = False
+    async def sign_request(
+        self, ca: Credential, csr_der: bytes, *, usages: Collection[str], valid_s: float, now_s: float | None = None
+    ) -> bytes:
+        return sign_request(ca, csr_der, usages=usages, valid_s=valid_s, now_s=now_s)
 
+    async def read_csr(self, csr_der: bytes) -> RequestInfo:
+        return read_csr(csr_der)
 
-@dataclass(frozen=True, slots=True)
-class RequestInfo:
-    """What a certificate request asks for.
+    async def read_certificate(self, cert: bytes) -> CertificateInfo:
+        return read_certificate(cert)
 
-    Args:
-        common_name: CN.
-        organizations: each O.
-        names: alternative names of any kind.
-        hosts: those of them that are DNS names or IP addresses.
-    """
+    async def pair(self, cert: bytes, key: bytes) -> Credential:
+        return pair(cert, key)
 
-    common_name: str
-    organizations: tuple[str, ...]
-    names: tuple[str, ...]
-    hosts: tuple[str, ...] = ()
+    async def is_issued_by(self, cert: bytes, ca_cert: bytes) -> bool:
+        return is_issued_by(cert, ca_cert)
+
+    async def is_of_same_key(self, cert: bytes, other: bytes) -> bool:
+        return is_of_same_key(cert, other)
 
 
 def new_key() -> bytes:
@@ -323,35 +319,6 @@ def is_pair(credential: Credential) -> bool:
     return public == _load_cert(credential.cert_der).public_key().public_bytes(encoding, form)
 
 
-def fingerprint(cert_der: bytes) -> str:
-    """Lower-case hex SHA-256 of a certificate in DER."""
-    return hashlib.sha256(cert_der).hexdigest()
-
-
-def to_pem(label: str, der: bytes) -> bytes:
-    """One PEM block with a line feed at the end."""
-    text = base64.b64encode(der)
-    lines = [text[i : i + 64] for i in range(0, len(text), 64)]
-    return b"\n".join([f"-----BEGIN {label}-----".encode(), *lines, f"-----END {label}-----".encode(), b""])
-
-
-def from_pem(data: bytes) -> bytes:
-    """The DER of the first PEM block under any label; DER is passed through.
-
-    Raises:
-        X509Error: neither.
-    """
-    if data[:1] == b"\x30":
-        return data
-    found = _PEM.search(data)
-    if not found:
-        raise X509Error("neither PEM nor DER")
-    try:
-        return base64.b64decode(b"".join(found[2].split()), validate=True)
-    except binascii.Error as exc:
-        raise X509Error(f"broken PEM: {exc}") from exc
-
-
 def normalized_key(key: bytes) -> bytes:
     """A private key, SEC1 or PKCS#8, DER or PEM under any label, as SEC1 DER.
 
@@ -361,10 +328,16 @@ def normalized_key(key: bytes) -> bytes:
     return _key_der(_load_key(key))
 
 
-def save(credential: Credential, cert_file: Path, key_file: Path) -> None:
-    """Write both as PEM, each in one step; the key readable by its owner only."""
-    write_secret(key_file, credential.key_pem)
-    write_atomic(cert_file, credential.cert_pem)
+def pair(cert: bytes, key: bytes) -> Credential:
+    """A certificate (DER or PEM) and its key in any form.
+
+    Raises:
+        X509Error: one cannot be read, or (``NotTogether``) the two do not belong together.
+    """
+    credential = Credential(from_pem(cert), normalized_key(key))
+    if not is_pair(credential):
+        raise NotTogether("key and certificate do not belong together")
+    return credential
 
 
 def load(cert_file: Path, key_file: Path) -> Credential:
@@ -374,12 +347,11 @@ def load(cert_file: Path, key_file: Path) -> Credential:
         X509Error: a file is missing or unreadable, or the two do not belong together.
     """
     try:
-        credential = Credential(from_pem(cert_file.read_bytes()), normalized_key(key_file.read_bytes()))
+        return pair(cert_file.read_bytes(), key_file.read_bytes())
     except OSError as exc:
         raise X509Error(f"cannot read {exc.filename}: {exc.strerror}") from exc
-    if not is_pair(credential):
-        raise X509Error(f"{cert_file} and {key_file} do not belong together")
-    return credential
+    except NotTogether as exc:
+        raise X509Error(f"{cert_file} and {key_file} do not belong together") from exc
 
 
 def _leaf(
@@ -518,57 +490,3 @@ def _is_ca(cert: x509.Certificate) -> bool:
         return cert.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (x509.ExtensionNotFound, ValueError):
         return False
-
-
-def _csr_command(order: dict[str, Any]) -> dict[str, Any]:
-    organizations = [str(text) for text in order.get("organizations", ())]
-    if HAS_LIBRARY:
-        csr_der, key_der = new_csr(str(order["common_name"]), organizations=organizations)
-        key_pem = to_pem("EC PRIVATE KEY", key_der)
-    else:
-        from skerry.base import x509_openssl
-
-        csr_der, key_pem = x509_openssl.new_csr(str(order["common_name"]), organizations)
-    return {"csr_der": base64.b64encode(csr_der).decode(), "key_pem": key_pem.decode()}
-
-
-def _inspect_command(order: dict[str, Any]) -> dict[str, Any]:
-    pem = str(order["cert_pem"]).encode()
-    if HAS_LIBRARY:
-        info = read_certificate(pem)
-        return {
-            "common_name": info.common_name, "organizations": list(info.organizations),
-            "fingerprint": info.fingerprint, "not_before_s": info.not_before_s, "not_after_s": info.not_after_s,
-        }  # fmt: skip
-    from skerry.base import x509_openssl
-
-    return x509_openssl.inspect(pem) | {"fingerprint": fingerprint(from_pem(pem))}
-
-
-_COMMANDS = {"csr": _csr_command, "inspect": _inspect_command}
-
-
-def main(arguments: Sequence[str]) -> int:
-    """The child's side of ``base.x509_child``: one JSON object on stdin, one on stdout; exit code 1 with ``error``.
-
-    ``csr``      ``{"common_name", "organizations"}`` → ``{"csr_der": base64, "key_pem"}``
-    ``inspect``  ``{"cert_pem"}`` → ``{"common_name", "organizations", "fingerprint", "not_before_s", "not_after_s"}``
-    """
-    if len(arguments) != 1 or arguments[0] not in _COMMANDS:
-        sys.stderr.write(f"usage: python -m skerry.base.x509 {'|'.join(_COMMANDS)}\n")
-        return 2
-    try:
-        answer = _COMMANDS[arguments[0]](json.loads(sys.stdin.buffer.read()))
-        code = 0
-    except (SkerryError, KeyError, TypeError, json.JsonError) as exc:
-        answer, code = {"error": str(exc)}, 1
-    sys.stdout.buffer.write(json.dumps(answer) + b"\n")
-    return code
-
-
-def _exit() -> NoReturn:
-    sys.exit(main(sys.argv[1:]))
-
-
-if __name__ == "__main__":
-    _exit()

@@ -64,12 +64,12 @@ async def inspect(cert_pem: bytes) -> Certificate:
 
 async def _ask(command: str, order: dict[str, Any]) -> dict[str, Any]:
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "skerry.base.x509", command,
+        sys.executable, "-P", "-m", "skerry.base.x509_service",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            out, err = await child.communicate(json.dumps(order))
+            out, err = await child.communicate(json.dumps({"do": command} | order) + b"\n")
     except TimeoutError as exc:
         raise ChildError(f"the certificate helper did not answer within {_TIMEOUT_S:g} s") from exc
     finally:
@@ -82,5 +82,5 @@ async def _ask(command: str, order: dict[str, Any]) -> dict[str, Any]:
         last = err.decode(errors="replace").strip().splitlines()[-1:]
         raise ChildError(f"the certificate helper failed: {' '.join(last) or child.returncode}") from exc
     if "error" in answer:
-        raise ChildError(answer["error"])
-    return dict(answer)
+        raise ChildError(answer["error"], hint=answer["hint"])
+    return dict(answer["is"])

@@ -21,7 +21,7 @@ from typing import Any
 
 import aiohttp
 
-from skerry.base import json, x509
+from skerry.base import certificates, json, x509
 from skerry.base.aio.supervise import Supervisor
 from skerry.testing.hollow import HollowNode, Refusal, connect
 from skerry.wire.kubeedge import constants as c
@@ -40,12 +40,12 @@ def node_name(number: int) -> str:
     return f"edge-{number}"
 
 
-def issue(ca: x509.Credential, folder: Path, first: int, last: int) -> None:
+def issue(ca: certificates.Credential, folder: Path, first: int, last: int) -> None:
     """Write the certificates of the nodes ``first`` to ``last - 1``."""
     for number in range(first, last):
         name = join.common_name(node_name(number))
         made = x509.issue_client(ca, name, organizations=(c.CERT_ORGANIZATION,))
-        x509.save(made, folder / f"{number}.crt", folder / f"{number}.key")
+        certificates.save(made, folder / f"{number}.crt", folder / f"{number}.key")
 
 
 class Fleet:

@@ -19,9 +19,9 @@ from typing import Any
 import aiohttp
 
 from skerry import __version__
-from skerry.base import x509
+from skerry.base import certificates, x509
 from skerry.base.aio.supervise import Supervisor, wait_for_condition
-from skerry.base.x509 import Credential
+from skerry.base.certificates import Credential
 from skerry.wire.kubeedge import answer, join, peers
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge.envelope import Envelope, decode
@@ -48,7 +48,7 @@ def client_tls(folder: Path, credential: Credential | None, ca_pem: bytes) -> ss
     context.load_verify_locations(cadata=ca_pem.decode())
     if credential is not None:
         cert, key = folder / f"{uuid.uuid4()}.crt", folder / f"{uuid.uuid4()}.key"
-        x509.save(credential, cert, key)
+        certificates.save(credential, cert, key)
         context.load_cert_chain(cert, key)
     return context
 
@@ -77,7 +77,7 @@ async def enrol(url: str, token: str, node: str, *, ca_der: bytes, folder: Path)
     if not join.is_ca_of(parsed, ca_der):
         raise ValueError("the token pins another CA")
     csr, key = x509.new_csr(join.common_name(node), organizations=(c.CERT_ORGANIZATION,))
-    tls = client_tls(folder, None, x509.to_pem("CERTIFICATE", ca_der))
+    tls = client_tls(folder, None, certificates.to_pem("CERTIFICATE", ca_der))
     headers = join.request_headers(node, jwt=parsed.jwt)
     cert = await fetch(url + join.PATH_CERTIFICATE, tls, headers=headers, body=csr)
     return Credential(cert, key)

@@ -13,8 +13,9 @@ from skerry.api.gvk import NODES
 from skerry.base import x509
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.supervise import Supervisor
+from skerry.base.certificates import Credential
 from skerry.base.net.http_server import HttpLimits, HttpServer, server_tls
-from skerry.base.x509 import Credential
+from skerry.base.x509 import LocalCertifier
 from skerry.cloud.hub.listener import Hub, HubLimits, system_stamp
 from skerry.cloud.hub.ports import RouteEntry
 from skerry.cloud.hub.routes import RouteTable
@@ -104,8 +105,8 @@ async def cloud(
         version: that its join server tells.
         has_replicas: others serve the same nodes, over the same ``api``.
     """
-    clock = clock or SystemClock()
-    store = AuthorityStore(api, ["127.0.0.1", "localhost"], clock=clock)
+    clock, certs = clock or SystemClock(), LocalCertifier()
+    store = AuthorityStore(api, ["127.0.0.1", "localhost"], certs=certs, clock=clock)
     authority = await store.load()
     files = authority.write_files(folder / "tls")
     tokens = JoinTokens(api, ca_der=authority.ca.cert_der, clock=clock)
@@ -119,6 +120,7 @@ async def cloud(
         tokens=tokens,
         enrolments=enrolments,
         greeting=lambda: {"version": version},
+        certs=certs,
         clock=clock,
     )
     downstream = Downstream(informers)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from skerry.base import x509
+from skerry.base import certificates, x509
 from skerry.base.aio.supervise import wait_for_condition
 from skerry.base.net.http_server import ClientGone, HttpRequest, HttpResponse, HttpServer, WebSocket, server_tls
 from skerry.testing.hollow import stamp
@@ -48,7 +48,7 @@ class ScriptedHub:
         self._delivered: set[str] = set()
         self._websocket: WebSocket | None = None
 
-    def credential(self, node: str) -> x509.Credential:
+    def credential(self, node: str) -> certificates.Credential:
         """A certificate of this hub's authority for a node."""
         return x509.issue_client(self.ca, join.common_name(node), organizations=(c.CERT_ORGANIZATION,))
 
@@ -115,7 +115,7 @@ async def scripted_hub(folder: Path) -> AsyncIterator[ScriptedHub]:
     hub = ScriptedHub(folder)
     ca, cert, key = folder / "ca.crt", folder / "hub.crt", folder / "hub.key"
     ca.write_bytes(hub.ca.cert_pem)
-    x509.save(x509.issue_server(hub.ca, ["127.0.0.1", "localhost"], common_name="cloudhub"), cert, key)
+    certificates.save(x509.issue_server(hub.ca, ["127.0.0.1", "localhost"], common_name="cloudhub"), cert, key)
     server = HttpServer(hub.handle, name="scripted-hub")
     tls = server_tls(cert_file=cert, key_file=key, client_ca_file=ca, require_client=True)
     hub.port = await server.listen("127.0.0.1", 0, tls=tls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +17,8 @@ from skerry.apiserver.audit import AuditLog
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.http import ApiServer
 from skerry.app import pki
-from skerry.base import json, x509
+from skerry.base import certificates, json, x509
+from skerry.base.x509 import LocalCertifier
 from skerry.kube.ports import NodeConnector
 
 
@@ -38,7 +40,7 @@ class Site:
             return context
         credential = x509.issue_client(x509.load(self.files.ca_cert, self.files.ca_key), user, organizations=groups)
         cert, key = self.directory / "user.crt", self.directory / "user.key"
-        x509.save(credential, cert, key)
+        certificates.save(credential, cert, key)
         context.load_cert_chain(cert, key)
         return context
 
@@ -83,7 +85,9 @@ Serve = Callable[..., Any]
 
 @pytest.fixture(scope="session")
 def shared_pki(tmp_path_factory: pytest.TempPathFactory) -> pki.ApiFiles:
-    return pki.prepare(tmp_path_factory.mktemp("pki"), hosts=["localhost", "127.0.0.1"])
+    return asyncio.run(
+        pki.prepare(tmp_path_factory.mktemp("pki"), hosts=["localhost", "127.0.0.1"], certs=LocalCertifier())
+    )
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from skerry.api import gvk
 from skerry.apiserver.auth.oidc import OidcSettings, OidcTokens
-from skerry.base import json, x509
+from skerry.base import certificates, json, x509
 from skerry.base.aio.clock import SystemClock
 from skerry.base.errors import SkerryError
 from skerry.base.jwt import SigningKey
@@ -392,7 +392,7 @@ async def test_the_issuer_publishes_its_keys(api: Any, site: Any) -> None:
 async def test_signers_decide_who_may_approve(api: Any, as_user: Callable[..., Any]) -> None:
     def request(name: str, *groups: str) -> dict[str, Any]:
         der, _ = x509.new_csr(name, organizations=groups)
-        text = base64.b64encode(x509.to_pem("CERTIFICATE REQUEST", der)).decode()
+        text = base64.b64encode(certificates.to_pem("CERTIFICATE REQUEST", der)).decode()
         return {"metadata": {"name": name}, "spec": {"request": text, "signerName": "kubernetes.io/kube-apiserver-client",
                                                      "usages": ["client auth"]}}  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 
 from skerry.api import gvk
 from skerry.api.gvk import Resource
-from skerry.base import x509
+from skerry.base import certificates, x509
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 TEMPLATE = {
@@ -167,7 +167,7 @@ async def test_a_certificate_request_says_who_made_it(api: Any, as_user: Callabl
     body = {
         "metadata": {"name": "jane"},
         "spec": {
-            "request": base64.b64encode(x509.to_pem("CERTIFICATE REQUEST", request_der)).decode(),
+            "request": base64.b64encode(certificates.to_pem("CERTIFICATE REQUEST", request_der)).decode(),
             "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"],
             "username": "system:admin", "groups": ["system:masters"],
         },

@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from skerry.base import x509
+from skerry.base import certificates, x509
 
 SERVER = Path(__file__).with_name("webhook_process.py")
 
@@ -56,7 +56,7 @@ async def running(directory: Path, api: Any) -> AsyncIterator[Hook]:
     authority = x509.new_ca("hooks")
     credential = x509.issue_server(authority, ["hook.default.svc", "127.0.0.1"])
     cert, key = directory / "hook.crt", directory / "hook.key"
-    x509.save(credential, cert, key)
+    certificates.save(credential, cert, key)
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(SERVER), str(cert), str(key), stdout=asyncio.subprocess.PIPE
     )

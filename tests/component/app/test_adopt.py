@@ -17,7 +17,7 @@ from tests.parts import BUSYBOX_IMAGE, Containerd, shared_containerd
 
 from skerry.api.config.edge import EdgeConfig
 from skerry.app.runtimes import open_runtime
-from skerry.base import x509
+from skerry.base import certificates, x509
 from skerry.cli.main import main
 from skerry.edge.store import edgecore
 from skerry.runtime.cri.client import CriClient
@@ -112,7 +112,7 @@ async def edge(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
     ca = x509.new_ca("KubeEdge", now_s=now_s)
     node = x509.issue_client(ca, "system:node:go-1", organizations=("system:nodes",), now_s=now_s)
     (tmp_path / "ca.crt").write_bytes(ca.cert_pem)
-    x509.save(node, tmp_path / "node.crt", tmp_path / "node.key")
+    certificates.save(node, tmp_path / "node.crt", tmp_path / "node.key")
     edgecore_database(tmp_path / "edgecore.db", {f"default/pod/{name}": pods[name] for name in ("one", "two")})
     at.config.write_text(json.dumps(_config(tmp_path, engine)))
     yield at

@@ -72,6 +72,8 @@ def test_a_child_that_ends_is_started_again_and_down_ends_all(group: subprocess.
     data = tmp_path / "up"
     first = pids(data)
     assert first["group"] == group.pid
+    for name in ("cloud", "edge"):  # a node has joined: certificates were made, read and signed
+        assert "/cryptography/" not in Path(f"/proc/{first[name]}/maps").read_text(), name
     for name, other in (("cloud", "edge"), ("edge", "cloud")):
         before = pids(data)
         os.kill(before[name], signal.SIGKILL)

@@ -23,15 +23,16 @@ from skerry.apiserver.core import ApiCore
 from skerry.apiserver.http import ApiServer
 from skerry.apiserver.local import LocalKubeApi
 from skerry.app import pki
-from skerry.base import json, x509
+from skerry.base import certificates, json, x509
 from skerry.base.obs.log import setup
+from skerry.base.x509 import LocalCertifier
 from skerry.cloud.hub.listener import HubLimits
 from skerry.testing.hubkit import CloudKit, cloud
 
 
 async def main(directory: Path, nodes: Sequence[str]) -> None:
     """Serve until killed."""
-    files = pki.prepare(directory / "pki", hosts=["127.0.0.1"])
+    files = await pki.prepare(directory / "pki", hosts=["127.0.0.1"], certs=LocalCertifier())
     core = ApiCore(database=directory / "cluster.db", token_key=files.token_key)
     async with AsyncExitStack() as stack:
         await core.start()
@@ -68,11 +69,11 @@ def write_certificates(directory: Path, kit: CloudKit, nodes: Sequence[str]) -> 
     scratch = directory / "nodes.new"
     scratch.mkdir()
     (scratch / "ca.crt").write_bytes(kit.ca_pem)
-    x509.save(x509.issue_server(kit.authority.ca, ["127.0.0.1"]), scratch / "proxy.crt", scratch / "proxy.key")
+    certificates.save(x509.issue_server(kit.authority.ca, ["127.0.0.1"]), scratch / "proxy.crt", scratch / "proxy.key")
     for node in nodes:
         (scratch / node).mkdir()
         (scratch / node / "ca.crt").write_bytes(kit.ca_pem)
-        x509.save(kit.node_credential(node), scratch / node / "node.crt", scratch / node / "node.key")
+        certificates.save(kit.node_credential(node), scratch / node / "node.crt", scratch / node / "node.key")
     scratch.rename(folder)
 
 

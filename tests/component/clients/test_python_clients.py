@@ -18,6 +18,7 @@ from skerry.apiserver.core import ApiCore
 from skerry.apiserver.http import ApiServer
 from skerry.apiserver.local import LocalKubeApi
 from skerry.app import pki
+from skerry.base.x509 import LocalCertifier
 
 STORIES: dict[str, dict[str, Any]] = {
     "kubernetes": {
@@ -54,7 +55,7 @@ STORIES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 async def kubeconfig(tmp_path: Path) -> AsyncIterator[Path]:
-    files = pki.prepare(tmp_path / "pki", hosts=["localhost", "127.0.0.1"])
+    files = await pki.prepare(tmp_path / "pki", hosts=["localhost", "127.0.0.1"], certs=LocalCertifier())
     core = ApiCore(database=tmp_path / "api.db", token_key=files.token_key, synchronous="NORMAL")
     await core.start()
     admin = LocalKubeApi(core, user=User("setup", (MASTERS,)))

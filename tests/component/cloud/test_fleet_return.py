@@ -19,7 +19,7 @@ import pytest
 
 from skerry.api.gvk import CONFIGMAPS, PODS, SECRETS
 from skerry.app.children import Child, process_environment
-from skerry.base import x509
+from skerry.base import certificates, x509
 from skerry.kube import kubeconfig
 from skerry.kube.http import HttpKubeApi, HttpTransport
 from skerry.testing.fleet import Fleet, issue, node_name
@@ -62,7 +62,7 @@ class World:
         stack.push_async_callback(self.hub.stop)
         secret = await self.api.get(SECRETS, c.SECRET_CA, namespace=c.NAMESPACE)
         cert, key = (base64.b64decode(secret["data"][name]) for name in (c.SECRET_CA_CERT, c.SECRET_CA_KEY))
-        ca = x509.Credential(x509.from_pem(cert), x509.normalized_key(key))
+        ca = certificates.Credential(certificates.from_pem(cert), x509.normalized_key(key))
         (self.folder / "ca.crt").write_bytes(ca.cert_pem)
         issue(ca, self.folder, 0, self.count)
         for number, first in enumerate(range(0, self.count, PER_PROCESS)):

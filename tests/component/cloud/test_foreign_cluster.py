@@ -32,7 +32,7 @@ from skerry.api.gvk import (
 )
 from skerry.api.status import AlreadyExists, NotFound, Unauthorized
 from skerry.app.children import Child, ChildFailed, process_environment
-from skerry.base import json, x509, yaml
+from skerry.base import certificates, json, yaml
 from skerry.cloud.join.ca import ca_certificate
 from skerry.kube import kubeconfig
 from skerry.kube.http import HttpKubeApi, HttpTransport
@@ -114,7 +114,7 @@ async def test_join_pods_status_and_revocation_over_two_replicas_with_the_shippe
     ca_der = await ca_certificate(beside.api)
     token = await _told(beside, "token", "create", "--node", "edge-1")
     credential = await enrol(one.ready["endpoints"]["join"], token["token"], "edge-1", ca_der=ca_der, folder=tmp_path)
-    tls = client_tls(tmp_path, credential, x509.to_pem("CERTIFICATE", ca_der))
+    tls = client_tls(tmp_path, credential, certificates.to_pem("CERTIFICATE", ca_der))
     await beside.api.create(CONFIGMAPS, {"metadata": {"name": "cm"}, "data": {"k": "1"}}, namespace="default")
     for replica in (one, two):
         async with connect(replica.ready["endpoints"]["hub"], "edge-1", tls, features=peers.FEATURES) as node:
@@ -208,7 +208,7 @@ async def test_a_node_says_whether_it_has_a_link_and_to_which_replica(beside: Be
     ca_der = await ca_certificate(beside.api)
     token = await _told(beside, "token", "create", "--node", "edge-1")
     credential = await enrol(one.ready["endpoints"]["join"], token["token"], "edge-1", ca_der=ca_der, folder=tmp_path)
-    tls = client_tls(tmp_path, credential, x509.to_pem("CERTIFICATE", ca_der))
+    tls = client_tls(tmp_path, credential, certificates.to_pem("CERTIFICATE", ca_der))
     await beside.api.create(NODES, {"metadata": {"name": "edge-1"}})
 
     async def said(status: str, end: str) -> str:

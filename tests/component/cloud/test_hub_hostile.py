@@ -17,7 +17,7 @@ import pytest
 import uvloop
 
 from skerry.api.gvk import PODS
-from skerry.base import x509
+from skerry.base import certificates, x509
 from skerry.base.net.http_server import HttpLimits
 from skerry.cloud.hub.listener import HubLimits
 from skerry.testing.fakekube import FakeKubeApi
@@ -248,7 +248,7 @@ async def _long_forms(tmp_path: Path) -> None:
     async with cloud(FakeKubeApi(), tmp_path, http_limits=LIMITS) as kit:
         port = str(_port(kit))
         credential = kit.node_credential("edge-1")
-        x509.save(credential, tmp_path / "c.crt", tmp_path / "c.key")
+        certificates.save(credential, tmp_path / "c.crt", tmp_path / "c.key")
         files = [str(tmp_path / name) for name in ("c.crt", "c.key", "tls/ca.crt")]
         await _is_healthy(kit)
         assert await _attack("plain", "127.0.0.1", port, "500") == 500

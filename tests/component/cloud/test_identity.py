@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from skerry.api.gvk import ENROLMENTS, NODES
-from skerry.base import x509
+from skerry.base import certificates, x509
 from skerry.base.aio.supervise import Supervisor
+from skerry.base.x509 import LocalCertifier
 from skerry.cloud.join.ca import AuthorityStore
 from skerry.cloud.join.enrolments import Enrolments
 from skerry.edge.link import enrol
@@ -112,7 +113,7 @@ async def test_a_certificate_past_its_end_is_refused_with_dates_and_renewed_in_i
         files = CertificateFiles(tmp_path / "edge-1")
         files.directory.mkdir()
         files.ca.write_bytes(kit.ca_pem)
-        x509.save(credential, files.cert, files.key)
+        certificates.save(credential, files.cert, files.key)
         port = port_of(kit.join_url)
         link = DialledLink([("127.0.0.1", port_of(kit.hub_url))], node="edge-1", files=files, clock=clock)
         machine = Machine("edge-1", tmp_path, clock)
@@ -129,7 +130,7 @@ async def test_a_certificate_past_its_end_is_refused_with_dates_and_renewed_in_i
             files = CertificateFiles(tmp_path / name)
             files.directory.mkdir()
             files.ca.write_bytes(kit.ca_pem)
-            x509.save(mine, files.cert, files.key)
+            certificates.save(mine, files.cert, files.key)
             with pytest.raises(Exception, match=words):
                 await enrol.renew("127.0.0.1", port, node=name, files=files)
 
@@ -172,7 +173,7 @@ async def boots_at_1970(machine: Machine, kit: CloudKit, *, now_s: float) -> Non
         await machine.until(lambda: any(told["renew"] for told in machine.told))
         await machine.clock.advance(2 * 3600)
         await machine.until(
-            lambda: x509.is_issued_by(x509.from_pem(machine.files.cert.read_bytes()), kit.authority.ca.cert_der)
+            lambda: x509.is_issued_by(certificates.from_pem(machine.files.cert.read_bytes()), kit.authority.ca.cert_der)
         )
         await machine.until(lambda: link.is_up)
 
@@ -192,13 +193,13 @@ async def test_400_days_with_renewals_a_rollover_a_node_that_slept_past_expiry_a
         async with steady.running() as link:
             await steady.until(lambda: link.is_up)
             await clock.advance(30 * DAY_S)
-            await AuthorityStore(api, ["127.0.0.1"], clock=clock).rotate()
+            await AuthorityStore(api, ["127.0.0.1"], clock=clock, certs=LocalCertifier()).rotate()
             await steady.until(lambda: any(told["renew"] for told in steady.told))
             assert len(steady.files.ca.read_bytes().split(b"-----BEGIN")) == 3
             await clock.advance(2 * 3600)
             await steady.until(lambda: steady.files.cert.read_bytes() != first_cert)
             await steady.until(lambda: link.is_up)
-            second = x509.from_pem(steady.files.cert.read_bytes())
+            second = certificates.from_pem(steady.files.cert.read_bytes())
             assert kit.authority.ca.cert_der != first_ca
             assert x509.is_issued_by(second, kit.authority.ca.cert_der)
             assert not any(s.open_count == 0 for s in kit.servers[1:])
@@ -207,16 +208,16 @@ async def test_400_days_with_renewals_a_rollover_a_node_that_slept_past_expiry_a
             async with steady.running() as link:
                 await steady.until(lambda: link.is_up)
                 if days == 130:  # 330 days old: later than 90 % of its life
-                    await steady.until(lambda: x509.from_pem(steady.files.cert.read_bytes()) != second)
+                    await steady.until(lambda: certificates.from_pem(steady.files.cert.read_bytes()) != second)
             if is_power_cut:
                 await boots_at_1970(timeless, kit, now_s=clock.now_s())
-        assert x509.is_issued_by(x509.from_pem(sleeper.files.cert.read_bytes()), first_ca)
+        assert x509.is_issued_by(certificates.from_pem(sleeper.files.cert.read_bytes()), first_ca)
         async with sleeper.running() as link:
             await sleeper.until(lambda: link.is_up)  # 380 days after it joined: 15 days past its end
         await clock.advance(20 * DAY_S)
-        assert x509.is_issued_by(x509.from_pem(sleeper.files.cert.read_bytes()), kit.authority.ca.cert_der)
-        retired = x509.fingerprint(first_ca)
-        assert await AuthorityStore(api, ["127.0.0.1"], clock=clock).retire(retired)
+        assert x509.is_issued_by(certificates.from_pem(sleeper.files.cert.read_bytes()), kit.authority.ca.cert_der)
+        retired = certificates.fingerprint(first_ca)
+        assert await AuthorityStore(api, ["127.0.0.1"], clock=clock, certs=LocalCertifier()).retire(retired)
         await sleeper.until(lambda: len(kit.authority.trusted) == 1)
         await steady.comes()
         await sleeper.comes()
@@ -230,7 +231,7 @@ async def test_a_token_from_before_a_rollover_still_joins(api: FakeKubeApi, tmp_
         token = join.parse_token((await kit.tokens.create(node="edge-1"))[1])
         older = kit.authority.ca.cert_der
         machine = Machine("edge-1", tmp_path, VirtualClock(start_s=time.time()))
-        await AuthorityStore(api, ["127.0.0.1"]).rotate()
+        await AuthorityStore(api, ["127.0.0.1"], certs=LocalCertifier()).rotate()
         await machine.until(lambda: kit.authority.ca.cert_der != older)
         await enrol.enrol("127.0.0.1", port_of(kit.join_url), token=token, node="edge-1", files=machine.files)
         newer = join.parse_token((await kit.tokens.create(node="edge-2"))[1])
@@ -299,7 +300,7 @@ async def test_a_revocation_by_anybody_counts_everywhere_at_once(api: FakeKubeAp
         files = CertificateFiles(tmp_path / "c")
         files.directory.mkdir()
         files.ca.write_bytes(one.ca_pem)
-        x509.save(credential, files.cert, files.key)
+        certificates.save(credential, files.cert, files.key)
         with pytest.raises(Exception, match="stolen"):
             await enrol.renew("127.0.0.1", port_of(two.join_url), node="edge-1", files=files)
     async with cloud(api, tmp_path / "again") as later:
@@ -311,13 +312,13 @@ async def test_a_revocation_by_anybody_counts_everywhere_at_once(api: FakeKubeAp
 async def test_a_lost_answer_to_a_renewal_locks_nobody_out(api: FakeKubeApi, tmp_path: Path) -> None:
     async with cloud(api, tmp_path) as kit:
         credential = await kit.join("edge-1")
-        mine = x509.fingerprint(credential.cert_der)
+        mine = certificates.fingerprint(credential.cert_der)
         async with connect(kit.hub_url, "edge-1", kit.tls(credential)) as node:
             await node.request("query", "null/node/edge-1")
         enrolments = Enrolments(api, tokens=kit.tokens)
         for _ in range(3):
             lost = x509.issue_client(kit.authority.ca, "system:node:edge-1", organizations=("system:nodes",))
-            await enrolments.issued("edge-1", lost.cert_der, proof=mine)
+            await enrolments.issued("edge-1", x509.read_certificate(lost.cert_der), proof=mine)
         assert await enrolments.is_good("edge-1", mine)
         async with connect(kit.hub_url, "edge-1", kit.tls(credential)) as node:
             assert not node.ended.is_set()

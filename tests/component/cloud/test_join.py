@@ -15,8 +15,9 @@ from cryptography.x509.oid import NameOID
 
 from skerry import __version__
 from skerry.api.gvk import NODES, SECRETS
-from skerry.base import json, x509
+from skerry.base import certificates, json, x509
 from skerry.base.errors import Refused
+from skerry.base.x509 import LocalCertifier
 from skerry.cloud.join.ca import AuthorityStore
 from skerry.cloud.join.tokens import JoinTokens, sign
 from skerry.testing.clock import VirtualClock
@@ -39,7 +40,7 @@ async def kit(api: FakeKubeApi, tmp_path: Path) -> AsyncIterator[CloudKit]:
 
 
 async def ask(
-    kit: CloudKit, node: str, jwt: str, *, csr: bytes = b"", credential: x509.Credential | None = None
+    kit: CloudKit, node: str, jwt: str, *, csr: bytes = b"", credential: certificates.Credential | None = None
 ) -> bytes:
     """GET /edge.crt with the CSR as body."""
     body = csr or x509.new_csr(join.common_name(node), organizations=(c.CERT_ORGANIZATION,))[0]
@@ -197,7 +198,7 @@ async def test_rotation_by_the_own_live_certificate_only(kit: CloudKit) -> None:
         await node.request("query", "null/node/edge-1")
     assert "may not ask" in (await refused(kit, "edge-2", "", credential=first)).text
     csr, key = x509.new_csr(join.common_name("edge-1"), organizations=(c.CERT_ORGANIZATION,))
-    second = x509.Credential(await ask(kit, "edge-1", "", csr=csr, credential=first), key)
+    second = certificates.Credential(await ask(kit, "edge-1", "", csr=csr, credential=first), key)
     async with connect(kit.hub_url, "edge-1", kit.tls(first)) as node:
         await node.request("query", "null/node/edge-1")
     async with connect(kit.hub_url, "edge-1", kit.tls(second)) as node:
@@ -259,9 +260,9 @@ async def test_a_token_of_another_cloud_is_noticed_before_it_is_sent(kit: CloudK
 async def test_the_authority_is_upstreams_and_survives(kit: CloudKit, api: FakeKubeApi) -> None:
     secret = await api.get(SECRETS, "casecret", namespace="kubeedge")
     assert set(secret["data"]) == {"cadata", "cakeydata"}
-    again = await AuthorityStore(api, ["127.0.0.1"]).load()
+    again = await AuthorityStore(api, ["127.0.0.1"], certs=LocalCertifier()).load()
     assert again == kit.authority
-    wider = await AuthorityStore(api, ["cloud.example:10002", "[::1]:5", "::2"]).load()
+    wider = await AuthorityStore(api, ["cloud.example:10002", "[::1]:5", "::2"], certs=LocalCertifier()).load()
     assert wider.ca == kit.authority.ca
     assert set(x509.read_certificate(wider.server.cert_der).hosts) == {
         "127.0.0.1", "localhost", "cloud.example", "::1", "::2",
@@ -302,8 +303,9 @@ async def test_a_renewal_that_crosses_a_revocation_does_not_undo_it(kit: CloudKi
     credential = await kit.join("edge-1")
     await kit.enrolments.revoke("edge-1")
     with pytest.raises(Refused):
-        await kit.enrolments.issued("edge-1", credential.cert_der, proof=x509.fingerprint(credential.cert_der))
-    assert not await kit.enrolments.is_good("edge-1", x509.fingerprint(credential.cert_der))
+        info = x509.read_certificate(credential.cert_der)
+        await kit.enrolments.issued("edge-1", info, proof=certificates.fingerprint(credential.cert_der))
+    assert not await kit.enrolments.is_good("edge-1", certificates.fingerprint(credential.cert_der))
 
 
 async def test_a_guesser_does_not_keep_its_neighbours_from_renewing(kit: CloudKit) -> None:

@@ -14,7 +14,7 @@ from skerry.api.gvk import CONFIGMAPS, CSRS, EVENTS, NODES, PODS, SERVICEACCOUNT
 from skerry.apiserver.auth.authn import MASTERS, User
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.local import LocalKubeApi
-from skerry.base import json, x509
+from skerry.base import certificates, json, x509
 from skerry.kube.ports import KubeApi
 from skerry.testing.hollow import HollowNode, connect
 from skerry.testing.hubkit import CloudKit, cloud
@@ -78,7 +78,7 @@ async def test_certificate_requests_are_made_as_the_node(parts: Parts, node: Hol
     _, api = parts
     der, _ = x509.new_csr("system:node:edge-1", organizations=("system:nodes",))
     spec = {
-        "request": base64.b64encode(x509.to_pem("CERTIFICATE REQUEST", der)).decode(),
+        "request": base64.b64encode(certificates.to_pem("CERTIFICATE REQUEST", der)).decode(),
         "signerName": "kubernetes.io/kubelet-serving",
         "usages": ["digital signature", "server auth"],
     }

@@ -14,8 +14,10 @@ from skerry.api.gvk import CLUSTERROLEBINDINGS, CSRS, Object
 from skerry.apiserver.auth.authn import User
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.local import LocalKubeApi
-from skerry.base import x509
+from skerry.base import certificates, x509
 from skerry.base.aio.supervise import Supervisor, wait_for_condition
+from skerry.base.certificates import Credential
+from skerry.base.certifier import ChildCertifier
 from skerry.controllers.certificates.loop import CertificateController
 from skerry.controllers.certificates.rules import API_CLIENT, KUBELET_CLIENT
 from skerry.kube.informer import InformerSet
@@ -36,7 +38,7 @@ class World:
         self, user: User, signer: str, usages: list[str], *, name: str = "r", seconds: int | None = None
     ) -> None:
         der, _ = x509.new_csr("system:node:n1", organizations=["system:nodes"])
-        pem = x509.to_pem("CERTIFICATE REQUEST", der)
+        pem = certificates.to_pem("CERTIFICATE REQUEST", der)
         spec: Object = {"request": base64.b64encode(pem).decode(), "signerName": signer, "usages": usages}
         spec |= {"expirationSeconds": seconds} if seconds is not None else {}
         await LocalKubeApi(self.core, user=user).create(CSRS, {"metadata": {"name": name}, "spec": spec})
@@ -66,10 +68,16 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     await core.start()
     async with Supervisor("test") as tasks:
         made = World(core)
-        part = CertificateController(made.api, informers=made.informers, authority=lambda: made.authority)
+        certs = ChildCertifier()
+
+        async def authority() -> Credential:
+            return made.authority
+
+        part = CertificateController(made.api, informers=made.informers, authority=authority, certs=certs)
         tasks.keep("informers", made.informers.run)
         tasks.keep("part", part.run)
         yield made
+    await certs.aclose()
     await core.aclose()
 
 

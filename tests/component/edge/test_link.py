@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from skerry.api.gvk import CONFIGMAPS, NODES, PODS
-from skerry.base import x509
+from skerry.base import certificates, x509
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.edge_tls import PeerNotTrusted
@@ -115,7 +115,7 @@ def files(kit: CloudKit, tmp_path: Path) -> CertificateFiles:
     found = CertificateFiles(tmp_path / "certs")
     found.directory.mkdir()
     found.ca.write_bytes(kit.ca_pem)
-    x509.save(kit.node_credential(NODE), found.cert, found.key)
+    certificates.save(kit.node_credential(NODE), found.cert, found.key)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from skerry.base import x509
+from skerry.base import certificates
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.edge.link.dial import DialledLink
@@ -45,7 +45,7 @@ class TestAgent(DurableEdgeContract):
         files = CertificateFiles(tmp_path / "certs")
         files.directory.mkdir()
         files.ca.write_bytes(hub.ca.cert_pem)
-        x509.save(hub.credential(NODE), files.cert, files.key)
+        certificates.save(hub.credential(NODE), files.cert, files.key)
         (tmp_path / "data").mkdir()
         database = open_database(tmp_path / "data")
         objects = EdgeObjects(database, codec=SealingCodec(bytes(32)), clock=SystemClock())

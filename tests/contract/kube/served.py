@@ -9,6 +9,7 @@ from pathlib import Path
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.http import ApiServer
 from skerry.app import pki
+from skerry.base.x509 import LocalCertifier
 from skerry.kube.http import HttpTransport
 from skerry.kube.kubeconfig import find
 
@@ -16,7 +17,7 @@ from skerry.kube.kubeconfig import find
 @asynccontextmanager
 async def served(directory: Path) -> AsyncIterator[HttpTransport]:
     """Serve until the block ends; yields a connection as administrator."""
-    files = pki.prepare(directory / "pki", hosts=["127.0.0.1", "localhost"])
+    files = await pki.prepare(directory / "pki", hosts=["127.0.0.1", "localhost"], certs=LocalCertifier())
     core = ApiCore(database=directory / "api.db", token_key=directory / "sa.key", synchronous="NORMAL")
     await core.start()
     server = ApiServer(core)

@@ -14,7 +14,7 @@ from skerry.api.gvk import Object
 from skerry.apiserver.admission.request import AdmissionRequest
 from skerry.apiserver.auth.authn import MASTERS
 from skerry.apiserver.auth.rbac import Attributes
-from skerry.base import x509
+from skerry.base.certificates import Certifier, X509Error, from_pem
 
 _GROUP = "certificates.k8s.io"
 _CLIENT = "kubernetes.io/kube-apiserver-client"
@@ -34,13 +34,11 @@ class CertificateSigners:
         """Refuse what the user may not do.
 
         Raises:
-            Forbidden: no such permission on the signer, or a forbidden subject.
+            Forbidden: no such permission on the signer.
         """
         if request.kind.storage != gvk.CSRS.group_resource:
             return
-        if request.operation == "create" and not request.subresource:
-            self._subject(request)
-        elif request.operation == "update" and request.old is not None:
+        if request.operation == "update" and request.old is not None:
             signer = str((request.old.get("spec") or {}).get("signerName") or "")
             if request.subresource == "approval" and _differs(request.obj, request.old, "conditions"):
                 self._require(request, "approve", signer)
@@ -55,14 +53,32 @@ class CertificateSigners:
             what = "approve" if verb == "approve" else "sign"
             raise request.forbidden(f'user not permitted to {what} requests with signerName "{signer}"')
 
-    @staticmethod
-    def _subject(request: AdmissionRequest) -> None:
+
+class CertificateSubjects:
+    """Looks at whose certificate a new request asks for.
+
+    Args:
+        certs: reads the request.
+    """
+
+    def __init__(self, certs: Certifier) -> None:
+        self._certs = certs
+
+    async def check(self, request: AdmissionRequest) -> None:
+        """Refuse subjects that nobody gets by asking.
+
+        Raises:
+            Forbidden: one of them, or the request cannot be read.
+        """
+        is_new = request.operation == "create" and not request.subresource
+        if request.kind.storage != gvk.CSRS.group_resource or not is_new:
+            return
         spec = request.obj.get("spec") or {}
         if spec.get("signerName") != _CLIENT:
             return
         try:
-            found = x509.read_csr(x509.from_pem(base64.b64decode(str(spec.get("request") or ""))))
-        except (x509.X509Error, binascii.Error, ValueError) as exc:
+            found = await self._certs.read_csr(from_pem(base64.b64decode(str(spec.get("request") or ""))))
+        except (X509Error, binascii.Error, ValueError) as exc:
             raise request.forbidden(f"spec.request cannot be read: {exc}") from exc
         if MASTERS in found.organizations:
             raise request.forbidden(f"use of {_CLIENT} signer with {MASTERS} group is not allowed")

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from skerry.apiserver.admission.certificates import CertificateSigners
+from skerry.apiserver.admission.certificates import CertificateSigners, CertificateSubjects
 from skerry.apiserver.admission.events import EventRate
 from skerry.apiserver.admission.limits import LimitRanges
 from skerry.apiserver.admission.namespaces import NamespaceLifecycle
@@ -29,6 +29,7 @@ from skerry.apiserver.admission.request import AdmissionRequest, Collect, Find
 from skerry.apiserver.admission.storage import ClaimGrowth, IngressDefaults, StorageDefaults
 from skerry.apiserver.admission.warnings import warn
 from skerry.apiserver.auth.rbac import Attributes
+from skerry.base.certificates import Certifier
 
 Step = Callable[[AdmissionRequest], None]
 
@@ -52,6 +53,7 @@ class AdmissionChain:
         letters: makes the random end of names, given a length.
         monotonic_s: a clock that never goes back.
         allows: what users may do.
+        certs: reads certificate requests.
         interceptors: run after the steps, in this order.
     """
 
@@ -63,10 +65,12 @@ class AdmissionChain:
         letters: Callable[[int], str],
         monotonic_s: Callable[[], float],
         allows: Callable[[Attributes], bool],
+        certs: Certifier,
         interceptors: Sequence[Interceptor] = (),
     ) -> None:
         limits = LimitRanges(collection)
         self._quotas = ResourceQuotas(collection)
+        self._subjects = CertificateSubjects(certs)
         self._interceptors = tuple(interceptors)
         self.mutating: Sequence[Step] = (
             NamespaceLifecycle(find),
@@ -125,6 +129,7 @@ class AdmissionChain:
         """
         for step in self.validating:
             step(request)
+        await self._subjects.check(request)
         for interceptor in self._interceptors:
             await interceptor.validate(request)
         async with self._quotas.held(request):

@@ -16,7 +16,8 @@ from skerry.apiserver.auth.authn import AUTHENTICATED, User
 from skerry.base import json
 from skerry.base.aio.clock import Clock
 from skerry.base.errors import SkerryError
-from skerry.base.jwt import BadToken, KeySet, issuer_of
+from skerry.base.foreign_jwt import KeySet
+from skerry.base.jwt import BadToken, issuer_of
 from skerry.base.obs.log import get_log
 
 log = get_log(__name__)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from skerry.api.config.advertise import places
-from skerry.base import x509
+from skerry.base.certificates import fingerprint
 from skerry.cloud.hub.ports import NodeLink, NodeName, Outbox
 from skerry.cloud.join.ca import Authority
 from skerry.cloud.join.enrolments import Enrolments
@@ -67,7 +67,7 @@ class Bulletin:
         found = {name: list(map(list, places(entries, server, self._ports))) for name, server in _SERVERS.items()}
         told = {name: at for name, at in found.items() if at}
         record = self._enrolments.cached(node)
-        present = x509.fingerprint(authority.ca.cert_der)
+        present = fingerprint(authority.ca.cert_der)
         is_older = bool(authority.older) and record is not None and record.issuer != present
         api = places(entries, "api", self._ports) if entries and "api" in self._ports else []
         api_port = api[0][1] if api else self._ports.get("api", 0)

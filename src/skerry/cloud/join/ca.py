@@ -22,12 +22,11 @@ from pathlib import Path
 
 from skerry.api.gvk import NAMESPACES, SECRETS, Object
 from skerry.api.status import AlreadyExists, NotFound
-from skerry.base import x509
 from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.certificates import Certifier, Credential, X509Error, fingerprint, from_pem, save, to_pem
 from skerry.base.errors import ConfigError
 from skerry.base.files import make_private_dir, write_atomic
 from skerry.base.obs.log import get_log
-from skerry.base.x509 import Credential
 from skerry.kube.ports import KubeApi
 from skerry.wire.kubeedge import constants as c
 
@@ -70,15 +69,15 @@ class Authority:
     @property
     def bundle_pem(self) -> bytes:
         """``trusted`` as PEM."""
-        return b"".join(x509.to_pem("CERTIFICATE", der) for der in self.trusted)
+        return b"".join(to_pem("CERTIFICATE", der) for der in self.trusted)
 
     def write_files(self, directory: Path) -> TlsFiles:
         """Put what listeners need on the disk (the CA's key is not needed there)."""
         make_private_dir(directory)
         files = TlsFiles(directory / "server.crt", directory / "server.key", directory / "ca.crt")
-        x509.save(self.server, files.cert_file, files.key_file)
+        save(self.server, files.cert_file, files.key_file)
         links = [older.link_der for older in self.older if older.cert_der != self.ca.cert_der]
-        chain = [self.server.cert_pem, *(x509.to_pem("CERTIFICATE", der) for der in links)]
+        chain = [self.server.cert_pem, *(to_pem("CERTIFICATE", der) for der in links)]
         write_atomic(files.cert_file, b"".join(chain))
         write_atomic(files.ca_file, self.bundle_pem)
         return files
@@ -90,11 +89,13 @@ class AuthorityStore:
     Args:
         api: the cluster.
         hosts: names and addresses under which nodes reach us, with or without ports.
+        certs: makes and reads certificates.
         clock: time source for validity.
     """
 
-    def __init__(self, api: KubeApi, hosts: Iterable[str], *, clock: Clock | None = None) -> None:
+    def __init__(self, api: KubeApi, hosts: Iterable[str], *, certs: Certifier, clock: Clock | None = None) -> None:
         self._api = api
+        self._certs = certs
         self._hosts = tuple(dict.fromkeys(map(host_of, hosts)))
         self._clock = clock or SystemClock()
 
@@ -115,9 +116,9 @@ class AuthorityStore:
         if ca is None and not may_create:
             raise _unusable(c.SECRET_CA, "it has been deleted")
         if ca is None:
-            ca = x509.new_ca(c.CA_NAME, serial=1024, now_s=self._clock.now_s())
+            ca = await self._certs.new_ca(c.CA_NAME, serial=1024, now_s=self._clock.now_s())
             ca = await self._create(c.SECRET_CA, c.SECRET_CA_CERT, c.SECRET_CA_KEY, ca)
-            log.info("ca.created", fingerprint=x509.fingerprint(ca.cert_der))
+            log.info("ca.created", fingerprint=fingerprint(ca.cert_der))
         return Authority(ca, await self._server(ca), await self._older())
 
     async def rotate(self) -> Authority:
@@ -126,7 +127,7 @@ class AuthorityStore:
         Raises:
             ConfigError, ApiError: as ``load``.
         """
-        return await self.succeed(x509.new_ca(c.CA_NAME, now_s=self._clock.now_s()))
+        return await self.succeed(await self._certs.new_ca(c.CA_NAME, now_s=self._clock.now_s()))
 
     async def succeed(self, new: Credential, older: Iterable[OlderAuthority] = ()) -> Authority:
         """Go on with this authority; the present one becomes an older one.
@@ -140,13 +141,28 @@ class AuthorityStore:
         present, older = (await self.load(may_create=False)).ca, list(older)
         if all(one.cert_der != present.cert_der for one in older):
             # One line of authorities: with two links of one key clients of OpenSSL may try the wrong one only.
-            link = x509.cross_sign(present, _oldest(new.cert_der, older), now_s=self._clock.now_s())
+            first = await self._oldest(new.cert_der, older)
+            link = await self._certs.cross_sign(present, first, now_s=self._clock.now_s())
             older.append(OlderAuthority(present.cert_der, link))
         await self._add_older(older)
         data = {c.SECRET_CA_CERT: _encoded(new.cert_der), c.SECRET_CA_KEY: _encoded(new.key_der)}
         await self._api.patch(SECRETS, c.SECRET_CA, {"data": data}, namespace=c.NAMESPACE)
-        log.info("ca.rotated", fingerprint=x509.fingerprint(new.cert_der), older=x509.fingerprint(present.cert_der))
+        log.info("ca.rotated", fingerprint=fingerprint(new.cert_der), older=fingerprint(present.cert_der))
         return await self.load(may_create=False)
+
+    async def _oldest(self, new: bytes, older: Iterable[OlderAuthority]) -> bytes:
+        """Where the line of authorities that leads to this one begins: the certificate that no link is of."""
+        first, left = new, list(older)
+        while (before := await self._before(first, left)) is not None:
+            left.remove(before)
+            first = before.cert_der
+        return first
+
+    async def _before(self, cert_der: bytes, older: Iterable[OlderAuthority]) -> OlderAuthority | None:
+        for one in older:
+            if await self._certs.is_of_same_key(one.link_der, cert_der):
+                return one
+        return None
 
     async def look(self) -> tuple[Credential, tuple[OlderAuthority, ...]] | None:
         """The authority and those before it, without making anything; None when there is none.
@@ -166,18 +182,18 @@ class AuthorityStore:
             data = {c.SECRET_CA_CERT: _encoded(ca.cert_der), c.SECRET_CA_KEY: _encoded(ca.key_der)}
             await self._api.patch(SECRETS, c.SECRET_CA, {"data": data}, namespace=c.NAMESPACE)
         server = await self._load(c.SECRET_SERVER, c.SECRET_SERVER_CERT, c.SECRET_SERVER_KEY)
-        if server is not None and not x509.is_issued_by(server.cert_der, ca.cert_der):
+        if server is not None and not await self._certs.is_issued_by(server.cert_der, ca.cert_der):
             await self._api.delete(SECRETS, c.SECRET_SERVER, namespace=c.NAMESPACE)
 
-    async def retire(self, fingerprint: str) -> bool:
-        """Trust an older authority no more; False when there is none of this fingerprint."""
-        found = [a for a in await self._older() if x509.fingerprint(a.cert_der) == fingerprint]
+    async def retire(self, which: str) -> bool:
+        """Trust the older authority of this fingerprint no more; False when there is none."""
+        found = [a for a in await self._older() if fingerprint(a.cert_der) == which]
         if not found:
             return False
-        name = fingerprint[:32]
+        name = which[:32]
         patch = {"data": {f"{name}.crt": None, f"{name}.link": None}}
         await self._api.patch(SECRETS, SECRET_OLDER, patch, namespace=c.NAMESPACE)
-        log.info("ca.retired", fingerprint=fingerprint)
+        log.info("ca.retired", fingerprint=which)
         return True
 
     async def _older(self) -> tuple[OlderAuthority, ...]:
@@ -196,7 +212,7 @@ class AuthorityStore:
     async def _add_older(self, older: Iterable[OlderAuthority]) -> None:
         data: dict[str, bytes] = {}
         for one in older:
-            name = x509.fingerprint(one.cert_der)[:32]
+            name = fingerprint(one.cert_der)[:32]
             data |= {f"{name}.crt": one.cert_der, f"{name}.link": one.link_der}
         if not data:
             return
@@ -209,10 +225,11 @@ class AuthorityStore:
     async def _server(self, ca: Credential) -> Credential:
         names = (c.SECRET_SERVER, c.SECRET_SERVER_CERT, c.SECRET_SERVER_KEY)
         server = await self._load(*names)
-        if server is not None and self._is_good(server, ca):
+        if server is not None and await self._is_good(server, ca):
             return server
-        hosts = self._hosts if server is None else (*self._hosts, *x509.read_certificate(server.cert_der).hosts)
-        made = x509.issue_server(ca, [h for h in hosts if h], now_s=self._clock.now_s())
+        former = () if server is None else (await self._certs.read_certificate(server.cert_der)).hosts
+        hosts = (*self._hosts, *former)
+        made = await self._certs.issue_server(ca, [h for h in hosts if h], now_s=self._clock.now_s())
         log.info("ca.server_certificate_issued", hosts=list(dict.fromkeys(hosts)))
         if server is None:
             return await self._create(*names, made)
@@ -220,12 +237,12 @@ class AuthorityStore:
         await self._api.patch(SECRETS, c.SECRET_SERVER, data, namespace=c.NAMESPACE)
         return made
 
-    def _is_good(self, server: Credential, ca: Credential) -> bool:
-        info = x509.read_certificate(server.cert_der)
+    async def _is_good(self, server: Credential, ca: Credential) -> bool:
+        info = await self._certs.read_certificate(server.cert_der)
         return (
             set(self._hosts) <= set(info.hosts)
             and info.not_after_s > self._clock.now_s() + _RENEW_BEFORE_S
-            and x509.is_issued_by(server.cert_der, ca.cert_der)
+            and await self._certs.is_issued_by(server.cert_der, ca.cert_der)
         )
 
     async def _load(self, name: str, cert_key: str, key_key: str) -> Credential | None:
@@ -234,14 +251,9 @@ class AuthorityStore:
         except NotFound:
             return None
         try:
-            key = x509.normalized_key(value_of(secret, key_key))
-            credential = Credential(x509.from_pem(value_of(secret, cert_key)), key)
-            is_pair = x509.is_pair(credential)
-        except (x509.X509Error, KeyError, binascii.Error) as exc:
+            return await self._certs.pair(value_of(secret, cert_key), value_of(secret, key_key))
+        except (X509Error, KeyError, binascii.Error) as exc:
             raise _unusable(name, str(exc)) from exc
-        if not is_pair:
-            raise _unusable(name, "key and certificate do not belong together")
-        return credential
 
     async def _create(self, name: str, cert_key: str, key_key: str, credential: Credential) -> Credential:
         try:
@@ -264,7 +276,7 @@ async def ca_certificate(api: KubeApi) -> bytes:
         raise ConfigError(
             f"secret {c.NAMESPACE}/{c.SECRET_CA} is missing", hint="start the cloud once: skerry cloud run"
         ) from exc
-    return x509.from_pem(value_of(secret, c.SECRET_CA_CERT))
+    return from_pem(value_of(secret, c.SECRET_CA_CERT))
 
 
 async def ensure_namespace(api: KubeApi) -> None:
@@ -276,15 +288,6 @@ async def ensure_namespace(api: KubeApi) -> None:
             await api.create(NAMESPACES, {"metadata": {"name": c.NAMESPACE}})
         except AlreadyExists:
             return
-
-
-def _oldest(new: bytes, older: Iterable[OlderAuthority]) -> bytes:
-    """Where the line of authorities that leads to this one begins: the certificate that no link is of."""
-    first, left = new, list(older)
-    while (before := next((one for one in left if x509.is_of_same_key(one.link_der, first)), None)) is not None:
-        left.remove(before)
-        first = before.cert_der
-    return first
 
 
 def host_of(text: str) -> str:

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 
 from skerry.api.gvk import ENROLMENTS, Object
 from skerry.api.status import AlreadyExists, Conflict, NotFound, Unavailable
-from skerry.base import x509
 from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.certificates import CertificateInfo
 from skerry.base.errors import Refused
 from skerry.base.net.http_server import PeerCertificate
 from skerry.base.obs.log import get_log
@@ -63,7 +63,7 @@ class Enrolment:
         return not self.is_revoked and fingerprint in (self.live, self.replaced)
 
     def issued(
-        self, cert: x509.CertificateInfo, *, issuer: str = "", token: str = "", address: str = "", proof: str = ""
+        self, cert: CertificateInfo, *, issuer: str = "", token: str = "", address: str = "", proof: str = ""
     ) -> Enrolment:
         """The record after a new certificate.
 
@@ -158,19 +158,18 @@ class Enrolments:
         return record_of(found) if found is not None else None
 
     async def issued(
-        self, node: str, cert_der: bytes, *, token: str = "", address: str = "", proof: str = "", issuer: str = ""
+        self, node: str, cert: CertificateInfo, *, token: str = "", address: str = "", proof: str = "", issuer: str = ""
     ) -> None:
         """A certificate was signed for this node.
 
         Raises:
             Refused: the node was revoked meanwhile, and no token pays.
         """
-        info = x509.read_certificate(cert_der)
 
         def change(now: Enrolment) -> Enrolment:
             if proof and now.is_revoked:
                 raise _withdrawn(now)
-            return now.issued(info, issuer=issuer, token=token, address=address, proof=proof)
+            return now.issued(cert, issuer=issuer, token=token, address=address, proof=proof)
 
         await self._change(node, change)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from skerry.api.gvk import SECRETS, Object
 from skerry.api.status import ApiError
 from skerry.base.aio.clock import Clock
+from skerry.base.certificates import CertifierFailed
 from skerry.base.errors import ConfigError
 from skerry.base.obs.log import get_log
 from skerry.cloud.join.ca import SECRET_OLDER, Authority, AuthorityStore
@@ -58,7 +59,7 @@ class AuthorityKeeper:
             self._wanted.clear()
             try:
                 await self._look()
-            except (ConfigError, ApiError) as exc:
+            except (ConfigError, ApiError, CertifierFailed) as exc:
                 log.error("ca.not_reloaded", error=str(exc), hint=exc.hint or "the cloud goes on with what it has")
                 await self._clock.sleep(RETRY_S)
                 self._wanted.set()

@@ -20,8 +20,9 @@ from typing import Any
 
 from skerry.api.gvk import NODES
 from skerry.api.status import ApiError, NotFound
-from skerry.base import json, x509
+from skerry.base import json
 from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.certificates import Certifier, CertifierFailed, RequestInfo, X509Error, fingerprint
 from skerry.base.errors import Refused, SkerryError
 from skerry.base.net.http_server import BodyTooLarge, BodyTooSlow, HttpRequest, HttpResponse
 from skerry.base.obs.log import get_log
@@ -56,6 +57,7 @@ class JoinServer:
         authority: the present CA that signs.
         tokens, enrolments: who may have a certificate, and who has.
         greeting: members of ``hello`` beside name and time.
+        certs: reads requests and signs.
         clock: time source.
         cert_days: validity of node certificates.
     """
@@ -68,6 +70,7 @@ class JoinServer:
         tokens: JoinTokens,
         enrolments: Enrolments,
         greeting: Callable[[], dict[str, Any]],
+        certs: Certifier,
         clock: Clock | None = None,
         cert_days: int = CERT_DAYS,
     ) -> None:
@@ -76,6 +79,7 @@ class JoinServer:
         self._tokens = tokens
         self._enrolments = enrolments
         self._greeting = greeting
+        self._certs = certs
         self._clock = clock or SystemClock()
         self._cert_days = cert_days
         self.refusals = Refusals(self._clock)
@@ -91,6 +95,9 @@ class JoinServer:
         except ApiError as exc:
             log.warning("join.cluster_failed", error=exc.message, address=request.address)
             return _text(503, "the cloud cannot reach its cluster now; try again in a few seconds")
+        except CertifierFailed as exc:
+            log.error("join.certifier_failed", error=str(exc), hint=exc.hint, address=request.address)
+            return _text(503, "the cloud cannot sign certificates now; try again in a few seconds")
 
     async def _route(self, request: HttpRequest) -> HttpResponse:
         if request.method != "GET":
@@ -159,8 +166,8 @@ class JoinServer:
             asked = join.parse_request(dict(request.headers))
             csr = await request.body(limit_bytes=join.MAX_CSR_BYTES)
             token = await self._prove(request, asked)
-            _check_csr(x509.read_csr(csr), asked.node)  # a stranger's request is not read
-        except (ProtocolError, x509.X509Error) as exc:
+            _check_csr(await self._certs.read_csr(csr), asked.node)  # a stranger's request is not read
+        except (ProtocolError, X509Error) as exc:
             raise _Answer(400, str(exc), hint=exc.hint) from exc
         except BodyTooLarge as exc:
             raise _Answer(413, str(exc)) from exc
@@ -170,7 +177,7 @@ class JoinServer:
             with _answered():
                 await self._tokens.take(token, asked.node)
         authority = self._authority()
-        cert = x509.sign_csr(
+        cert = await self._certs.sign_csr(
             authority.ca,
             csr,
             common_name=join.common_name(asked.node),
@@ -181,17 +188,17 @@ class JoinServer:
         with _answered():
             await self._enrolments.issued(
                 asked.node,
-                cert,
+                await self._certs.read_certificate(cert),
                 token=token.id if token else "",
                 address=request.address,
                 proof="" if token or request.peer is None else request.peer.fingerprint,
-                issuer=x509.fingerprint(authority.ca.cert_der),
+                issuer=fingerprint(authority.ca.cert_der),
             )
         log.info(
             "join.certificate_issued",
             node=asked.node,
             address=request.address,
-            fingerprint=x509.fingerprint(cert),
+            fingerprint=fingerprint(cert),
             by=f"id {token.id}" if token else "certificate",
         )
         return cert
@@ -257,7 +264,7 @@ def _answered() -> Iterator[None]:
         raise _Answer(403, str(exc), hint=exc.hint) from exc
 
 
-def _check_csr(csr: x509.RequestInfo, node: str) -> None:
+def _check_csr(csr: RequestInfo, node: str) -> None:
     """The request must ask for what it gets, so that nobody believes to have got more.
 
     Raises:

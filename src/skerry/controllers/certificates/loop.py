@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from skerry.api.gvk import CSRS, Object, Resource
 from skerry.api.meta import rfc3339
 from skerry.api.status import NotFound
-from skerry.base import x509
 from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.certificates import Certifier, Credential, X509Error, from_pem, to_pem
 from skerry.base.obs.log import get_log
 from skerry.controllers.certificates.rules import (
     SIGNERS,
@@ -38,6 +38,7 @@ class CertificateController:
         api: the cluster.
         informers: shared caches.
         authority: the authority that the API server trusts for clients; asked for each signature.
+        certs: reads requests and signs.
         clock: time source.
     """
 
@@ -46,11 +47,13 @@ class CertificateController:
         api: KubeApi,
         *,
         informers: InformerSet,
-        authority: Callable[[], x509.Credential],
+        authority: Callable[[], Awaitable[Credential]],
+        certs: Certifier,
         clock: Clock | None = None,
     ) -> None:
         self._api = api
         self._authority = authority
+        self._certs = certs
         self._clock = clock or SystemClock()
         self._requests = informers.of(CSRS)
         self._loop: Loop[Key] = Loop("certificates", self._sync, informers=(self._requests,))
@@ -87,8 +90,8 @@ class CertificateController:
             return
         try:
             der = _der(request)
-            info = x509.read_csr(der)
-        except x509.X509Error as exc:
+            info = await self._certs.read_csr(der)
+        except X509Error as exc:
             await self._fail(request, str(exc))
             return
         wish = Wish(info.common_name, info.organizations, info.names, info.hosts)
@@ -131,11 +134,11 @@ class CertificateController:
         if reason := refusal(spec["signerName"], wish, spec.get("usages") or ()):
             await self._fail(request, reason)
             return
-        cert = x509.sign_request(
-            self._authority(), der, usages=spec.get("usages") or (), valid_s=validity_s(request),
+        cert = await self._certs.sign_request(
+            await self._authority(), der, usages=spec.get("usages") or (), valid_s=validity_s(request),
             now_s=self._clock.now_s(),
         )  # fmt: skip
-        pem = base64.b64encode(x509.to_pem("CERTIFICATE", cert)).decode()
+        pem = base64.b64encode(to_pem("CERTIFICATE", cert)).decode()
         status = {**(request.get("status") or {}), "certificate": pem}
         await self._api.update(CSRS, {**request, "status": status}, subresource="status")
         log.info("certificate.signed", name=request["metadata"]["name"], signer=spec["signerName"])
@@ -156,6 +159,6 @@ class CertificateController:
 
 def _der(request: Object) -> bytes:
     try:
-        return x509.from_pem(base64.b64decode(request["spec"].get("request") or "", validate=True))
+        return from_pem(base64.b64decode(request["spec"].get("request") or "", validate=True))
     except (binascii.Error, ValueError) as exc:
-        raise x509.X509Error("spec.request is no certificate request in PEM, encoded in base64") from exc
+        raise X509Error("spec.request is no certificate request in PEM, encoded in base64") from exc
