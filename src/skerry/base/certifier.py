@@ -1,7 +1,7 @@
 """``Certifier`` as a process of its own, started at the first order and ended when none has come for a while.
 
 Its library would cost a process that serves for months 11 MB for a few orders a day; and what parses requests of
-strangers is not the process that holds everything else. Orders go through one at a time (0.5 ms each); an order over
+others is not the process that holds everything else. Orders go through one at a time (0.5 ms each); an order over
 which the process ends is given to a new one once: all of them are functions of what they are given.
 """
 
