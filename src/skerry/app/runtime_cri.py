@@ -16,7 +16,7 @@ from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
 from skerry.runtime.cri.logrotation import LogRotation
-from skerry.runtime.cri.lostshims import LostShims
+from skerry.runtime.cri.lostshims import LostShims, Owner
 from skerry.runtime.cri.network import network_places
 from skerry.runtime.cri.podgroups import PodGroups
 from skerry.runtime.cri.probe import DEFAULT_SOCKET, find_socket, probe
@@ -63,7 +63,8 @@ def open_cri(config: EdgeConfig, cri_socket: str, node_uid: str, adopted: Mappin
         runtime, clock=SystemClock(), max_bytes=config.container_log_max_bytes,
         max_files=config.container_log_max_files,
     )  # fmt: skip
-    shims = LostShims(client, group=group_name(node_uid), logs=config.data.absolute() / "pod-logs", clock=SystemClock())
+    owner = Owner(node_uid, logs=config.data.absolute() / "pod-logs")
+    shims = LostShims(client, owner, clock=SystemClock())
     upkeep = {"log-rotation": rotation.run, "lost-shims": shims.run}
     notes = {"skerry.dev/runtime": "cri"}
     images = CriImages(client, mirrors=config.registry_mirrors)

@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import re
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -283,6 +284,7 @@ async def _storm(directory: Path, engine: Containerd, *, seed: int, pods: int, a
                 await until(storm.complaint, within_s=180 + 5 * pods)
                 await storm.end()
             except AssertionError as exc:
+                shutil.copy(engine.directory / "log", directory / "engine.log")
                 raise AssertionError(f"seed {seed}, after {storm.done}: {exc}") from exc
             told = f"seed {seed}: {pods} pods, {dict(Counter(storm.done))}, {storm.evicted} evicted and replaced, "
             told += f"lost by the engine and cleaned up: {storm.cured()}\n"

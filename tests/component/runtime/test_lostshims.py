@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import shutil
 import signal
 import struct
 import uuid
@@ -19,7 +20,7 @@ from skerry.base.aio.clock import SystemClock
 from skerry.runtime.cgroups import Cgroups, group_name
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
-from skerry.runtime.cri.lostshims import LostShims
+from skerry.runtime.cri.lostshims import LostShims, Owner
 from skerry.runtime.cri.podgroups import PodGroups
 from skerry.runtime.cri.supervisors import words_of
 from skerry.runtime.ports import EngineUnavailable, SandboxSpec
@@ -45,11 +46,11 @@ class Node:
     client: CriClient
     runtime: CriRuntime
     cgroups: Cgroups
+    uid: str
     directory: Path
 
-    def shims(self, *, node_uid: str = "") -> LostShims:
-        group = group_name(node_uid) if node_uid else self.cgroups.top
-        return LostShims(self.client, group=group, logs=Path("/nowhere"), clock=SystemClock())
+    def shims(self, node_uid: str) -> LostShims:
+        return LostShims(self.client, Owner(node_uid, logs=Path("/nowhere")), clock=SystemClock())
 
     def sandbox(self) -> SandboxSpec:
         uid = str(uuid.uuid4())
@@ -64,6 +65,9 @@ class Node:
         assert len(pids) == 1, pids
         return os.pidfd_open(pids[0])
 
+    def bundle_of(self, sandbox_id: str) -> Path:
+        return self.engine.directory / "state/io.containerd.runtime.v2.task/k8s.io" / sandbox_id
+
     async def lose(self, spec: SandboxSpec) -> tuple[str, int]:
         """Stop a sandbox so that the engine is killed after the end of its task and before that of its shim."""
         sandbox_id = await self.runtime.create_sandbox(spec)
@@ -72,8 +76,7 @@ class Node:
         await asyncio.to_thread(self.engine.kill)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        bundle = self.engine.directory / "state/io.containerd.runtime.v2.task/k8s.io" / sandbox_id
-        await _delete_task((bundle / "address").read_text().removeprefix("unix://"), sandbox_id)
+        await _delete_task((self.bundle_of(sandbox_id) / "address").read_text().removeprefix("unix://"), sandbox_id)
         await asyncio.to_thread(self.engine.start)
         async with asyncio.timeout(60):
             while not await self._is_answering():
@@ -103,7 +106,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         cgroups = Cgroups(group_name(node_uid), clock=SystemClock())
         groups = PodGroups(client, cgroups, cpu_count=2)
         runtime = CriRuntime(client, node_uid=node_uid, groups=groups)
-        yield Node(engine, client, runtime, cgroups, tmp_path)
+        yield Node(engine, client, runtime, cgroups, node_uid, tmp_path)
         for uid in runtime.leftovers():
             await runtime.clear_pod(uid)
         await runtime.aclose()
@@ -158,11 +161,35 @@ async def test_a_shim_of_a_sandbox_that_nobody_knows_ends_if_it_is_ours(node: No
     spec, other = node.sandbox(), node.sandbox()
     kept = await node.runtime.create_sandbox(other)
     sandbox_id, shim = await node.lose(spec)
-    assert await node.shims().end() == 0  # the engine knows it
+    assert await node.shims(node.uid).end() == 0  # the engine knows it
     await node.client.call("RemovePodSandbox", {"pod_sandbox_id": sandbox_id})  # and here the agent was killed
-    assert not _has_ended(shim)
-    assert await node.shims(node_uid=str(uuid.uuid4())).end() == 0 and not _has_ended(shim)  # another tenant's
-    assert await node.shims().end() == 1
+    assert await node.shims(str(uuid.uuid4())).end() == 0 and not _has_ended(shim)  # another tenant's
+    assert await node.shims(node.uid).end() == 1
     await _ends(shim)
     assert (await node.runtime.observe())[other.uid].sandboxes[0].id == kept
-    assert await node.shims().end() == 0
+    assert await node.shims(node.uid).end() == 0
+
+
+async def test_a_shim_without_a_bundle_ends_if_nobody_else_has_anything_on_the_engine(node: Node) -> None:
+    tenant = CriRuntime(CriClient(node.engine.socket), node_uid=str(uuid.uuid4()))
+    sandbox_id, shim = await node.lose(node.sandbox())
+    theirs = await tenant.create_sandbox(node.sandbox())
+    await node.client.call("RemovePodSandbox", {"pod_sandbox_id": sandbox_id})
+    await asyncio.to_thread(shutil.rmtree, node.bundle_of(sandbox_id))  # as the engine does at its next start
+    assert await node.shims(node.uid).end() == 0 and not _has_ended(shim)
+    await tenant.stop_sandbox(theirs)
+    await tenant.remove_sandbox(theirs)
+    await tenant.aclose()
+    assert await node.shims(node.uid).end() == 1
+    await _ends(shim)
+
+
+async def test_a_sandbox_that_is_kept_needs_no_shim(node: Node) -> None:
+    spec = node.sandbox()
+    sandbox_id, shim = await node.lose(spec)
+    shims = node.shims(node.uid)
+    assert await shims.end() == 0 and not _has_ended(shim)
+    assert await shims.end() == 1
+    await _ends(shim)
+    assert [sandbox.id for sandbox in (await node.runtime.observe())[spec.uid].sandboxes] == [sandbox_id]
+    await node.runtime.remove_sandbox(sandbox_id)

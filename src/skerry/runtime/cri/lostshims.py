@@ -1,11 +1,13 @@
-"""Shims of containerd that watch over nothing any more: those of this node's sandboxes that containerd has forgotten.
+"""Shims of containerd that watch over nothing any more.
 
-containerd writes a sandbox's record before it starts the shim, and removes it when it has told the shim to end. So a
-shim that runs while there is no record of its id is lost: its sandbox is neither being made nor running. Whose it was
-is told by the bundle, the directory that a shim works in: its ``config.json`` has the control group of the pod, in
-which there is the node's uid, and the directory of its logs. Where the bundle is gone nothing is touched.
+A creation that is broken off, or a containerd that is killed, leaves the shim of a sandbox that nobody knows.
+containerd writes a sandbox's record before it starts the shim, and removes it when it has told the shim to end: so a
+shim without a record is lost, its sandbox is neither being made nor running. Whose it was is told by the bundle, the
+directory that a shim works in: its ``config.json`` has the control group of the pod, in which there is the node's uid,
+and the directory of its logs. Where containerd has removed the bundle nothing tells that. Such a shim can never serve
+anybody again; it is ended if nothing runs below it and everything that the engine has is this node's.
 
-Source: containerd pkg/cri/server/sandbox_run.go, runtime/v2/{shim_load.go,runc/manager/manager_linux.go}.
+Source: containerd pkg/cri/server/sandbox_run.go, runtime/v2/{binary.go,shim_load.go,runc/manager/manager_linux.go}.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,12 @@ from skerry.base import json
 from skerry.base.aio.clock import Clock
 from skerry.base.grpc import GrpcClient, GrpcError, Status
 from skerry.base.obs.log import get_log
+from skerry.runtime.cgroups import group_name
 from skerry.runtime.cri.client import SHORT_S, CriClient
-from skerry.runtime.cri.supervisors import supervisors_that, words_of
-from skerry.runtime.ports import EngineError, EngineUnavailable
+from skerry.runtime.cri.observed import state_of
+from skerry.runtime.cri.spec import NODE_LABEL
+from skerry.runtime.cri.supervisors import parent_of, supervisors_that, words_of
+from skerry.runtime.ports import ContainerState, EngineError, EngineUnavailable
 from skerry.wire.pb.containerd import CONTAINERD, CRI_NAMESPACE, GET_CONTAINER, NAMESPACE_HEADER
 
 log = get_log(__name__)
@@ -33,6 +39,53 @@ _SHIM = "containerd-shim-runc-"
 """Others may serve sandboxes that have no record of this kind."""
 _LOGS = "io.kubernetes.cri.sandbox-log-directory"
 _BUNDLE_BYTES = 1024 * 1024
+_GONE = " (deleted)"
+
+
+@dataclass(frozen=True, slots=True)
+class Shim:
+    """A shim of our engine.
+
+    Args:
+        bundle: the OCI configuration of its sandbox; None where the bundle is gone.
+        is_parent: whether a process runs below it.
+    """
+
+    sandbox: str
+    bundle: Mapping[str, Any] | None
+    is_parent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """All that an engine has, whosever, as CRI lists it."""
+
+    sandboxes: Sequence[Mapping[str, Any]]
+    containers: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A node, by what it leaves in its sandboxes.
+
+    Args:
+        logs: below which its agent has the containers' logs, absolute.
+    """
+
+    node_uid: str
+    logs: Path
+
+    def made(self, bundle: Mapping[str, Any]) -> bool:
+        """Whether a sandbox with this OCI configuration was its."""
+        place = str((bundle.get("linux") or {}).get("cgroupsPath") or "")
+        directory = str((bundle.get("annotations") or {}).get(_LOGS) or "")
+        is_below = bool(directory) and self.logs in Path(directory).parents
+        return is_below or place.startswith(f"/{group_name(self.node_uid)}/")
+
+    def has(self, item: Mapping[str, Any]) -> bool:
+        """Whether a sandbox or container of a list is its."""
+        labels: Mapping[str, str] = item.get("labels", {})
+        return labels.get(NODE_LABEL) == self.node_uid
 
 
 def shim_of(words: Sequence[str]) -> tuple[str, str]:
@@ -45,33 +98,40 @@ def shim_of(words: Sequence[str]) -> tuple[str, str]:
     return told.get("-id", ""), told.get("-address", "")
 
 
-def is_ours(bundle: Mapping[str, Any], *, group: str, logs: Path) -> bool:
-    """Whether a sandbox was made by this node. Pure.
+def unknown(shims: Collection[Shim], told: Told, owner: Owner) -> set[str]:
+    """Sandboxes of shims that are the owner's to end if there is no record of them. Pure."""
+    known = {item["id"] for item in told.sandboxes} | {item.get("pod_sandbox_id", "") for item in told.containers}
+    is_alone = all(owner.has(item) for item in (*told.sandboxes, *told.containers))
+    return {
+        shim.sandbox
+        for shim in shims
+        if shim.sandbox not in known
+        and (is_alone and not shim.is_parent if shim.bundle is None else owner.made(shim.bundle))
+    }
 
-    Args:
-        bundle: the sandbox's OCI configuration.
-        group: name of the node's own control group, which has its uid in it.
-        logs: below which this node's agent has the containers' logs.
-    """
-    place = str((bundle.get("linux") or {}).get("cgroupsPath") or "")
-    directory = str((bundle.get("annotations") or {}).get(_LOGS) or "")
-    return place.startswith(f"/{group}/") or (bool(directory) and logs in Path(directory).parents)
+
+def idle(shims: Collection[Shim], told: Told, owner: Owner) -> set[str]:
+    """The owner's sandboxes that have ended, have a shim still, and no container that runs or may run. Pure."""
+    busy = {item.get("pod_sandbox_id", "") for item in told.containers if state_of(item) is not ContainerState.EXITED}
+    ended = {item["id"] for item in told.sandboxes if item.get("state", 0) != 0 and owner.has(item)}
+    return {shim.sandbox for shim in shims} & ended - busy
 
 
 class LostShims:
     """Ends the lost shims of one node on one containerd; finds none on other engines.
 
+    A sandbox that is kept after its end has no use for a shim: one that has nothing to watch over at two looks in a row
+    is lost as well.
+
     Args:
         client: of the engine; stays its owner's.
-        group: name of the node's own control group.
-        logs: below which the containers' logs are, absolute.
     """
 
-    def __init__(self, client: CriClient, *, group: str, logs: Path, clock: Clock) -> None:
+    def __init__(self, client: CriClient, owner: Owner, *, clock: Clock) -> None:
         self._client = client
-        self._group = group
-        self._logs = logs
+        self._owner = owner
         self._clock = clock
+        self._idle: set[str] = set()
 
     async def run(self) -> None:
         """Look each ``LOOK_S``; never ends."""
@@ -88,43 +148,41 @@ class LostShims:
         Raises:
             EngineError: the engine does not tell what it knows.
         """
-        seen = self._ours()
-        lost = set(seen.values()) - await self._known() if seen else set()
-        for sandbox in list(lost):
-            if await self._has_record(sandbox):
-                lost.discard(sandbox)
+        shims = self._shims()
+        if not shims:
+            return 0
+        told = Told(
+            (await self._client.call("ListPodSandbox", {})).get("items", []),
+            (await self._client.call("ListContainers", {})).get("containers", []),
+        )
+        found = unknown(shims.values(), told, self._owner)
+        lost = {sandbox for sandbox in found if not await self._has_record(sandbox)}
+        idle_before, self._idle = self._idle, idle(shims.values(), told, self._owner)
+        lost |= self._idle & idle_before
         if not lost:
             return 0
-        with supervisors_that(lambda pid: pid in seen and self._sandbox_of(pid) in lost) as shims:
-            shims.end()
+        with supervisors_that(lambda pid: pid in shims and self._sandbox_of(pid) in lost) as supervisors:
+            supervisors.end()
         for sandbox in lost:
             log.warning(
-                "engine.lost_shim_ended", sandbox=sandbox, hint="the container engine forgot it when it was killed"
-            )
-        return shims.count
+                "engine.lost_shim_ended", sandbox=sandbox,
+                hint="the container engine was killed, or interrupted, while it made or ended the sandbox",
+            )  # fmt: skip
+        return supervisors.count
 
-    def _ours(self) -> dict[int, str]:
-        """Sandboxes of this node by the number of their shim's process."""
-        found = {}
-        for name in os.listdir("/proc"):  # noqa: PTH208 - a few thousand entries, without an object for each
-            if not name.isdigit() or not (sandbox := self._sandbox_of(int(name))):
-                continue
-            if is_ours(_bundle(int(name)), group=self._group, logs=self._logs):
-                found[int(name)] = sandbox
-        return found
+    def _shims(self) -> dict[int, Shim]:
+        """All shims of the engine by the number of their process."""
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - no object for each
+        sandboxes = {pid: sandbox for pid in pids if (sandbox := self._sandbox_of(pid))}
+        bundles = {pid: _bundle(pid) for pid in sandboxes}
+        parents = {parent_of(pid) for pid in pids} if None in bundles.values() else set()
+        return {pid: Shim(sandbox, bundles[pid], pid in parents) for pid, sandbox in sandboxes.items()}
 
     def _sandbox_of(self, pid: int) -> str:
         """For which a process is a shim of our engine; empty for any other."""
         sandbox, socket = shim_of(words_of(pid))
         is_of_engine = bool(socket) and os.path.realpath(socket) == os.path.realpath(self._client.socket)
         return sandbox if is_of_engine else ""
-
-    async def _known(self) -> set[str]:
-        """Every sandbox that the engine tells of, whoever made it, also by its containers."""
-        sandboxes = await self._client.call("ListPodSandbox", {})
-        containers = await self._client.call("ListContainers", {})
-        by_containers = {item.get("pod_sandbox_id", "") for item in containers.get("containers", [])}
-        return by_containers | {item["id"] for item in sandboxes.get("items", [])}
 
     async def _has_record(self, container: str) -> bool:
         client = GrpcClient(self._client.socket, CONTAINERD, headers={NAMESPACE_HEADER: CRI_NAMESPACE})
@@ -139,10 +197,13 @@ class LostShims:
         return True
 
 
-def _bundle(pid: int) -> Mapping[str, Any]:
-    """The OCI configuration of the sandbox that a shim was started for; nothing where its bundle is gone."""
+def _bundle(pid: int) -> Mapping[str, Any] | None:
+    """The OCI configuration of the sandbox that a shim was started for; None where the bundle is gone, else empty."""
+    place = Path(f"/proc/{pid}/cwd")
     with contextlib.suppress(OSError, json.JsonError):
-        with Path(f"/proc/{pid}/cwd/config.json").open("rb") as file:
+        if str(place.readlink()).endswith(_GONE):
+            return None
+        with (place / "config.json").open("rb") as file:
             found = json.loads(file.read(_BUNDLE_BYTES))
         return found if isinstance(found, dict) else {}
     return {}

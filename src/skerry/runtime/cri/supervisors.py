@@ -61,7 +61,7 @@ def supervisors_of(pids: Collection[int], *, known: Collection[str]) -> Iterator
     found: dict[int, int] = {}
     try:
         for pid in pids:
-            parent = _parent(pid)
+            parent = parent_of(pid)
             if parent in found:
                 continue
             with contextlib.suppress(OSError):
@@ -118,7 +118,8 @@ def is_supervisor(words: Sequence[str]) -> bool:
     return bool(told) and told[0].rpartition("/")[2].startswith(_NAMES) and told[-1] not in _ERRANDS
 
 
-def _parent(pid: int) -> int:
+def parent_of(pid: int) -> int:
+    """Number of the parent of a process; 0 where there is none."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
     except (OSError, IndexError):

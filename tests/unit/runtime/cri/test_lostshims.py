@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from skerry.runtime.cri.lostshims import is_ours, shim_of
+from skerry.runtime.cri.lostshims import Owner, Shim, Told, idle, shim_of, unknown
 from skerry.runtime.cri.supervisors import is_supervisor
 
 _ID = "c0ffee" * 10 + "0123"
 _SHIM = ["/usr/bin/containerd-shim-runc-v2", "-namespace", "k8s.io", "-id", _ID, "-address", "/run/c.sock", ""]
-_GROUP, _LOGS = "skerry-1d0c", Path("/var/lib/skerry/pod-logs")
+_LOGS = Path("/var/lib/skerry/pod-logs")
+_GROUP, _OWNER = "skerry-1d0c", Owner("1d0c", logs=_LOGS)
 
 
 def test_a_shim_names_its_sandbox_and_its_engine() -> None:
@@ -59,7 +60,51 @@ def _bundle(group: object, logs: object) -> dict[str, Any]:
     (_bundle(f"/kubepods/{_GROUP}/x", "pod-logs/default_a_7"), False),
     (_bundle(None, str(_LOGS)), False),
     ({"linux": None, "annotations": None}, False),
-    ({}, False),  # the bundle is gone
+    ({}, False),
 ])  # fmt: skip
 def test_whose_a_sandbox_was(bundle: dict[str, Any], expected: bool) -> None:
-    assert is_ours(bundle, group=_GROUP, logs=_LOGS) is expected
+    assert _OWNER.made(bundle) is expected
+    assert unknown([Shim(_ID, bundle)], Told([], []), _OWNER) == ({_ID} if expected else set())
+
+
+def _item(node: str, **more: object) -> dict[str, Any]:
+    return {"id": "other", "labels": {"skerry.dev/node": node}, **more}
+
+
+@pytest.mark.parametrize(("told", "expected"), [
+    (Told([], []), True),
+    (Told([_item("1d0c")], [_item("1d0c", pod_sandbox_id="other")]), True),
+    (Told([_item("2222")], []), False),  # another tenant: the shim may have been of its sandbox
+    (Told([_item("1d0c")], [_item("2222")]), False),
+    (Told([{"id": "other"}], []), False),
+])  # fmt: skip
+def test_a_shim_without_a_bundle_is_ours_where_all_is_ours(told: Told, expected: bool) -> None:
+    assert unknown([Shim(_ID, None)], told, _OWNER) == ({_ID} if expected else set())
+    assert unknown([Shim(_ID, None, is_parent=True)], told, _OWNER) == set()
+
+
+@pytest.mark.parametrize("told", [
+    Told([_item("1d0c", id=_ID)], []),
+    Told([], [_item("1d0c", pod_sandbox_id=_ID)]),
+])  # fmt: skip
+def test_what_the_engine_tells_of_is_not_unknown(told: Told) -> None:
+    ours = _bundle(f"/{_GROUP}/pod7/{_ID}", None)
+    assert unknown([Shim(_ID, ours), Shim(_ID, None)], told, _OWNER) == set()
+
+
+@pytest.mark.parametrize(("sandbox", "containers", "expected"), [
+    (_item("1d0c", id=_ID, state=1), [], True),
+    (_item("1d0c", id=_ID, state=1), [_item("1d0c", pod_sandbox_id=_ID, state=2)], True),
+    (_item("1d0c", id=_ID, state=1), [_item("1d0c", pod_sandbox_id=_ID, state=1)], False),  # it runs
+    (_item("1d0c", id=_ID, state=1), [_item("1d0c", pod_sandbox_id=_ID)], False),  # it is created
+    (_item("1d0c", id=_ID, state=1), [_item("1d0c", pod_sandbox_id=_ID, state=3)], False),  # nobody knows
+    (_item("1d0c", id=_ID, state=1), [_item("1d0c", pod_sandbox_id="other", state=1)], True),
+    (_item("1d0c", id=_ID), [], False),  # it is ready
+    (_item("2222", id=_ID, state=1), [], False),
+    (_item("1d0c", state=1), [], False),  # and has no shim
+])  # fmt: skip
+def test_which_sandboxes_have_a_shim_for_nothing(
+    sandbox: dict[str, Any], containers: list[dict[str, Any]], expected: bool
+) -> None:
+    found = idle([Shim(_ID, {})], Told([sandbox], containers), _OWNER)
+    assert found == ({_ID} if expected else set())
