@@ -6,7 +6,6 @@ the one of ``SKERRY_ETCD`` if that runs with plain flags, else Debian's package.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -34,18 +33,10 @@ class Cluster:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._files = asyncio.run(
-            pki.prepare(directory / "pki", hosts=("127.0.0.1", "10.0.0.1"), certs=LocalCertifier())
-        )
-        certificates.save(x509.new_ca("tokens"), self._files.directory / "sa.crt", self._files.token_key)
         self._port = free_port()
         self.kubeconfig = directory / "admin.kubeconfig"
-        pki.write_kubeconfig(self.kubeconfig, self._files, server=f"https://127.0.0.1:{self._port}")
         self._transport: HttpTransport | None = None
-        etcd = free_port()
-        self.parts = [
-            self._etcd(etcd, free_port()), self._apiserver(etcd), self._controllers(), self._scheduler(),
-        ]  # fmt: skip
+        self.parts: list[GoProcess] = []
 
     @property
     def api(self) -> HttpKubeApi:
@@ -55,6 +46,15 @@ class Cluster:
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Start everything, install the CRDs, wait until service accounts are made."""
+        self._files = await pki.prepare(
+            self._directory / "pki", hosts=("127.0.0.1", "10.0.0.1"), certs=LocalCertifier()
+        )
+        certificates.save(x509.new_ca("tokens"), self._files.directory / "sa.crt", self._files.token_key)
+        pki.write_kubeconfig(self.kubeconfig, self._files, server=f"https://127.0.0.1:{self._port}")
+        client = free_port()
+        self.parts = [
+            self._etcd(client, free_port()), self._apiserver(client), self._controllers(), self._scheduler(),
+        ]  # fmt: skip
         for part in self.parts:
             stack.push_async_callback(part.stop)
         self._transport = HttpTransport(credentials.find(self.kubeconfig))

@@ -261,10 +261,9 @@ def _own(function: str, nodes: tuple[Node, ...], shapes: list[Shape]) -> tuple[f
     made = _RESULTS.get(function)
     if made is not None and shapes:
         return made(shapes)
-    if function == "replace" and len(shapes) >= 3:
-        return _replaced(nodes, shapes)
-    if function == "split" and shapes:
-        return _split(nodes, shapes)
+    told = _OF_LITERALS.get(function)
+    if told is not None and shapes:
+        return told(nodes, shapes)
     if function == "dyn" and shapes:
         return 1, shapes[0]
     return 1, _UNKNOWN if function in _UNBOUNDED else _SCALAR
@@ -350,24 +349,70 @@ def _over_items(shapes: list[Shape]) -> tuple[float, Shape]:
         return _scaled(shape.size, _STRING_FACTOR), _SCALAR
     item = shape.items()
     has_texts = item.schema is None or item.schema.type == "string"
-    return _times(1 + (_scaled(item.size, _STRING_FACTOR) if has_texts else 0), shape.size), item
+    each = 1 + (_scaled(_text_of(shape), _STRING_FACTOR) if has_texts and item.schema is not None else 0)
+    return _times(each, shape.size), _UNKNOWN if has_texts else item
+
+
+def _text_of(shape: Shape) -> float:
+    """How long the texts in a list may be: known only of a list that stands in the object."""
+    return shape.items().size if shape.schema is not None else math.inf
 
 
 def _split(nodes: tuple[Node, ...], shapes: list[Shape]) -> tuple[float, Shape]:
     text = shapes[0].size
-    limit = nodes[2].value if len(nodes) > 2 and isinstance(nodes[2], Literal) else None
-    pieces = limit if isinstance(limit, int) and limit >= 0 else text
-    return _scaled(text, 2 * _STRING_FACTOR), Shape(pieces, item=Shape(text))
+    return _scaled(text, 2 * _STRING_FACTOR), Shape(_whole_number(nodes, 2, text), item=Shape(text))
 
 
 def _joined(shapes: list[Shape]) -> tuple[float, Shape]:
-    size = _times(shapes[0].size, shapes[0].items().size)
+    size = _times(shapes[0].size, _text_of(shapes[0]))
     if len(shapes) > 1:
         size += _times(shapes[1].size, max(0, shapes[0].size - 1))
     return _scaled(size, _STRING_FACTOR), Shape(size)
 
 
+def _listed(size: float, factor: float, item: Shape) -> tuple[float, Shape]:
+    """A new list."""
+    return _LIST + 1 + _scaled(size, factor), Shape(size, item=item)
+
+
+def _whole_number(nodes: tuple[Node, ...], index: int, otherwise: float) -> float:
+    """What is written at this place."""
+    node = nodes[index] if index < len(nodes) else None
+    return node.value if isinstance(node, Literal) and type(node.value) is int and node.value >= 0 else otherwise
+
+
+def _sliced(nodes: tuple[Node, ...], shapes: list[Shape]) -> tuple[float, Shape]:
+    size = _whole_number(nodes, 2, shapes[0].size) - _whole_number(nodes, 1, 0)
+    return _listed(max(0, size), 1, shapes[0].items())
+
+
+def _ranged(nodes: tuple[Node, ...], _shapes: list[Shape]) -> tuple[float, Shape]:
+    return _listed(_whole_number(nodes, 0, math.inf), 1, _SCALAR)
+
+
+def _flattened(nodes: tuple[Node, ...], shapes: list[Shape]) -> tuple[float, Shape]:
+    return _listed(shapes[0].size, _whole_number(nodes, 1, 1), _UNKNOWN)
+
+
+def _distinct(shapes: list[Shape]) -> tuple[float, Shape]:
+    return _listed(_times(shapes[0].size, shapes[0].size), 2, shapes[0].items())
+
+
+def _sorted(shapes: list[Shape]) -> tuple[float, Shape]:
+    item = shapes[0].items()
+    has_texts = item.schema is None or item.schema.type == "string"
+    return _listed(_times(shapes[0].size, shapes[0].size), 2 + (_STRING_FACTOR if has_texts else 0), item)
+
+
+def _reversed(shapes: list[Shape]) -> tuple[float, Shape]:
+    shape = shapes[0]
+    is_list = shape.item is not None or (shape.schema is not None and shape.schema.type == "array")
+    return _listed(shape.size, 1, shape.items()) if is_list else (1, _UNKNOWN)
+
+
 def _replaced(nodes: tuple[Node, ...], shapes: list[Shape]) -> tuple[float, Shape]:
+    if len(shapes) < 3:
+        return 1, _UNKNOWN
     text, by = shapes[0].size, shapes[2].size
     known = nodes[1]
     least = len(known.value) if isinstance(known, Literal) and isinstance(known.value, str) else 0
@@ -420,9 +465,8 @@ def _checked(shapes: list[Shape]) -> tuple[float, Shape]:
 
 
 _UNBOUNDED = frozenset((
-    "orValue", "value", "or", "map", "flatten", "distinct", "sort", "slice", "reverse", "charAt", "first", "last",
-    "getScheme", "getHostname", "getHost", "getPort", "getEscapedPath", "getQuery", "base64.encode", "base64.decode",
-    "optional.of", "optional.ofNonZeroValue", "lists.range",
+    "orValue", "value", "or", "map", "charAt", "first", "last", "getScheme", "getHostname", "getHost", "getPort",
+    "getEscapedPath", "getQuery", "base64.encode", "base64.decode", "optional.of", "optional.ofNonZeroValue",
 ))  # fmt: skip
 """Functions whose result has a size that nothing here tells."""
 
@@ -440,6 +484,9 @@ def _table() -> Iterator[tuple[str, Callable[[list[Shape]], tuple[float, Shape]]
     yield from ((name, _pairs) for name in ("sets.contains", "sets.intersects"))
     yield from ((name, _indexed) for name in ("_[_]", "_[?_]"))
     yield "sets.equivalent", _pairs_twice
+    yield "distinct", _distinct
+    yield "sort", _sorted
+    yield "reverse", _reversed
     yield "ip.isCanonical", _doubled
     yield "jsonpatch.escapeKey", _kept
     yield "strings.quote", _quoted
@@ -457,3 +504,7 @@ def _table() -> Iterator[tuple[str, Callable[[list[Shape]], tuple[float, Shape]]
 
 
 _RESULTS = dict(_table())
+_OF_LITERALS = {
+    "replace": _replaced, "split": _split, "slice": _sliced, "lists.range": _ranged, "flatten": _flattened,
+}  # fmt: skip
+"""Those for which it matters what is written as an argument."""

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+from tests.unit.cel.costly import PROPERTIES, REFUSED, TAKEN
 
 from skerry.api.structural import compile_structural
 from skerry.cel.cost import shape_of
@@ -94,6 +95,14 @@ MIXED = {"x-kubernetes-int-or-string": True}
 def test_costs_are_those_of_upstream(schema: dict[str, Any], rule: str, cost: int) -> None:
     own = shape_of(compile_structural(schema))
     assert estimated_cost(rule, {"self": own, "oldSelf": own}) == cost
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_taken"), [*((rule, True) for rule in TAKEN), *((rule, False) for rule in REFUSED)]
+)
+def test_the_same_rules_are_taken(rule: str, is_taken: bool) -> None:
+    own = shape_of(compile_structural({"type": "object", "properties": PROPERTIES}))
+    assert (estimated_cost(rule, {"self": own}) < 10_000_000) is is_taken
 
 
 @pytest.mark.parametrize("rule", ["1" + "+1" * 4000 + " > 0", "self" + ".a" * 4000 + " == 1"])
