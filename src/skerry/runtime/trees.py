@@ -8,6 +8,8 @@ import os
 import uuid
 from pathlib import Path
 
+_PASSES = 1000
+"""A program that still makes files does not hold us for ever."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -43,22 +45,38 @@ def remove_tree(path: Path) -> None:
 
 
 def _strip(fd: int) -> list[str]:
-    """Remove the files and the empty directories of a directory; gives the names of the other directories."""
-    left = []
-    with os.scandir(fd) as found:
-        entries = list(found)
-    for entry in entries:
-        with contextlib.suppress(FileNotFoundError):
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.name, dir_fd=fd)
-                continue
-            try:
-                os.rmdir(entry.name, dir_fd=fd)
-            except OSError as exc:
-                if exc.errno != errno.ENOTEMPTY:
-                    raise
-                left.append(entry.name)
+    """Remove the files and the empty directories of a directory; gives the names of the other directories.
+
+    Entries go as they are read, so that a directory of any size costs no memory; some file systems skip entries then,
+    so it is read again until nothing more goes.
+    """
+    left: list[str] = []
+    for _ in range(_PASSES):
+        left, has_removed = [], False
+        with os.scandir(fd) as found:
+            for entry in found:
+                if _is_left(entry, fd):
+                    left.append(entry.name)
+                else:
+                    has_removed = True
+        if not has_removed:
+            break
     return left
+
+
+def _is_left(entry: os.DirEntry[str], fd: int) -> bool:
+    """Remove an entry of a directory, unless it is a directory that holds something."""
+    with contextlib.suppress(FileNotFoundError):
+        if not entry.is_dir(follow_symlinks=False):
+            os.unlink(entry.name, dir_fd=fd)
+            return False
+        try:
+            os.rmdir(entry.name, dir_fd=fd)
+        except OSError as exc:
+            if exc.errno != errno.ENOTEMPTY:
+                raise
+            return True
+    return False
 
 
 def _lift(name: str, top: int) -> None:

@@ -6,6 +6,7 @@ holds the pod with a named reason; nothing is ever mounted empty in its place.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import stat
@@ -114,7 +115,9 @@ class Volumes:
                 _check_host_path(place)
                 if place.is_managed and group is not None and not place.is_read_only:
                     policy = _security(pod).get("fsGroupChangePolicy")
-                    give_to_group(Path(place.path), group, only_if_root_differs=policy == "OnRootMismatch")
+                    is_quick = policy == "OnRootMismatch"
+                    # In a thread: a claim may hold any number of files.
+                    await asyncio.to_thread(give_to_group, Path(place.path), group, only_if_root_differs=is_quick)
                 _link(path, Path(place.path))
             case "configMap" | "secret" | "downwardAPI":
                 default = _mode(settings, "defaultMode", _MODE)

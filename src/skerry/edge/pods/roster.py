@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -350,24 +351,29 @@ class Roster:
         for uid in self._tools.runtime.leftovers() - self._workers.keys():
             log.info("pod.leftover", uid=uid)
             await self._tools.runtime.clear_pod(uid)
-        self._remove_orphan_directories()
+        await self._remove_orphan_directories()
 
-    def _remove_orphan_directories(self) -> None:
-        if self._tools.directory.is_dir():
-            for home in self._tools.directory.iterdir():
-                if home.name not in self._workers:
-                    volumes.remove(home / "volumes")
-                    remove_tree(home)
-        if self._tools.log_directory.is_dir():
-            for logs in self._tools.log_directory.iterdir():
-                if logs.is_dir() and logs.name.rpartition("_")[2] not in self._workers:
-                    log.info("logs.orphan", directory=logs.name)
-                    remove_tree(logs)
+    async def _remove_orphan_directories(self) -> None:
+        """In a thread, since they may be large; moved away before, since their pods may come again meanwhile."""
+        for home in _directories(self._tools.directory):
+            if home.name not in self._workers:
+                gone = home.rename(home.with_name(f".{uuid.uuid4().hex}"))
+                await asyncio.to_thread(volumes.remove, gone / "volumes")
+                await asyncio.to_thread(remove_tree, gone)
+        for logs in _directories(self._tools.log_directory):
+            if logs.name.rpartition("_")[2] not in self._workers:
+                log.info("logs.orphan", directory=logs.name)
+                gone = logs.rename(logs.with_name(f".{uuid.uuid4().hex}"))
+                await asyncio.to_thread(remove_tree, gone)
 
     async def _stop(self, uid: str, pod: ObservedPod) -> None:
         metadata = {"uid": uid, "namespace": pod.namespace, "name": pod.name}
         worker = self._workers.get(uid) or self._worker({"metadata": metadata})
         await worker.stop()
+
+
+def _directories(place: Path) -> list[Path]:
+    return [path for path in place.iterdir() if path.is_dir()] if place.is_dir() else []
 
 
 def _runs(container: ObservedContainer) -> bool:

@@ -331,7 +331,7 @@ class PodWorker:
                 await self._report(self._stimulus())
             case p.RemoveDirectory():
                 await runtime.clear_pod(self.uid)
-                self._home.remove()
+                await asyncio.to_thread(self._home.remove)  # it may hold any number of files
                 await self._tools.tokens.forget(self.uid)
                 await self._tools.devices.forget(self.uid)
             case p.RequestDelete():
