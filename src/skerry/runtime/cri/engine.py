@@ -216,9 +216,9 @@ class CriRuntime:
         await self._end_lost(uid, whole=True)
         if lost := self._seen.pop(uid, set()) - known:
             with supervisors_for(lost) as supervisors:
-                supervisors.end()
-            if supervisors.count:
-                log.warning("engine.lost_supervisors_ended", uid=uid, count=supervisors.count)
+                ended = supervisors.end()
+            if ended:
+                log.warning("engine.lost_supervisors_ended", uid=uid, count=ended)
 
     def leftovers(self) -> set[str]:
         """Pods that have a control group, whether the engine knows anything of them or not."""
@@ -303,8 +303,8 @@ class CriRuntime:
             if await left.have_ended(within_s=_SUPERVISOR_ENDS_S, clock=self._clock):
                 return
             await self.stop_sandbox(sandbox_id)  # whatever was thought of it: now nothing runs in it
-            left.end()
-        log.warning("engine.lost_supervisors_ended", sandbox=sandbox_id, count=left.count)
+            if ended := left.end():
+                log.warning("engine.lost_supervisors_ended", sandbox=sandbox_id, count=ended)
 
     async def _end_lost(self, uid: str, *, whole: bool) -> None:
         """End what is in a pod's control group and the engine does not know; ``whole`` ends the group as well."""

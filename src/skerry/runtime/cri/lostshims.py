@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,10 @@ class Told:
     sandboxes: Sequence[Mapping[str, Any]]
     containers: Sequence[Mapping[str, Any]]
 
+    def known(self) -> set[str]:
+        """Ids of sandboxes that it tells of, also by their containers."""
+        return {item["id"] for item in self.sandboxes} | {item.get("pod_sandbox_id", "") for item in self.containers}
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -100,7 +104,7 @@ def shim_of(words: Sequence[str]) -> tuple[str, str]:
 
 def unknown(shims: Collection[Shim], told: Told, owner: Owner) -> set[str]:
     """Sandboxes of shims that are the owner's to end if there is no record of them. Pure."""
-    known = {item["id"] for item in told.sandboxes} | {item.get("pod_sandbox_id", "") for item in told.containers}
+    known = told.known()
     is_alone = all(owner.has(item) for item in (*told.sandboxes, *told.containers))
     return {
         shim.sandbox
@@ -110,11 +114,10 @@ def unknown(shims: Collection[Shim], told: Told, owner: Owner) -> set[str]:
     }
 
 
-def idle(shims: Collection[Shim], told: Told, owner: Owner) -> set[str]:
-    """The owner's sandboxes that have ended, have a shim still, and no container that runs or may run. Pure."""
+def idle(told: Told, owner: Owner) -> set[str]:
+    """The owner's sandboxes that have ended and have no container that runs or may run. Pure."""
     busy = {item.get("pod_sandbox_id", "") for item in told.containers if state_of(item) is not ContainerState.EXITED}
-    ended = {item["id"] for item in told.sandboxes if item.get("state", 0) != 0 and owner.has(item)}
-    return {shim.sandbox for shim in shims} & ended - busy
+    return {item["id"] for item in told.sandboxes if item.get("state", 0) != 0 and owner.has(item)} - busy
 
 
 class LostShims:
@@ -148,35 +151,31 @@ class LostShims:
         Raises:
             EngineError: the engine does not tell what it knows.
         """
-        shims = self._shims()
-        if not shims:
+        seen = self._seen()
+        if not seen:
             return 0
         told = Told(
             (await self._client.call("ListPodSandbox", {})).get("items", []),
             (await self._client.call("ListContainers", {})).get("containers", []),
         )
-        found = unknown(shims.values(), told, self._owner)
+        found = unknown(_shims(seen, told.known()), told, self._owner)
         lost = {sandbox for sandbox in found if not await self._has_record(sandbox)}
-        idle_before, self._idle = self._idle, idle(shims.values(), told, self._owner)
+        idle_before, self._idle = self._idle, idle(told, self._owner) & set(seen.values())
         lost |= self._idle & idle_before
         if not lost:
             return 0
-        with supervisors_that(lambda pid: pid in shims and self._sandbox_of(pid) in lost) as supervisors:
-            supervisors.end()
-        for sandbox in lost:
+        with supervisors_that(lambda pid: pid in seen and self._sandbox_of(pid) in lost) as supervisors:
+            ended = supervisors.end()
+        for sandbox in lost if ended else ():
             log.warning(
                 "engine.lost_shim_ended", sandbox=sandbox,
                 hint="the container engine was killed, or interrupted, while it made or ended the sandbox",
             )  # fmt: skip
-        return supervisors.count
+        return ended
 
-    def _shims(self) -> dict[int, Shim]:
-        """All shims of the engine by the number of their process."""
-        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - no object for each
-        sandboxes = {pid: sandbox for pid in pids if (sandbox := self._sandbox_of(pid))}
-        bundles = {pid: _bundle(pid) for pid in sandboxes}
-        parents = {parent_of(pid) for pid in pids} if None in bundles.values() else set()
-        return {pid: Shim(sandbox, bundles[pid], pid in parents) for pid, sandbox in sandboxes.items()}
+    def _seen(self) -> dict[int, str]:
+        """For which sandbox each of the engine's shims is, by the number of its process."""
+        return {pid: sandbox for pid in _processes() if (sandbox := self._sandbox_of(pid))}
 
     def _sandbox_of(self, pid: int) -> str:
         """For which a process is a shim of our engine; empty for any other."""
@@ -195,6 +194,17 @@ class LostShims:
         finally:
             await client.aclose()
         return True
+
+
+def _shims(seen: Mapping[int, str], known: Collection[str]) -> list[Shim]:
+    """Those of sandboxes that are not known."""
+    bundles = {pid: _bundle(pid) for pid, sandbox in seen.items() if sandbox not in known}
+    parents = {parent_of(pid) for pid in _processes()} if None in bundles.values() else set()
+    return [Shim(seen[pid], bundle, pid in parents) for pid, bundle in bundles.items()]
+
+
+def _processes() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - no object for each
 
 
 def _bundle(pid: int) -> Mapping[str, Any] | None:

@@ -33,11 +33,14 @@ class Supervisors:
         """How many."""
         return len(self.handles)
 
-    def end(self) -> None:
-        """Kill them."""
+    def end(self) -> int:
+        """Kill them; how many. An agent that is not root may not, and leaves them."""
+        ended = 0
         for handle in self.handles:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
+                ended += 1
+        return ended
 
     async def have_ended(self, *, within_s: float, clock: Clock) -> bool:
         """Whether all of them end by themselves; looks for ``within_s``."""
