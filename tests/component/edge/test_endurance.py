@@ -198,9 +198,16 @@ class Storm:
         found += [line for line in Path("/proc/mounts").read_text().splitlines() if _is_pod_mount(line, self)]
         found += [str(path) for path in self._cgroups()]
         found += self._addresses() + self._shims()
+        found += stored_pods(self.at.edge_data)
         status = json.loads((self.at.edge_data / "status.json").read_bytes())
         found += [f"{status['waiting']} reports wait"] if status["waiting"] else []
         return f"left: {found[:5]}" if found else ""
+
+
+def stored_pods(edge_data: Path) -> list[str]:
+    """Pods that the node still has in its store, also while its agent runs."""
+    with contextlib.closing(sqlite3.connect(f"file:{edge_data}/edge.db?mode=ro", uri=True)) as connection:
+        return [f"{key} in the store" for (key,) in connection.execute("SELECT key FROM object WHERE type = 'pod'")]
 
 
 def _command_line(path: Path) -> str:
@@ -291,10 +298,9 @@ async def _storm(directory: Path, engine: Containerd, *, seed: int, pods: int, a
             (directory / "storm.txt").write_text(told)
             _check_process(at.agent.pid)
             await at.agent.stop()
-            connection = sqlite3.connect(at.edge_data / "edge.db")
-            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            assert connection.execute("SELECT key FROM object WHERE type = 'pod'").fetchall() == []
-            connection.close()
+            assert stored_pods(at.edge_data) == []
+            with contextlib.closing(sqlite3.connect(at.edge_data / "edge.db")) as connection:
+                assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             await at.reset()
 
 
