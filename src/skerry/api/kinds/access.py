@@ -11,6 +11,7 @@ from typing import Any
 from skerry.api.field import FieldError, invalid, not_supported, required
 from skerry.api.gvk import Object
 from skerry.api.kinds.filling import fill, part, rows
+from skerry.api.names import dns_subdomain
 from skerry.api.patch import json_equal
 from skerry.api.selectors import label_selector
 from skerry.api.status import BadRequest
@@ -105,6 +106,8 @@ def _binding_errors(obj: Object, kinds: tuple[str, ...]) -> Iterator[FieldError]
         where, kind = f"subjects[{index}]", subject.get("kind") or ""
         if not subject.get("name"):
             yield required(f"{where}.name")
+        elif kind == "ServiceAccount":
+            yield from (invalid(f"{where}.name", subject["name"], text) for text in dns_subdomain(subject["name"]))
         if kind not in ("Group", "ServiceAccount", "User"):
             yield not_supported(f"{where}.kind", kind, ("Group", "ServiceAccount", "User"))
         if kind == "ServiceAccount" and not subject.get("namespace") and "Role" not in kinds:

@@ -102,7 +102,22 @@ def service_errors(obj: Object) -> Iterator[FieldError]:
     for name in ("internalTrafficPolicy", "externalTrafficPolicy"):
         if spec.get(name) not in (None, "", "Cluster", "Local"):
             yield not_supported(f"spec.{name}", spec[name], ("Cluster", "Local"))
+    yield from _family_errors(spec)
     yield from _service_ports(ports, kind)
+
+
+def _family_errors(spec: dict[str, Any]) -> Iterator[FieldError]:
+    """Addresses of Services are IPv4 alone."""
+    policy, families = spec.get("ipFamilyPolicy"), spec.get("ipFamilies") or []
+    if policy not in (None, "", "SingleStack", "PreferDualStack", "RequireDualStack"):
+        yield not_supported("spec.ipFamilyPolicy", policy, ("PreferDualStack", "RequireDualStack", "SingleStack"))
+    if policy == "RequireDualStack":
+        yield invalid("spec.ipFamilyPolicy", policy, "this cluster is not configured for dual-stack services")
+    for index, family in enumerate(families):
+        if family == "IPv6":
+            yield invalid(f"spec.ipFamilies[{index}]", family, "not configured on this cluster")
+        elif family != "IPv4":
+            yield not_supported(f"spec.ipFamilies[{index}]", family, ("IPv4", "IPv6"))
 
 
 def service_update_errors(obj: Object, old: Object) -> Iterator[FieldError]:

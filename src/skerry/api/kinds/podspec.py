@@ -10,6 +10,7 @@ from typing import Any
 
 from skerry.api.field import FieldError, duplicate, forbidden, invalid, not_found, not_supported, required
 from skerry.api.gvk import Object
+from skerry.api.kinds import downward, podvolumes
 from skerry.api.kinds.filling import fill, fill_number, part, rows
 from skerry.api.names import dns_label, dns_subdomain, env_name, label_errors, port_name
 from skerry.api.quantity import Quantity, parse_quantity
@@ -18,13 +19,11 @@ PROTOCOLS = ("SCTP", "TCP", "UDP")
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 RESTART_POLICIES = ("Always", "Never", "OnFailure")
 DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
-MODE = 420
 
 _CONTAINER_LISTS = ("initContainers", "containers")
 _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _HANDLERS = ("exec", "httpGet", "tcpSocket", "grpc")
 _HOOKS = ("postStart", "preStop")
-_MODED = ("configMap", "secret", "projected", "downwardAPI")
 _PORT_RANGE = "must be between 1 and 65535, inclusive"
 _NOT_NEGATIVE = "must be greater than or equal to 0"
 _FIELD_SOURCES = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
@@ -50,7 +49,7 @@ def default_spec(spec: dict[str, Any]) -> None:
         for container in rows(spec, name):
             _default_container(container)
     for volume in rows(spec, "volumes"):
-        _default_volume(volume)
+        podvolumes.default_volume(volume)
 
 
 def default_pod(pod: Object) -> None:
@@ -69,7 +68,7 @@ def default_pod(pod: Object) -> None:
 def spec_errors(spec: dict[str, Any], path: str) -> Iterator[FieldError]:
     """Everything wrong with a pod spec (a chosen subset of what Kubernetes checks)."""
     volumes = [str(volume.get("name", "")) for volume in rows(spec, "volumes")]
-    yield from _volume_errors(spec, f"{path}.volumes")
+    yield from podvolumes.volume_errors(spec, f"{path}.volumes")
     if not spec.get("containers"):
         yield required(f"{path}.containers")
     seen: set[str] = set()
@@ -123,9 +122,7 @@ def _default_container(container: dict[str, Any]) -> None:
     for port in rows(container, "ports"):
         fill(port, "protocol", "TCP")
     for env in rows(container, "env"):
-        field = (env.get("valueFrom") or {}).get("fieldRef")
-        if field:
-            fill(field, "apiVersion", "v1")
+        downward.default_reference(env.get("valueFrom") or {})
     for name in _PROBES:
         if container.get(name):
             _default_probe(container[name])
@@ -149,27 +146,6 @@ def _default_probe(probe: dict[str, Any]) -> None:
 def _default_http(action: dict[str, Any]) -> None:
     fill(action, "path", "/")
     fill(action, "scheme", "HTTP")
-
-
-def _default_volume(volume: dict[str, Any]) -> None:
-    if not any(value is not None for name, value in volume.items() if name != "name"):
-        volume["emptyDir"] = {}
-    for name in _MODED:
-        if isinstance(volume.get(name), dict):
-            fill(volume[name], "defaultMode", MODE)
-    if isinstance(volume.get("hostPath"), dict):
-        volume["hostPath"].setdefault("type", "")
-    for source in rows(volume.get("projected") or {}, "sources"):
-        if isinstance(source.get("serviceAccountToken"), dict):
-            fill_number(source["serviceAccountToken"], "expirationSeconds", 3600)
-        _default_items(source.get("downwardAPI"))
-    _default_items(volume.get("downwardAPI"))
-
-
-def _default_items(source: dict[str, Any] | None) -> None:
-    for item in rows(source or {}, "items"):
-        if item.get("fieldRef"):
-            fill(item["fieldRef"], "apiVersion", "v1")
 
 
 def _requests_from_limits(resources: dict[str, Any]) -> None:
@@ -197,35 +173,6 @@ def _one_of(obj: dict[str, Any], name: str, allowed: Sequence[str], path: str) -
     value = obj.get(name)
     if value not in (None, "") and value not in allowed:
         yield not_supported(f"{path}.{name}", value, allowed)
-
-
-def _volume_errors(spec: dict[str, Any], path: str) -> Iterator[FieldError]:
-    seen: set[str] = set()
-    for index, volume in enumerate(rows(spec, "volumes")):
-        where, name = f"{path}[{index}]", volume.get("name") or ""
-        if not name:
-            yield required(f"{where}.name")
-        else:
-            yield from (invalid(f"{where}.name", name, text) for text in dns_label(name))
-        if name in seen:
-            yield duplicate(f"{where}.name", name)
-        seen.add(name)
-        sources = [key for key, value in volume.items() if key != "name" and value is not None]
-        if not sources:
-            yield required(where, "must specify a volume type")
-        for extra in sources[1:]:
-            yield forbidden(f"{where}.{extra}", "may not specify more than 1 volume type")
-        yield from _source_errors(volume, where)
-
-
-def _source_errors(volume: dict[str, Any], path: str) -> Iterator[FieldError]:
-    for kind, name in (("configMap", "name"), ("secret", "secretName"), ("hostPath", "path")):
-        source = volume.get(kind)
-        if isinstance(source, dict) and not source.get(name):
-            yield required(f"{path}.{kind}.{name}")
-    claim = volume.get("persistentVolumeClaim")
-    if isinstance(claim, dict) and not claim.get("claimName"):
-        yield required(f"{path}.persistentVolumeClaim.claimName")
 
 
 def _container_errors(container: dict[str, Any], path: str, volumes: Sequence[str]) -> Iterator[FieldError]:
@@ -285,6 +232,11 @@ def _env_errors(container: dict[str, Any], path: str) -> Iterator[FieldError]:
             yield invalid(f"{where}.valueFrom", "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`")  # noqa: E501  # fmt: skip
         elif len(given) > 1:
             yield invalid(f"{where}.valueFrom", "", "may not have more than one field specified at a time")
+        if source.get("fieldRef") is not None:
+            yield from downward.field_errors(source["fieldRef"], f"{where}.valueFrom.fieldRef", downward.ENV_FIELDS)
+        if source.get("resourceFieldRef") is not None:
+            at = f"{where}.valueFrom.resourceFieldRef"
+            yield from downward.resource_errors(source["resourceFieldRef"], at, is_file=False)
 
 
 def _mount_errors(container: dict[str, Any], path: str, volumes: Sequence[str]) -> Iterator[FieldError]:

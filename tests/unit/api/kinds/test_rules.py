@@ -56,6 +56,52 @@ def test_pods(rules: Rules, spec: dict[str, Any], text: str) -> None:
     assert texts(rules.validate_create("", "Pod", pod(**spec))) == [text]
 
 
+def env(**source: Any) -> dict[str, Any]:
+    return {"containers": [{"name": "c", "image": "i", "env": [{"name": "A", "valueFrom": source}]}]}
+
+
+def volume(**source: Any) -> dict[str, Any]:
+    return {"volumes": [{"name": "v", **source}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        (env(fieldRef={"fieldPath": "metadata.myPath"}), 'spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: "metadata.myPath": error converting fieldPath: field label not supported: metadata.myPath'),
+        (env(fieldRef={"apiVersion": "v2", "fieldPath": "metadata.name"}), 'spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: "metadata.name": error converting fieldPath: unsupported pod version: v2'),
+        (env(fieldRef={"fieldPath": "status.phase"}), 'spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Unsupported value: "status.phase": supported values: "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"'),
+        (env(fieldRef={"fieldPath": "spec.nodeName['a']"}), "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"spec.nodeName['a']\": error converting fieldPath: field label does not support subscript: spec.nodeName['a']"),
+        (env(fieldRef={}), "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Required value"),
+        (env(resourceFieldRef={"resource": "limits.disk"}), 'spec.containers[0].env[0].valueFrom.resourceFieldRef.resource: Unsupported value: "limits.disk": supported values: "limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory"'),
+        (env(resourceFieldRef={}), "spec.containers[0].env[0].valueFrom.resourceFieldRef.resource: Required value"),
+        (volume(downwardAPI={"items": [{"path": "a", "fieldRef": {"fieldPath": "status.podIP"}}]}), 'spec.volumes[0].downwardAPI.items[0].fieldRef.fieldPath: Unsupported value: "status.podIP": supported values: "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"'),
+        (volume(downwardAPI={"items": [{"path": "../a", "fieldRef": {"fieldPath": "metadata.name"}}]}), "spec.volumes[0].downwardAPI.items[0].path: Invalid value: \"../a\": must not contain '..'"),
+        (volume(downwardAPI={"items": [{"path": "a"}]}), "spec.volumes[0].downwardAPI.items[0].fieldRef: Required value: one of fieldRef and resourceFieldRef is required"),
+        (volume(downwardAPI={"items": [{"path": "a", "resourceFieldRef": {"resource": "limits.cpu"}}]}), "spec.volumes[0].downwardAPI.items[0].resourceFieldRef.containerName: Required value"),
+        (volume(configMap={"name": "x", "items": [{"key": "k", "path": "/abs"}]}), 'spec.volumes[0].configMap.items[0].path: Invalid value: "/abs": must be a relative path'),
+        (volume(configMap={"name": "x", "items": [{"path": "a"}]}), "spec.volumes[0].configMap.items[0].key: Required value"),
+        (volume(secret={"secretName": "x", "items": [{"key": "k", "path": "..x"}]}), "spec.volumes[0].secret.items[0].path: Invalid value: \"..x\": must not start with '..'"),
+        (volume(secret={"secretName": "x", "defaultMode": 1000}), "spec.volumes[0].secret.defaultMode: Invalid value: 1000: must be a number between 0 and 0777 (octal), both inclusive"),
+        (volume(hostPath={"path": "/a/../b"}), "spec.volumes[0].hostPath.path: Invalid value: \"/a/../b\": must not contain '..'"),
+        (volume(hostPath={"path": "/a", "type": "Dir"}), 'spec.volumes[0].hostPath.type: Unsupported value: "Dir": supported values: "", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"'),
+        (volume(emptyDir={"sizeLimit": "-1"}), "spec.volumes[0].emptyDir.sizeLimit: Forbidden: SizeLimit field must be a valid resource quantity"),
+        (volume(projected={"sources": [{"serviceAccountToken": {"path": "t", "expirationSeconds": 10}}]}), "spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds: Invalid value: 10: may not specify a duration less than 10 minutes"),
+        (volume(projected={"sources": [{"configMap": {"name": "x"}, "secret": {"name": "y"}}]}), "spec.volumes[0].projected.sources[0]: Forbidden: may not specify more than 1 volume type per source"),
+    ],
+)  # fmt: skip
+def test_what_pods_are_told_and_mount(rules: Rules, spec: dict[str, Any], text: str) -> None:
+    obj = pod(**spec)
+    rules.default("", "Pod", obj)
+    assert texts(rules.validate_create("", "Pod", obj)) == [text]
+
+
+def test_labels_and_annotations_by_name(rules: Rules) -> None:
+    obj = pod(**env(fieldRef={"fieldPath": "metadata.annotations['example.com/Key']"}))
+    rules.default("", "Pod", obj)
+    assert rules.validate_create("", "Pod", obj) == []
+    assert obj["spec"]["containers"][0]["env"][0]["valueFrom"]["fieldRef"]["apiVersion"] == "v1"
+
+
 def test_a_right_pod(rules: Rules) -> None:
     obj = pod(volumes=[{"name": "v", "emptyDir": {}}], tolerations=[{"operator": "Exists"}])
     rules.default("", "Pod", obj)
@@ -119,6 +165,8 @@ def test_a_selector_is_immutable(rules: Rules) -> None:
         ("", "Service", {"spec": {}}, "spec.ports: Required value"),
         ("", "Service", {"spec": {"ports": [{"port": 0}]}}, "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive"),
         ("", "Service", {"spec": {"ports": [{"port": 1, "name": "a"}, {"port": 2}]}}, "spec.ports[1].name: Required value"),
+        ("", "Service", {"spec": {"ports": [{"port": 1}], "ipFamilyPolicy": "RequireDualStack"}}, 'spec.ipFamilyPolicy: Invalid value: "RequireDualStack": this cluster is not configured for dual-stack services'),
+        ("", "Service", {"spec": {"ports": [{"port": 1}], "ipFamilies": ["IPv4", "IPv6"]}}, 'spec.ipFamilies[1]: Invalid value: "IPv6": not configured on this cluster'),
         ("", "Service", {"spec": {"type": "Magic", "ports": [{"port": 1}]}}, 'spec.type: Unsupported value: "Magic": supported values: "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"'),
         ("", "Service", {"spec": {"type": "ExternalName"}}, "spec.externalName: Required value"),
         ("", "ConfigMap", {"data": {"a": "x"}, "binaryData": {"a": "eA=="}}, 'data[a]: Invalid value: "a": duplicate of key present in binaryData'),
@@ -129,6 +177,7 @@ def test_a_selector_is_immutable(rules: Rules) -> None:
         ("coordination.k8s.io", "Lease", {"spec": {"leaseDurationSeconds": 0}}, "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"),
         ("discovery.k8s.io", "EndpointSlice", {"endpoints": []}, "addressType: Required value"),
         (RBAC, "Role", {"rules": [{"apiGroups": [""], "resources": ["pods"]}]}, "rules[0].verbs: Required value: verbs must contain at least one value"),
+        (RBAC, "ClusterRoleBinding", {"roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "r"}, "subjects": [{"kind": "ServiceAccount", "name": "A", "namespace": "n"}]}, """subjects[0].name: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"""),
         (RBAC, "ClusterRoleBinding", {"roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "r"}}, 'roleRef.kind: Unsupported value: "Role": supported values: "ClusterRole"'),
     ],
 )  # fmt: skip
