@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from skerry.app.runtimes import OpenRuntime, claim_engine
+from skerry.app.runtimes import OpenRuntime, claim_engine, refuse_rivals
 from skerry.base.errors import ConfigError
 from skerry.testing.fakeruntime import FakeEngine, FakeImages, FakeRuntime
 
@@ -17,7 +17,7 @@ JOINED = {"node": "gate-1", "nodeUid": "u-1"}
 _OTHER = """
 import sys
 from pathlib import Path
-from skerry.app.runtimes import OpenRuntime, claim_engine
+from skerry.app.runtimes import OpenRuntime, claim_engine, refuse_rivals
 from skerry.testing.fakeruntime import FakeEngine, FakeImages, FakeRuntime
 runtime = FakeRuntime(FakeEngine())
 opened = OpenRuntime("cri", runtime, runtime, FakeImages(FakeEngine()), socket=Path(sys.argv[1]))
@@ -60,3 +60,22 @@ def test_other_nodes_and_other_engines_are_no_rivals(tmp_path: Path) -> None:
     ):
         assert len(list(place.iterdir())) == 3
     assert os.access(place, os.W_OK)
+
+
+def test_a_live_kubelet_on_the_same_engine_blocks_the_start_and_is_named(tmp_path: Path) -> None:
+    socket, program = tmp_path / "c.sock", tmp_path / "kubelet"
+    program.symlink_to(sys.executable)
+    script = "print('up', flush=True); import time; time.sleep(300)"
+    kubelet = subprocess.Popen(
+        [program, "-c", script, f"--container-runtime-endpoint=unix://{socket}"], stdout=subprocess.PIPE
+    )
+    try:
+        assert kubelet.stdout is not None and kubelet.stdout.readline() == b"up\n"
+        with pytest.raises(ConfigError, match=rf"kubelet \(pid {kubelet.pid}\) manages .*c\.sock") as caught:
+            refuse_rivals(opened(socket))
+        assert "systemctl disable --now kubelet" in str(caught.value.hint)
+        refuse_rivals(opened(tmp_path / "another.sock"))
+    finally:
+        kubelet.kill()
+        kubelet.communicate()
+    refuse_rivals(opened(socket))
