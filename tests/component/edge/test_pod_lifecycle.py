@@ -174,6 +174,30 @@ async def test_a_pull_does_not_hold_up_the_deletion(tmp_path: Path, clock: Virtu
     await desk.close()
 
 
+async def test_a_pull_that_does_not_end_holds_up_no_other_for_ever(tmp_path: Path, clock: VirtualClock) -> None:
+    engine = FakeEngine(clock=clock, images=set())
+
+    class SilentRegistry(FakeImages):
+        async def pull(self, image: str, *, secrets: Sequence[dict[str, object]] = ()) -> str:
+            if image == "img":
+                engine.called("pull", image)
+                await asyncio.Event().wait()
+            return await super().pull(image, secrets=secrets)
+
+    desk = Desk(tmp_path / "edge", FakeRuntime(engine), SilentRegistry(engine), clock=clock)
+    await desk.roster.start()
+    await desk.objects.put("default/pod/web", pod())
+    await desk.until(lambda: ("pull", "img") in engine.calls)
+    await desk.objects.put("default/pod/other", pod(name="other", uid="u2", container={"image": "good"}))
+    await passes(desk, clock, lambda: desk.status("other").get("phase") == "Pending")
+    for _ in range(20):
+        await clock.advance(60)
+    assert ("pull", "good") not in engine.calls  # one at a time
+    await clock.advance(900)
+    await desk.until(lambda: "running" in desk.state("other"))
+    await desk.close()
+
+
 async def test_the_deadline_fails_the_pod_also_after_a_restart(
     tmp_path: Path, desk: Desk, engine: FakeEngine, clock: VirtualClock
 ) -> None:

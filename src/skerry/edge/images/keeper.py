@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from skerry.base.aio.clock import Clock
+from skerry.base.aio.supervise import race
 from skerry.base.obs.log import get_log
 from skerry.edge.images.ledger import ImageLedger
 from skerry.runtime.ports import EngineError, ImageStore
 
 log = get_log(__name__)
+
+_TURN_S = 1800.0
 
 Tell = Callable[[str, str, bool], Awaitable[None]]
 """(reason, message, is a warning) → an Event about the container."""
@@ -21,8 +25,8 @@ Tell = Callable[[str, str, bool], Awaitable[None]]
 class ImageKeeper:
     """Gives images to containers.
 
-    Pulls go one by one: on a thin link two at once only make both late. A pull that was cut off is taken up again by
-    the engine where it keeps partial layers (containerd does).
+    Pulls go one by one: on a thin link two at once only make both late. Who has waited for half an hour goes beside.
+    A pull that was cut off is taken up again by the engine where it keeps partial layers (containerd does).
 
     Args:
         credentials: file in the form of docker's ``config.json``, for every pod; read at each pull, may be missing.
@@ -68,13 +72,23 @@ class ImageKeeper:
         found = await self._present(image, policy, tell)
         if found is None:
             asked_s = self._clock.monotonic_s()
-            async with self._turn:
+            async with self._in_turn():
                 # Another container may have brought it while this one waited for its turn.
                 found = None if policy == "Always" else await self._present(image, policy, tell)
                 if found is None:
                     found = await self._pull(image, await secrets(), tell, asked_s)
         await self._ledger.used(found)
         return found
+
+    @contextlib.asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """Wait for the pulls before this one, but not for ever: a registry may be silent."""
+        which, _ = await race(self._turn.acquire(), self._clock.sleep(_TURN_S))
+        try:
+            yield
+        finally:
+            if which == 0:
+                self._turn.release()
 
     async def _present(self, image: str, policy: str, tell: Tell) -> str | None:
         is_present = await self._images.is_present(image)

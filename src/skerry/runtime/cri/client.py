@@ -17,7 +17,7 @@ ACTION_S = 120.0
 """Deadline of create, start and remove; the kubelet's own."""
 SANDBOX_S = 240.0
 """Deadline of a sandbox start, which may wait for the network."""
-PULL_S = 7 * 24 * 3600.0
+PULL_S = 24 * 3600.0
 """Deadline of one image pull: none that a thin or capped link could meet. The engine ends a stalled one much earlier,
 and a pull that we cut off may have to begin anew."""
 
