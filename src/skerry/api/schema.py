@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from skerry.api.quantity import canonical
 from skerry.api.schema_table import DEFINITIONS
 from skerry.base.json import deep_copy, loads
 
@@ -185,13 +186,16 @@ def prune(obj: Any, schema: Schema, *, drop_null: bool = False) -> Any:
     """A copy without the members that the schema does not name.
 
     Args:
-        drop_null: also without ``null`` members, as decoding into Go structs does. For built-in kinds.
+        drop_null: also without ``null`` members, and with quantities as texts, as decoding into Go structs does. For
+            built-in kinds.
     """
     if isinstance(obj, dict):
         return _pruned_members(obj, schema, drop_null)
     if isinstance(obj, list) and schema.items is not None:
         below = schema.items
         return [_zero(below) if item is None and drop_null else prune(item, below, drop_null=drop_null) for item in obj]
+    if schema.quantity and drop_null and isinstance(obj, (int, float)):
+        return canonical(obj)  # clients read a text
     return deep_copy(obj) if isinstance(obj, list) else obj
 
 

@@ -340,7 +340,7 @@ def _is_plain_value(value: Any, schema: Schema) -> bool:
             return is_rfc3339(value)
         return schema.int_or_string or (schema.format == "byte" and _is_base64(value))
     if kind is int:
-        return schema.int_or_string or schema.quantity or (schema.type == "integer" and -(1 << 31) <= value < 1 << 31)
+        return schema.int_or_string or (schema.type == "integer" and -(1 << 31) <= value < 1 << 31)
     if kind is bool:
         return schema.type == "boolean"
     return is_plain(value, schema) if kind is dict or kind is list else False

@@ -238,9 +238,12 @@ async def test_pods_get_their_token_and_tolerations(api: Any) -> None:
     status, body = await api.ask("POST", PODS, pod("early"))
     assert (status, 'serviceaccount "default" not found' in body["message"]) == (403, True)
     await api.ask("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "default"}})
-    status, made = await api.ask("POST", PODS, pod("p"))
+    asked = pod("p")
+    asked["spec"]["containers"][0]["resources"] = {"limits": {"cpu": 3}}
+    status, made = await api.ask("POST", PODS, asked)
     assert status == 201
     spec = made["spec"]
+    assert spec["containers"][0]["resources"] == {"limits": {"cpu": "3"}, "requests": {"cpu": "3"}}
     assert spec["volumes"][0]["name"].startswith("kube-api-access-")
     assert spec["containers"][0]["volumeMounts"][0]["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount"
     keys = [toleration["key"] for toleration in spec["tolerations"]]

@@ -187,3 +187,17 @@ def test_schemas_inside_schemas_are_known(table: SchemaTable) -> None:
     inner = {"items": {"type": "object", "bogus": 1}, "additionalProperties": True}
     crd = {"spec": {"versions": [{"schema": {"openAPIV3Schema": inner}}]}}
     assert find_unknown(crd, schema) == ["spec.versions[0].schema.openAPIV3Schema.items.bogus"]
+
+
+def test_a_quantity_that_is_a_number_becomes_a_text(table: SchemaTable) -> None:
+    schema = table.kind("", "v1", "Pod")
+    assert schema is not None
+    limits = {"cpu": 3, "memory": "2000Mi", "example.com/part": 0.5}
+    given = {"spec": {"containers": [{"name": "a", "resources": {"limits": limits}}], "overhead": {"cpu": 1}}}
+    pruned = prune(given, schema, drop_null=True)
+    assert pruned["spec"]["containers"][0]["resources"]["limits"] == {
+        "cpu": "3",
+        "memory": "2000Mi",
+        "example.com/part": "500m",
+    }
+    assert pruned["spec"]["overhead"] == {"cpu": "1"}

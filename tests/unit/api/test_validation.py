@@ -196,8 +196,9 @@ def test_ordinary_objects_are_plain() -> None:
     assert pod is not None
     spec = {
         "containers": [
-            {"name": "c", "resources": {"limits": {"cpu": "1", "memory": 5}}, "ports": [{"containerPort": 1}]}
+            {"name": "c", "resources": {"limits": {"cpu": "1", "memory": "5"}}, "ports": [{"containerPort": 1}]}
         ]
     }
     assert is_plain({"kind": "Pod", "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": spec}, pod)
     assert not is_plain({"metadata": {}, "spec": {"bogus": 1}}, pod)
+    assert not is_plain({"metadata": {}, "spec": {"overhead": {"cpu": 1}}}, pod), "clients read a text"
