@@ -24,7 +24,6 @@ from skerry.edge.resources.signals import read_signals
 from skerry.edge.resources.warden import Warden
 from skerry.runtime.trees import tree_bytes
 
-_MAX_PODS = 110
 _LEAST_BUDGET = 256 << 20
 _LOOK_AT_DISK_S = 60.0
 
@@ -62,7 +61,9 @@ class ResourceParts:
         self._biggest = ""
         self._biggest_at_s = -_LOOK_AT_DISK_S
         self._pods: Callable[[], Sequence[Object]] = list
-        self.capacity = _capacity(config.data)
+        if config.max_pods < 1:
+            raise ConfigError(f"maxPods is {config.max_pods}", hint="a node takes one pod or more")
+        self.capacity = _capacity(config.data, config.max_pods)
         self._thresholds = DEFAULTS | dict(config.eviction_hard)
         self.allocatable = _checked(self.capacity, config.system_reserved, self._thresholds)
         limit = config.disk_budget_bytes or max(_LEAST_BUDGET, self.capacity["ephemeral-storage"] // 10)
@@ -166,12 +167,12 @@ def _checked(capacity: Amounts, reserved: Mapping[str, str], thresholds: Mapping
         raise ConfigError(f"systemReserved or evictionHard: {exc}", hint="write for example 100m, 256Mi or 5%") from exc
 
 
-def _capacity(data: Path) -> Amounts:
+def _capacity(data: Path, max_pods: int) -> Amounts:
     return {
         "cpu": machine.cpu_count() * 1000,
         "memory": machine.memory()["MemTotal"],
         "ephemeral-storage": machine.disk(data)[0],
-        "pods": _MAX_PODS,
+        "pods": max_pods,
     }
 
 

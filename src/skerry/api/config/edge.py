@@ -35,6 +35,7 @@ class EdgeConfig:
     system_reserved: dict[str, str] = setting({}, "kept for the system, as cpu=100m,memory=128Mi")
     eviction_hard: dict[str, str] = setting({}, "pods go below these, as memory.available=100Mi; each is 5% by default")
     eviction_settle_s: float = setting(300.0, "seconds for which a shortage must be over before its pressure ends")
+    max_pods: int = setting(110, "pods that the node takes at most")
     pod_pids_limit: int = setting(0, "processes that each pod may have at most; 0: as many as the node has")
     registry_credentials: str = setting("", "docker config.json with registry passwords; empty: registry.json in data")
     registry_mirrors: dict[str, str] = setting({}, "registry host = place to ask first, as docker.io=mirror.local:5000")

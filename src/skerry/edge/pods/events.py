@@ -28,13 +28,15 @@ class _Known:
     first_s: float
     told_s: float
     count: int = 1
+    wait_s: float = _REPEAT_S
 
 
 class PodEvents:
     """Tells the cloud what happens to pods.
 
     Bound: ``_MEMORY_COUNT`` different events are remembered for counting; the oldest are forgotten, which costs only
-    the count. A repetition is told at most every ten seconds.
+    the count. A repetition is told after ten seconds at the earliest, the next after twice as long, and so on: a probe
+    that fails for days costs a metered link little.
     """
 
     def __init__(self, outbox: Outbox, *, node: str, clock: Clock) -> None:
@@ -58,9 +60,9 @@ class PodEvents:
                 self._known.popitem(last=False)
         else:
             known.count += 1
-            if now_s - known.told_s < _REPEAT_S:
+            if 0 <= now_s - known.told_s < known.wait_s:
                 return
-            known.told_s = now_s
+            known.told_s, known.wait_s = now_s, known.wait_s * 2
         name = f"{str(metadata.get('name'))[:200]}.{digest}{int(known.first_s) & 0xFFFF:04x}"
         event = self._event(pod, name, reason, message, container, known, warning=warning)
         key = route.build(event["metadata"]["namespace"], c.TYPE_EVENT, name)

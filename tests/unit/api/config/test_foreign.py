@@ -27,7 +27,9 @@ EDGE = {
             "seccompDefault": True,
             "tailoredKubeletConfig": {
                 "containerRuntimeEndpoint": "unix:///run/crio/crio.sock",
-                "maxPods": 110,
+                "maxPods": 30,
+                "eventBurst": 100,
+                "resolvConf": "/run/systemd/resolve/resolv.conf",
                 "evictionHard": {"memory.available": "200Mi"},
                 "evictionPressureTransitionPeriod": "1m30s",
                 "clusterDNS": ["169.254.96.16"],
@@ -75,6 +77,8 @@ def test_an_edge_file_becomes_settings_and_facts() -> None:
         "containerLogMaxBytes": 1 << 20,
         "imageGcLowPercent": 70,
         "podPidsLimit": 100,
+        "maxPods": 30,
+        "resolvConf": "/run/systemd/resolve/resolv.conf",
     }
     assert found.facts == {
         "hub": "cloud.example.com:10000",
@@ -87,7 +91,7 @@ def test_an_edge_file_becomes_settings_and_facts() -> None:
     assert told["modules.edged.tailoredKubeletConfig.cpuManagerPolicy"] == foreign.MISSING
     assert told["modules.edged.tailoredKubeletConfig.evictionHard"] == foreign.TAKEN
     assert told["modules.edgeHubb.enable"] == foreign.UNKNOWN
-    assert "modules.edged.tailoredKubeletConfig.maxPods" not in told
+    assert "modules.edged.tailoredKubeletConfig.eventBurst" not in told
     assert "secret.token" not in str(found.report)
     config = conf.build(EdgeConfig, file=found.settings, file_name="edge")
     assert config.labels["site"] == "north"
