@@ -148,7 +148,7 @@ async def _ends(handle: int) -> None:
     os.close(handle)
 
 
-async def test_a_shim_that_has_outlived_its_sandbox_ends_before_it_is_removed(node: Node) -> None:
+async def test_a_shim_that_has_outlived_its_sandbox_ends_when_it_is_removed(node: Node) -> None:
     other = await node.runtime.create_sandbox(node.sandbox())
     sandbox_id, shim = await node.lose(node.sandbox())
     await node.runtime.remove_sandbox(sandbox_id)

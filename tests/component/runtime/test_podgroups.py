@@ -19,7 +19,7 @@ from skerry.runtime.cgroups import Cgroups, GroupLimits, group_name, member_file
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
-from skerry.runtime.cri.lostnets import LostNetworks
+from skerry.runtime.cri.lostnets import LostNetworks, arguments_of
 from skerry.runtime.cri.podgroups import PodGroups, cgroup_driver
 from skerry.runtime.cri.supervisors import supervisors_of
 from skerry.runtime.ports import ContainerState
@@ -153,6 +153,23 @@ async def test_a_lost_sandbox_gives_its_address_and_name_space_back(node: Node) 
 
     [left] = (await runtime.observe())[other.uid].sandboxes
     assert len(networks.of(other.uid)) == 2 and (leases / left.ips[0]).exists()
+
+
+async def test_a_sandbox_without_a_note_gives_its_address_back_by_its_id(node: Node) -> None:
+    runtime, spec, other = node.rig.adapter(), node.rig.sandbox(), node.rig.sandbox()
+    for each in (spec, other):
+        await runtime.create_sandbox(each)
+    networks, pods = LostNetworks(node.client), await runtime.observe()
+    [sandbox], [kept] = pods[spec.uid].sandboxes, pods[other.uid].sandboxes
+    leases = node.engine.directory / "ipam" / node.engine.bridge
+    for note in networks.of(spec.uid):  # as if the engine was killed before the library wrote them
+        note.path.unlink()
+    await networks.give_back(sandbox.id)  # the engine knows what the plugins answered: it undoes it itself
+    assert (leases / sandbox.ips[0]).exists()
+    metadata = {"namespace": spec.namespace, "name": spec.name, "uid": spec.uid}
+    await networks.undo(sandbox.id, arguments_of(sandbox.id, metadata))
+    assert not (leases / sandbox.ips[0]).exists() and (leases / kept.ips[0]).exists()
+    assert len(networks.of(other.uid)) == 2
 
 
 async def test_a_supervisor_that_outlives_its_sandbox_ends_with_the_pod(node: Node) -> None:

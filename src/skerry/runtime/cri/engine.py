@@ -50,7 +50,7 @@ _EXEC_OUTPUT_BYTES = 16 * 1024
 _APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
 _ID = re.compile(r"\b[0-9a-f]{64}\b")
 _SUPERVISOR_ENDS_S = 2.0
-"""How long a supervisor may take to end after its sandbox was stopped; it takes some milliseconds."""
+"""How long a supervisor may take to end after its sandbox was removed; it takes some milliseconds."""
 _STATUS_CALLS = 8
 """How many status calls run at once after a list."""
 
@@ -162,12 +162,11 @@ class CriRuntime:
         await self._changing_if_there("StopPodSandbox", {"pod_sandbox_id": sandbox_id})
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
-        """Remove a stopped sandbox and its containers, and first of all a supervisor that has outlived them.
-
-        A killed engine may have forgotten it; after the removal nothing would tell any more whose it was.
-        """
-        await self._end_supervisors(sandbox_id)
+        """Remove a stopped sandbox and its containers, with what a killed engine has forgotten of it."""
+        if not self._ips.get(sandbox_id):  # seen with an address it has a network that the engine knows
+            await self._lost_networks.give_back(sandbox_id)
         await self._changing_if_there("RemovePodSandbox", {"pod_sandbox_id": sandbox_id})
+        await self._end_supervisors(sandbox_id)
 
     async def create_container(self, sandbox_id: str, spec_: ContainerSpec, sandbox: SandboxSpec) -> str:
         """Create a container; the one that is there already for this name and attempt is taken."""
@@ -298,11 +297,10 @@ class CriRuntime:
             self._generation += 1
 
     async def _end_supervisors(self, sandbox_id: str) -> None:
-        """End what watches over a sandbox still although it was stopped."""
+        """End what still watches over a sandbox that was removed."""
         with supervisors_for({sandbox_id}) as left:
             if await left.have_ended(within_s=_SUPERVISOR_ENDS_S, clock=self._clock):
                 return
-            await self.stop_sandbox(sandbox_id)  # whatever was thought of it: now nothing runs in it
             if ended := left.end():
                 log.warning("engine.lost_supervisors_ended", sandbox=sandbox_id, count=ended)
 

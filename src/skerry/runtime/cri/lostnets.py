@@ -1,11 +1,13 @@
 """Networks of sandboxes that a killed engine forgot: their addresses, interfaces, rules and name spaces are given back.
 
-An engine joins a sandbox to its networks before it knows the sandbox itself. Killed in between, it never gives back
-what the plugins took, and a node runs out of addresses. The plugins' library notes each network that it has joined,
-with the pod's uid; by these notes the same plugins are asked to undo it.
+An engine that is killed while it joins a sandbox to its networks may never give back what the plugins took, and a node
+runs out of addresses. Old ones do not know the sandbox then. The plugins' library notes each network that it has
+joined, with the pod's uid; by these notes the same plugins are asked to undo it. Others know the sandbox, but not what
+the plugins answered, and give nothing back without that (containerd 1.7): then the plugins are asked by the sandbox's
+id, before it is removed.
 
 Source: CNI specification 1.1 (DEL), containernetworking/cni libcni/api.go (the notes), containerd
-pkg/cri/sbserver/status.go (``cniconfig``).
+pkg/cri/sbserver/{status.go,sandbox_status.go,sandbox_stop.go,sandbox_run.go} (``cniconfig``, ``cniResult``).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,14 @@ from skerry.base import json
 from skerry.base.obs.log import get_log
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.mounting import unmount_below
+from skerry.runtime.ports import EngineError, EngineUnavailable
 
 log = get_log(__name__)
 
 NOTES = Path("/var/lib/cni/results")
 _NOTE_BYTES = 256 * 1024
 _PLUGIN_S = 30.0
+_POD_NETWORK = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,33 @@ def requests(network: Network, note: Note) -> list[tuple[str, bytes]]:
     return found
 
 
+def has_no_result(answer: Mapping[str, Any]) -> bool:
+    """Whether an engine tells of a sandbox with a network of its own that it never got a result for. Pure.
+
+    Args:
+        answer: the verbose PodSandboxStatus; engines other than containerd do not tell.
+    """
+    options = answer.get("status", {}).get("linux", {}).get("namespaces", {}).get("options", {})
+    if options.get("network", _POD_NETWORK) != _POD_NETWORK:
+        return False
+    try:
+        told = json.loads(answer.get("info", {}).get("info", "").encode())
+    except json.JsonError:
+        return False
+    return isinstance(told, dict) and told.get("cniResult", "not told") is None
+
+
+def arguments_of(sandbox: str, metadata: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What the plugins are told of a pod, as the engine does. Pure."""
+    return (
+        ("IgnoreUnknown", "1"),
+        ("K8S_POD_NAMESPACE", str(metadata.get("namespace", ""))),
+        ("K8S_POD_NAME", str(metadata.get("name", ""))),
+        ("K8S_POD_INFRA_CONTAINER_ID", sandbox),
+        ("K8S_POD_UID", str(metadata.get("uid", ""))),
+    )
+
+
 class LostNetworks:
     """Undoes networks of one engine's lost sandboxes.
 
@@ -100,12 +131,7 @@ class LostNetworks:
 
     def of(self, uid: str) -> list[Note]:
         """The notes of a pod."""
-        try:
-            paths = sorted(self._notes.iterdir())
-        except OSError:
-            return []
-        found = [note for path in paths if (note := read_note(path)) is not None]
-        return [note for note in found if ("K8S_POD_UID", uid) in note.arguments]
+        return [note for note in self._all_notes() if ("K8S_POD_UID", uid) in note.arguments]
 
     async def clear(self, uid: str, *, known: Collection[str]) -> None:
         """Undo the networks of a pod's sandboxes that the engine does not know.
@@ -117,24 +143,54 @@ class LostNetworks:
         for note in self.of(uid):
             if note.sandbox not in known:
                 lost.setdefault(note.sandbox, []).append(note)
-        if not lost:
-            return
-        plugins, networks = networks_of((await self._client.call("Status", {"verbose": True})).get("info", {}))
         for sandbox, notes in lost.items():
-            by_network = {note.network: note for note in notes}
-            is_undone = bool(networks)
-            for network in networks:
-                note = by_network.get(str(network.configuration["name"]), notes[0])
-                is_undone &= await self._undo(network, note, plugins)
-            if is_undone:
-                for note in notes:
-                    note.path.unlink(missing_ok=True)
-                for place in {note.name_space for note in notes} - {""}:
-                    _remove_name_space(Path(place))
-                log.warning(
-                    "engine.lost_network_removed", uid=uid, sandbox=sandbox,
-                    hint="the container engine was killed while it made the sandbox",
-                )  # fmt: skip
+            await self._undo_all(sandbox, notes, notes[0])
+
+    async def give_back(self, sandbox: str) -> None:
+        """Undo the networks of a stopped sandbox where the engine did not: it knows no result of theirs.
+
+        Raises:
+            EngineError: the engine does not answer.
+        """
+        try:
+            answer = await self._client.call("PodSandboxStatus", {"pod_sandbox_id": sandbox, "verbose": True})
+        except EngineUnavailable:
+            raise
+        except EngineError:  # it is gone meanwhile
+            return
+        if has_no_result(answer):
+            await self.undo(sandbox, arguments_of(sandbox, answer["status"].get("metadata", {})))
+
+    async def undo(self, sandbox: str, arguments: tuple[tuple[str, str], ...]) -> None:
+        """Undo the networks of a sandbox, noted or not. Raises ``EngineError``."""
+        notes = [note for note in self._all_notes() if note.sandbox == sandbox]
+        await self._undo_all(sandbox, notes, Note(Path(), sandbox, "", arguments, {}, {}, ""))
+
+    def _all_notes(self) -> list[Note]:
+        try:
+            paths = sorted(self._notes.iterdir())
+        except OSError:
+            return []
+        return [note for path in paths if (note := read_note(path)) is not None]
+
+    async def _undo_all(self, sandbox: str, notes: Sequence[Note], unnoted: Note) -> None:
+        """Undo each network by its note, one that has none by ``unnoted``; then the notes go."""
+        plugins, networks = networks_of((await self._client.call("Status", {"verbose": True})).get("info", {}))
+        by_network = {note.network: note for note in notes}
+        is_undone = bool(networks)
+        for network in networks:
+            note = by_network.get(str(network.configuration["name"]), unnoted)
+            is_undone &= await self._undo(network, note, plugins)
+        if not is_undone:
+            return
+        for note in notes:
+            note.path.unlink(missing_ok=True)
+        for place in {note.name_space for note in notes} - {""}:
+            _remove_name_space(Path(place))
+        log.warning(
+            "engine.lost_network_removed", sandbox=sandbox, pod=dict(unnoted.arguments).get("K8S_POD_NAME", ""),
+            hint="the container engine was killed while it made the sandbox",
+        )  # fmt: skip
 
     async def _undo(self, network: Network, note: Note, plugins: Path) -> bool:
         environment = {

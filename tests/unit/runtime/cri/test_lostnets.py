@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from skerry.base import json
-from skerry.runtime.cri.lostnets import Network, networks_of, read_note, requests
+from skerry.runtime.cri.lostnets import Network, arguments_of, has_no_result, networks_of, read_note, requests
 
 _SANDBOX, _UID = "ab" * 32, "0c9f1f0e-0000-4000-8000-000000000001"
 _CONFIGURATION = {
@@ -65,3 +67,30 @@ def test_the_engine_tells_networks_and_plugins() -> None:
     plugins, [network] = networks_of({"cniconfig": json.dumps(told).decode()})
     assert plugins == Path("/opt/cni/bin") and network == Network("eth0", _CONFIGURATION)
     assert networks_of({}) == networks_of({"cniconfig": "null"}) == networks_of({"cniconfig": "{}"}) == (Path(), [])
+
+
+def _status(info: str, network: int = 0) -> dict[str, object]:
+    status = {"linux": {"namespaces": {"options": {"network": network} if network else {}}}}
+    return {"status": status, "info": {"info": info}}
+
+
+@pytest.mark.parametrize(("answer", "expected"), [
+    (_status('{"pid": 0, "cniResult": null}'), True),
+    (_status('{"pid": 0, "cniResult": null}', network=2), False),  # the host's network
+    (_status('{"cniResult": {"Interfaces": {"eth0": {}}}}'), False),
+    (_status('{"pid": 0}'), False),  # CRI-O
+    (_status("null"), False),
+    (_status("no JSON"), False),
+    ({"status": {}}, False),
+    ({}, False),
+])  # fmt: skip
+def test_a_sandbox_that_the_engine_has_no_result_for(answer: dict[str, object], expected: bool) -> None:
+    assert has_no_result(answer) is expected
+
+
+def test_plugins_are_told_of_a_pod_what_the_engine_tells_them() -> None:
+    told = arguments_of("c0de", {"namespace": "default", "name": "web", "uid": "7", "attempt": 1})
+    assert dict(told) == {
+        "IgnoreUnknown": "1", "K8S_POD_NAMESPACE": "default", "K8S_POD_NAME": "web", "K8S_POD_UID": "7",
+        "K8S_POD_INFRA_CONTAINER_ID": "c0de",
+    }  # fmt: skip
