@@ -83,11 +83,17 @@ class ImageKeeper:
     @contextlib.asynccontextmanager
     async def _in_turn(self) -> AsyncIterator[None]:
         """Wait for the pulls before this one, but not for ever: a registry may be silent."""
-        which, _ = await race(self._turn.acquire(), self._clock.sleep(_TURN_S))
+        is_ours = False
+
+        async def take() -> None:
+            nonlocal is_ours
+            is_ours = await self._turn.acquire()
+
         try:
+            await race(take(), self._clock.sleep(_TURN_S))
             yield
         finally:
-            if which == 0:
+            if is_ours:  # also of a wait that was cancelled when its turn had just come
                 self._turn.release()
 
     async def _present(self, image: str, policy: str, tell: Tell) -> str | None:
