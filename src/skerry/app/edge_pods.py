@@ -126,7 +126,8 @@ def _images_of(objects: EdgeObjects) -> set[str]:
     """Names of the images of every pod that this node knows."""
     specs = [pod.get("spec") or {} for pod in objects.list("pod").values()]
     kinds = ("containers", "initContainers", "ephemeralContainers")
-    return {str(c.get("image") or "") for spec in specs for kind in kinds for c in spec.get(kind) or []}
+    found = [c for spec in specs for kind in kinds for c in spec.get(kind) or []]
+    return {str(c.get("image") or "") for c in found if isinstance(c, dict)}
 
 
 def _dns(config: EdgeConfig) -> NodeDns:

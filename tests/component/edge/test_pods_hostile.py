@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 from tests.component.edge.desk import Desk, pod
 
+from skerry.edge.pods.env import pod_objects
+from skerry.edge.resources.admission import admit
+from skerry.edge.resources.pressure import MEMORY
+from skerry.edge.resources.ranking import ranked
 from skerry.testing.fakeruntime import FakeEngine, FakeImages, FakeRuntime
 
 pytestmark = pytest.mark.timeout(90)
@@ -95,9 +99,36 @@ async def test_a_pod_with_any_field_missing_or_empty_harms_no_other(desk: Desk) 
     await desk.until(lambda: "running" in desk.state())
     for worker in desk.roster.pods():
         assert worker["metadata"]["name"].startswith(("bad-", "web"))
+    # A change of what they name is looked for in every pod.
+    config = {"kind": "ConfigMap", "metadata": {"name": "c", "namespace": "default"}, "data": {"k": "new"}}
+    await desk.objects.put("default/configmap/c", config)
+    mounted = {"volumeMounts": [{"name": "v", "mountPath": "/c"}]}
+    volumes = [{"name": "v", "configMap": {"name": "c"}}]
+    await desk.objects.put("default/pod/web2", pod(name="web2", uid="u2", container=mounted, volumes=volumes))
+    await desk.until(lambda: "running" in desk.state("web2"))
+    desk.roster.reconnected()
+    await desk.objects.delete("default/pod/web2")
     for number in range(COUNT):
         await desk.objects.delete(f"default/pod/bad-{number}")
     await desk.until(lambda: [each["metadata"]["name"] for each in desk.roster.pods()] == ["web"])
+
+
+def test_whatever_is_broken_in_a_pod_is_no_matter_of_the_others() -> None:
+    whole = pod(container=FULL, **SPEC)
+    other = pod(name="other", uid="u2")
+    amounts = {"cpu": 10_000, "memory": 1 << 40, "pods": 10}
+    count = 0
+    for path in places(whole["spec"]):
+        for how in ("missing", "null", "text", "list", "object"):
+            if len(path) == 2 and path[0] in ("containers", "initContainers", "volumes"):
+                continue  # what is no container, or no volume, has no name: such a pod is not taken at all
+            found = broken(whole, ("spec", *path), how)
+            pod_objects(found)
+            assert admit(other, [found], amounts=amounts, labels={}) is None
+            admit(found, [other], amounts=amounts, labels={})
+            ranked([found, other], {}, MEMORY)
+            count += 1
+    assert count > 500
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from skerry.api.gvk import Object
+from skerry.edge.pods.view import CONTAINER_LISTS
 from skerry.runtime.downward import NodeFacts, field_value, resource_value
 from skerry.runtime.ports import EngineError
-from skerry.runtime.volumes import expand, object_data
+from skerry.runtime.volumes import expand, object_data, object_names
 
 ObjectKey = tuple[str, str]
 """``("configmap" or "secret", name)``."""
@@ -24,6 +25,21 @@ class ConfigMissing(EngineError):
     """A required reference of a container has no value."""
 
     reason = "CreateContainerConfigError"
+
+
+def pod_objects(pod: Object) -> set[ObjectKey]:
+    """Every ConfigMap and Secret that a pod names: by volumes, variables and pull secrets.
+
+    Empty for a pod that is malformed: all pods are asked, and one must not keep the others from their answer. Its own
+    start tells what is wrong.
+    """
+    spec = pod.get("spec") or {}
+    try:
+        pull = {("secret", str(reference.get("name"))) for reference in spec.get("imagePullSecrets") or []}
+        containers = [container for kind in CONTAINER_LISTS for container in spec.get(kind) or []]
+        return object_names(pod).union(pull, *(object_keys(container) for container in containers))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return set()
 
 
 def object_keys(container: Mapping[str, Any]) -> set[ObjectKey]:

@@ -283,7 +283,7 @@ def _shared_cpu(spec: Mapping[str, Any]) -> list[str]:
 
 def _sysctl_refusal(spec: Mapping[str, Any]) -> str:
     for sysctl in (spec.get("securityContext") or {}).get("sysctls") or []:
-        name = str(sysctl.get("name", "")).replace("/", ".")
+        name = str(sysctl.get("name", "") if isinstance(sysctl, Mapping) else "").replace("/", ".")
         if name not in SAFE_SYSCTLS:
             return f'SysctlForbidden: forbidden sysctl: "{name}" not allowlisted'
         if (name.startswith("net.") and spec.get("hostNetwork")) or (

@@ -43,7 +43,7 @@ def limits_of(pod: Object) -> Limits:
     volumes = {}
     for volume in spec.get("volumes") or []:
         settings = volume.get("emptyDir")
-        if settings is not None and settings.get("medium") != "Memory":
+        if isinstance(settings, Mapping) and settings.get("medium") != "Memory":
             volumes[str(volume["name"])] = settings.get("sizeLimit")
     early = spec.get("initContainers") or []
     mains = _of([*(spec.get("containers") or []), *(c for c in early if c.get("restartPolicy") == "Always")])

@@ -14,7 +14,7 @@ from skerry.base.aio.supervise import race
 from skerry.base.obs.log import get_log
 from skerry.edge.pods import plan as p
 from skerry.edge.pods.dns import NodeDns
-from skerry.edge.pods.env import ObjectKey, object_keys
+from skerry.edge.pods.env import ObjectKey, pod_objects
 from skerry.edge.pods.events import PodEvents
 from skerry.edge.pods.handlers import Handlers
 from skerry.edge.pods.home import PodHome
@@ -194,10 +194,7 @@ class PodWorker:
 
     def names(self) -> set[ObjectKey]:
         """``(kind, name)`` of the ConfigMaps and Secrets that the pod names."""
-        view = PodView(self._pod, None)
-        containers = [*view.init_containers, *view.containers, *view.ephemeral_containers]
-        pull = {("secret", str(reference.get("name"))) for reference in view.spec.get("imagePullSecrets") or []}
-        return v.object_names(self._pod).union(pull, *(object_keys(container) for container in containers))
+        return pod_objects(self._pod)
 
     def pod(self) -> Object:
         """The pod with the newest status."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skerry.api.gvk import Object
-from skerry.api.podrequests import host_ports, ports_clash, requests_of
+from skerry.api.podrequests import HostPort, host_ports, ports_clash, requests_of
 
 _NAMES = {"cpu": "cpu", "memory": "memory", "ephemeral-storage": "ephemeral-storage", "pods": "pods"}
 
@@ -44,8 +44,8 @@ def admit(
         return refused
     used: Counter[str] = Counter({"pods": len(running)})
     for other in running:
-        used.update(requests_of(other.get("spec") or {}))
-    for resource, asked in {**requests_of(spec), "pods": 1}.items():
+        used.update(_asks(other)[1])
+    for resource, asked in {**_asks(pod)[1], "pods": 1}.items():
         if "/" in resource and resource not in amounts:
             continue  # counted by the cluster, as its scheduler has done; this node knows nothing of it
         capacity = amounts.get(resource, 0)
@@ -63,10 +63,19 @@ def has_ended(pod: Object) -> bool:
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
+def _asks(pod: Object) -> tuple[set[HostPort], dict[str, int]]:
+    """Host ports and amounts of a pod; none of one that is malformed, which its own start tells."""
+    spec = pod.get("spec") or {}
+    try:
+        return host_ports(spec), requests_of(spec)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return set(), {}
+
+
 def _ports(spec: Mapping[str, Any], running: Iterable[Object]) -> Refusal | None:
-    wanted = host_ports(spec)
+    wanted = _asks({"spec": spec})[0]
     for other in running:
-        theirs = host_ports(other.get("spec") or {})
+        theirs = _asks(other)[0]
         for port in sorted(wanted):
             if ports_clash([port], theirs):
                 metadata = other.get("metadata") or {}
