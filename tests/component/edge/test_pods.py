@@ -255,9 +255,10 @@ async def test_a_process_without_a_command_says_what_to_do(real: Desk) -> None:
 
 
 async def test_a_process_pod_is_deleted_with_its_grace(real: Desk) -> None:
-    wanted = pod("trap 'exit 0' TERM; sleep 300 & wait")
+    wanted = pod("trap 'exit 0' TERM; echo trapped; sleep 300 & wait")
     await real.objects.put("default/pod/web", wanted)
-    await real.until(lambda: "running" in real.state())
+    said = real.directory / "pod-logs/default_web_u1/app/0.log"
+    await real.until(lambda: said.exists() and "trapped" in said.read_text())
     await real.objects.put("default/pod/web", deleted(wanted))
     await real.until(real.asked_to_delete)
     assert (real.status()["phase"], real.state()["terminated"]["exitCode"]) == ("Succeeded", 0)
