@@ -51,6 +51,12 @@ _REMEDIES: tuple[tuple[str, str, str], ...] = (
         "SK-E007",
         "set restrict_oom_score_adj = true in containerd's CRI section and restart it",
     ),
+    (
+        "memory.max: no such file",
+        "",
+        "this kernel limits no memory: add cgroup_enable=memory to its command line (Raspberry Pi: cmdline.txt) and "
+        "restart the machine, or take the memory limit away",
+    ),
 )
 
 
