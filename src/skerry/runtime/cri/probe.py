@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from skerry.api.checkup import EngineProbe
@@ -88,25 +88,13 @@ async def _probed(client: CriClient, may_lower: Callable[[], bool]) -> list[Engi
             code = "SK-E006" if condition.get("type") == "NetworkReady" else "SK-E004"
             found.append(EngineProbe(code, text))
     config = _config_of(status.get("info", {}).get("config", ""))
-    if evidence := await _without_sandbox_image(client, config):
-        found.append(EngineProbe("SK-E008", evidence))
+    image = str(config.get("sandboxImage") or config.get("SandboxImage") or "")
+    if image and not (await client.call("ImageStatus", {"image": {"image": image}})).get("image", {}).get("id"):
+        found.append(EngineProbe("SK-E008", f"sandbox image {image} is not in the engine"))
     restricts = config.get("restrictOOMScoreAdj")
     if restricts is False and not may_lower():
         found.append(EngineProbe("SK-E007", f"oom_score_adj {_LOWEST_OOM_SCORE} is refused here (no CAP_SYS_RESOURCE)"))
     return found
-
-
-async def _without_sandbox_image(client: CriClient, config: Mapping[str, object]) -> str:
-    """That the pause image is not there; empty where it is, or the engine does not tell."""
-    if image := str(config.get("sandboxImage") or config.get("SandboxImage") or ""):
-        status = await client.call("ImageStatus", {"image": {"image": image}})
-        return "" if status.get("image", {}).get("id") else f"sandbox image {image} is not in the engine"
-    if "containerd" not in config:
-        return ""
-    images = (await client.call("ListImages", {})).get(
-        "images", []
-    )  # containerd 2 keeps the name to itself, but pins it
-    return "" if any(image.get("pinned") for image in images) else "no sandbox image (pinned) is in the engine"
 
 
 def _config_of(text: str) -> dict[str, object]:
