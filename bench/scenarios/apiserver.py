@@ -36,7 +36,7 @@ from typing import Any
 import uvloop
 
 from skerry.app import pki
-from skerry.base import certificates, x509
+from skerry.base import certificates
 from skerry.base.net.listening import free_port
 from skerry.testing.interpreters import system_python, told
 
@@ -103,6 +103,8 @@ def client_tls(files: pki.ApiFiles) -> ssl.SSLContext:
 
 
 def prepare(folder: Path) -> pki.ApiFiles:
+    from skerry.base import x509  # not at the top: the server that is measured does not load it
+
     return asyncio.run(pki.prepare(folder / "pki", hosts=["127.0.0.1"], certs=x509.LocalCertifier()))
 
 
@@ -117,6 +119,8 @@ def theirs(folder: Path) -> Server | None:
     apiserver, etcd = os.environ.get("SKERRY_KUBE_APISERVER"), os.environ.get("SKERRY_ETCD")
     if not apiserver or not etcd:
         return None
+    from skerry.base import x509
+
     files = prepare(folder)
     certificates.save(x509.new_ca("tokens"), folder / "sa.crt", files.token_key)
     port, client, peer = free_port(), f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
