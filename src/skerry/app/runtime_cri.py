@@ -15,6 +15,7 @@ from skerry.runtime.cgroups import Cgroups, group_name
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
+from skerry.runtime.cri.leases import PullLeases
 from skerry.runtime.cri.logrotation import LogRotation
 from skerry.runtime.cri.lostshims import LostShims, Owner
 from skerry.runtime.cri.network import network_places
@@ -67,7 +68,8 @@ def open_cri(config: EdgeConfig, cri_socket: str, node_uid: str, adopted: Mappin
     shims = LostShims(client, owner, clock=SystemClock())
     upkeep = {"log-rotation": rotation.run, "lost-shims": shims.run}
     notes = {"skerry.dev/runtime": "cri"}
-    images = CriImages(client, mirrors=config.registry_mirrors)
+    leases = PullLeases(socket, clock=SystemClock())
+    images = CriImages(client, mirrors=config.registry_mirrors, leases=leases)
     return OpenRuntime(
         "cri", runtime, runtime, images, notes=notes, socket=socket, upkeep=upkeep,
         network=lambda: network_places(client),

@@ -92,17 +92,20 @@ class GrpcClient:
         self._headers = dict(headers or {})
         self._channel: Channel | None = None
 
-    async def call(self, method: str, request: Mapping[str, Any], *, timeout_s: float) -> dict[str, Any]:
+    async def call(
+        self, method: str, request: Mapping[str, Any], *, timeout_s: float, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """One unary call.
 
         Args:
             method: ``/package.Service/Method``.
             timeout_s: deadline, also told to the peer.
+            headers: sent with this call, beside the client's.
 
         Raises:
             GrpcError: see its ``status``.
         """
-        async with contextlib.aclosing(self._messages(method, request, timeout_s)) as messages:
+        async with contextlib.aclosing(self._messages(method, request, timeout_s, headers)) as messages:
             async for message in messages:
                 return message
         raise GrpcError(Status.INTERNAL, f"{method} ended without an answer")
@@ -122,13 +125,22 @@ class GrpcClient:
             self._channel = None
 
     async def _messages(
-        self, method: str, request: Mapping[str, Any], timeout_s: float | None
+        self,
+        method: str,
+        request: Mapping[str, Any],
+        timeout_s: float | None,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[dict[str, Any], None]:
         request_name, response_name, streaming = self._codec.methods[method]
         kind = Cardinality.UNARY_STREAM if streaming else Cardinality.UNARY_UNARY
         try:
             call = self._connected().request(
-                method, kind, _named(request_name), _named(response_name), timeout=timeout_s, metadata=self._headers
+                method,
+                kind,
+                _named(request_name),
+                _named(response_name),
+                timeout=timeout_s,
+                metadata={**self._headers, **(headers or {})},
             )
             async with call as stream:
                 await stream.send_message(dict(request), end=True)

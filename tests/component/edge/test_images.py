@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,11 +16,13 @@ from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing, busybox_program,
 from tests.registry import PASSWORD, DockerRegistry, docker_config
 
 from skerry.base.aio.clock import SystemClock
+from skerry.base.aio.supervise import race
 from skerry.edge.images.collector import ImageCollector
 from skerry.edge.images.ledger import ImageLedger, add_loaded
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
+from skerry.runtime.cri.leases import PullLeases
 
 pytestmark = [pytest.mark.timeout(90), pytest.mark.xdist_group("containerd")]
 
@@ -55,7 +58,8 @@ class Site(Desk):
 
     def __init__(self, directory: Path, containerd: Containerd, **settings: Any) -> None:
         self.client = CriClient(containerd.socket)
-        self.images = CriImages(self.client, **settings)
+        leases = PullLeases(containerd.socket, clock=SystemClock())
+        self.images = CriImages(self.client, leases=leases, **settings)
         super().__init__(directory, CriRuntime(self.client, node_uid=f"node-{directory.parent.name}"), self.images)
 
     async def run(self, image: str, *, policy: str = "IfNotPresent", name: str = "web", **spec: Any) -> None:
@@ -243,6 +247,51 @@ async def test_a_pull_that_was_cut_off_is_taken_up_again(desk: Site, registry: D
         await desk.until(lambda: "running" in desk.state())
     assert limits == [], "the connection was never cut"
     assert carried[0] < size * 1.3, f"{carried[0]} bytes for an image of {size}"
+
+
+async def test_a_pull_that_ended_with_the_agent_is_taken_up_by_the_next(
+    tmp_path: Path, containerd: Containerd, registry: DockerRegistry
+) -> None:
+    size = registry.push("demo/slow:1", busybox=busybox_program(), random_bytes=24 << 20)
+    carried, gate = [0], asyncio.Event()
+    before = set(containerd.ctr("leases", "list", "--quiet").split())  # other images could not be had
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", registry.port)
+        try:
+            await race(_pump(reader, there[1], None, [0]), _held(there[0], writer, size // 2, gate, carried))
+        finally:
+            for each in (writer, there[1]):
+                each.close()
+
+    async with await asyncio.start_server(carry, "127.0.0.1", 0) as server:
+        image = f"127.0.0.1:{server.sockets[0].getsockname()[1]}/demo/slow:1"
+        first = Site(tmp_path / "edge", containerd)
+        await first.roster.start()
+        await first.run(image)
+        await first.until(lambda: carried[0] >= size // 2)
+        await first.close()
+        gate.set()
+        second = Site(tmp_path / "edge", containerd)
+        await second.roster.start()
+        await second.until(lambda: "running" in second.state())
+        await second.end()
+        await second.close()
+    assert carried[0] < size * 1.3, f"{carried[0]} bytes for an image of {size}"
+    assert set(containerd.ctr("leases", "list", "--quiet").split()) <= before
+
+
+async def _held(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int, gate: asyncio.Event, carried: list[int]
+) -> None:
+    """Carry ``limit`` bytes in all, the others when the gate is open."""
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            if carried[0] >= limit:
+                await gate.wait()
+            writer.write(data)
+            await writer.drain()
+            carried[0] += len(data)
 
 
 async def _pump(

@@ -185,6 +185,20 @@ async def test_a_recreated_pod_of_the_same_name_replaces_the_old(desk: Desk, eng
     await desk.until(lambda: [s.spec.uid for s in engine.sandboxes.values()] == ["u2"])
 
 
+async def test_a_pod_that_comes_again_while_its_former_self_ends_runs_again(desk: Desk, engine: FakeEngine) -> None:
+    await desk.objects.put("default/pod/web", pod())
+    await desk.roster.start()
+    await desk.until(lambda: "running" in desk.state())
+    await desk.objects.delete("default/pod/web")
+    await desk.objects.put("default/pod/web", pod())  # a cloud that was restored from a backup still has it
+    await desk.until(lambda: [call for call, _ in engine.calls].count("create_sandbox") == 2)
+    await desk.until(lambda: "running" in desk.state())
+    await desk.objects.delete("default/pod/web")
+    await desk.objects.put("default/pod/web", pod())
+    await desk.objects.delete("default/pod/web")
+    await desk.until(lambda: not desk.roster.pods())
+
+
 async def test_one_slow_pod_does_not_hold_up_another(desk: Desk, engine: FakeEngine) -> None:
     await desk.roster.start()
     await desk.objects.put("default/pod/slow", pod(name="slow", uid="u2", volumes=[{"name": "p", "nfs": {}}]))

@@ -114,6 +114,7 @@ class Roster:
         self._probes = Supervisor("probes", clock=tools.clock)
         self._workers: dict[str, PodWorker] = {}
         self._static: set[str] = set()
+        self._coming: dict[str, Object] = {}
 
     async def start(self) -> None:
         """Adopt what runs, end what is not wanted, run what is.
@@ -270,6 +271,8 @@ class Roster:
                 worker.tell_again()  # a new mirror of a static pod
         if change.new is not None:
             self._want(change.new, is_new=True)
+        else:
+            self._coming.pop(str((change.old or {}).get("metadata", {}).get("uid") or ""), None)
 
     def _want(self, pod: Object, *, is_new: bool = False) -> None:
         metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
@@ -280,6 +283,9 @@ class Roster:
             log.error("pod.unfit", names=bad, hint="names become directories; the cloud should not have let it pass")
             return
         worker = self._workers.get(uid)
+        if worker is not None and worker.is_gone:
+            self._coming[uid] = pod  # its former self ends first
+            return
         if worker is not None:
             worker.desire(pod)
             return
@@ -306,6 +312,8 @@ class Roster:
         await worker.run()
         if self._workers.get(worker.uid) is worker:
             del self._workers[worker.uid]
+        if (again := self._coming.pop(worker.uid, None)) is not None:
+            self._want(again, is_new=True)
 
     async def _follow(self) -> None:
         """Pass the engine's hints on."""

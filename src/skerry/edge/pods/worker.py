@@ -153,6 +153,11 @@ class PodWorker:
         self._is_gone = True
         self._poked.set()
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it only ends what is left of its pod."""
+        return self._is_gone
+
     def fail(self, verdict: Verdict) -> None:
         """End the pod for good, by decision of this node: eviction, no room. Kept over restarts of the agent."""
         if self._verdict is None:

@@ -80,13 +80,20 @@ class CriClient:
         self._grpc = GrpcClient(socket, CRI)
 
     async def call(
-        self, name: str, request: Mapping[str, Any], *, reason: str = "EngineError", timeout_s: float = SHORT_S
+        self,
+        name: str,
+        request: Mapping[str, Any],
+        *,
+        reason: str = "EngineError",
+        timeout_s: float = SHORT_S,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """One call.
 
         Args:
             name: such as ``RunPodSandbox``.
             reason: of the ``EngineError`` when the engine says no.
+            headers: sent along; engines skip those that they do not know.
 
         Raises:
             EngineUnavailable: no connection, or no answer in time.
@@ -94,7 +101,7 @@ class CriClient:
             EngineError: everything else, with the engine's words and the remedy where we know it.
         """
         try:
-            return await self._grpc.call(_path(name), request, timeout_s=timeout_s)
+            return await self._grpc.call(_path(name), request, timeout_s=timeout_s, headers=headers)
         except GrpcError as exc:
             raise self._translated(name, reason, exc) from exc
 

@@ -9,19 +9,29 @@ from typing import Any
 from skerry.base import json
 from skerry.runtime.cri.client import PULL_S, CriClient
 from skerry.runtime.cri.credentials import auths_for, registry_of
+from skerry.runtime.cri.leases import PullLeases
 from skerry.runtime.ports import EngineError, EngineUnavailable, StoredImage
+from skerry.wire.pb.containerd import LEASE_HEADER
 
 _UNREACHABLE = ("no such host", "connection refused", "i/o timeout", "network is unreachable", "no route to host")
 _BAD_NAME = ("invalid reference", "couldn't parse image")
 
 
 class CriImages:
-    """Images of a CRI engine. The client belongs to the runtime and is closed there."""
+    """Images of a CRI engine. The client belongs to the runtime and is closed there.
+
+    Args:
+        mirrors: place to ask first, by registry host.
+        leases: keep what broken-off pulls have fetched; None leaves that to the engine.
+    """
 
     are_labels = False
 
-    def __init__(self, client: CriClient, *, mirrors: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, client: CriClient, *, mirrors: Mapping[str, str] | None = None, leases: PullLeases | None = None
+    ) -> None:
         self._client = client
+        self._leases = leases
         self._mirrors = dict(mirrors or {})
 
     async def list(self) -> Sequence[StoredImage]:
@@ -117,12 +127,18 @@ class CriImages:
         request: dict[str, Any] = {"image": {"image": image}}
         if auth is not None:
             request["auth"] = auth
+        lease = await self._leases.hold(image) if self._leases is not None else ""
+        headers = {LEASE_HEADER: lease} if lease else None
         try:
-            answer = await self._client.call("PullImage", request, reason="ErrImagePull", timeout_s=PULL_S)
+            answer = await self._client.call(
+                "PullImage", request, reason="ErrImagePull", timeout_s=PULL_S, headers=headers
+            )
         except EngineUnavailable:
             raise
         except EngineError as exc:
             raise _explained(image, exc) from exc
+        if self._leases is not None and lease:
+            await self._leases.release(lease)
         return str(answer["image_ref"])
 
 
