@@ -134,6 +134,8 @@ _CONTAINER = (
     Entry("container.restartPolicyRules[]", _YES, _YES),
     Entry("container.restartPolicyRules[].action", _NO, _NO, "only `Restart`", ("Restart",)),
     Entry("container.volumeMounts[]", _YES, _YES),
+    Entry("container.volumeMounts[].readOnly", _YES, _YES,
+          "process runtime without mount namespaces: volumes are links, and what the agent's user may write, pods may"),
     Entry("container.volumeMounts[].mountPropagation", _YES, _NO, "process runtime: views are private", ("None",)),
     Entry("container.volumeMounts[].recursiveReadOnly", _NO, _NO, "needs an engine and a kernel that many nodes lack",
           ("Disabled", "IfPossible")),
