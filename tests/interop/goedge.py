@@ -10,16 +10,20 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.interop.workload import Running
 from tests.parts import PAUSE_IMAGE, Containerd
 
 from skerry.base.net.listening import free_port
+from skerry.testing.site import until
 from skerry.wire.kubeedge.route import resource_type
 
+_TAKEN = '"SyncLoop ADD" source="api"'
+_ENDED = re.compile(r'"Pod is orphaned and must be torn down" pod="default/([^"]+)"')
 _MESSAGE = re.compile(
     r"edgehub/(sendToCloud|routeToEdge)\][^{]*\{Header:\{[^}]*\} Router:\{Source:(\S*) Destination:\S* Group:(\S*)"
     r" Operation:(\S*) Resource:(\S*)\}"
@@ -53,6 +57,7 @@ class GoProcess:
         self._command = command
         self._environment = {**os.environ, **(environment or {})}
         self._process: asyncio.subprocess.Process | None = None
+        self._began = 0
 
     @property
     def is_running(self) -> bool:
@@ -69,6 +74,7 @@ class GoProcess:
         """Start it; does not wait until it serves."""
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
+            self._began = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, env=self._environment,
@@ -89,6 +95,10 @@ class GoProcess:
     async def kill(self) -> None:
         """SIGKILL it."""
         await self.stop(number=signal.SIGKILL)
+
+    def said(self) -> str:
+        """Its log since its last start."""
+        return self.log_file.read_bytes()[self._began :].decode(errors="replace")
 
     def tail(self) -> str:
         """The end of its log."""
@@ -154,6 +164,20 @@ class GoEdge:
             for way, source, group, operation, resource in _MESSAGE.findall(text)
             if resource
         }
+
+    async def keeps(self, before: Collection[Running]) -> set[Running]:
+        """Those of the containers that it keeps after its start.
+
+        Its kubelet sometimes cleans up before it has looked at the pods that it was given, and ends them all: a race
+        of its own (kubelet.go, ``syncLoopIteration``), whatever its cloud says. Its log tells which way it went.
+        """
+
+        async def has_taken_its_pods() -> str:
+            return "" if _TAKEN in self.process.said() else "edgecore has not looked at its pods"
+
+        await until(has_taken_its_pods, within_s=90)
+        ended = set(_ENDED.findall(self.process.said()))
+        return {container for container in before if container.pod not in ended}
 
     def clear(self) -> None:
         """Unmount the volumes of pods and remove the directory."""
