@@ -21,7 +21,7 @@ from skerry.base.foreign_jwt import KeySet
 from skerry.base.jwt import BadToken, SigningKey, issuer_of
 
 NOW = int(time.time())
-CLAIMS = {"iss": "us", "sub": "a", "aud": ["x", "y"], "iat": NOW, "nbf": NOW, "exp": NOW + 3600}
+CLAIMS = {"iss": "us", "sub": "a", "aud": ["x", "y"], "iat": NOW, "nbf": NOW, "exp": NOW + 86_400}
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,8 @@ def test_the_key_is_named_by_its_hash_and_published(key: SigningKey, private: rs
         ({"exp": None}, "lacks exp"),
         ({"exp": "soon"}, "no number"),
         ({"exp": True}, "no number"),
-        ({"nbf": NOW + 600}, "not valid yet"),
-        ({"iat": NOW + 600}, "not valid yet"),
+        ({"nbf": NOW + 86_400}, "not valid yet"),
+        ({"iat": NOW + 86_400}, "not valid yet"),
         ({"iss": "them"}, "another issuer"),
         ({"iss": ["us"]}, "another issuer"),
         ({"sub": None}, "lacks sub"),
