@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.interop.goedge import GoEdge
 from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing
 
+import skerry
 from skerry.api.gvk import DEVICEMODELS, DEVICES, NODES, PODS, Object
 from skerry.app.children import process_environment
 from skerry.app.edge_unit import AGENT_ENVIRONMENT
@@ -187,8 +188,11 @@ async def _agent(data: Path, engine: Containerd | None, *, python: str = "") -> 
     kind = "cri" if engine is not None else "process"
     compiled = {"PYTHONPYCACHEPREFIX": str(data.parent / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
     environment = AGENT_ENVIRONMENT | compiled
-    importing = [python or sys.executable, "-c", "import skerry.app.edge, skerry.cli.main"]
-    await asyncio.to_thread(subprocess.run, importing, env=process_environment() | environment, check=True)
+    program = python or sys.executable
+    every = ["-m", "compileall", "-q", str(Path(skerry.__file__).parent)]  # also what the agent loads later
+    for work in (every, ["-c", "import skerry.app.edge, skerry.cli.main"]):
+        command = [program, *work]
+        await asyncio.to_thread(subprocess.run, command, env=process_environment() | environment, check=True)
     async with site(data, runtime=kind, cri_socket=socket, environment=environment, agent_python=python) as at:
         try:
             yield at
