@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.component.apiserver.custom_kit import CRDS, definition
 from tests.interop.cluster import Cluster
 from tests.unit.cel import costly
 from tests.unit.cel.expressions import REFUSED, TRUE
@@ -102,27 +103,15 @@ async def test_the_judge_refuses_too(session: Any) -> None:
     assert not accepted
 
 
-def definition(rule: str) -> dict[str, Any]:
+def crd(rule: str) -> dict[str, Any]:
     spec = {"type": "object", "properties": costly.PROPERTIES, "x-kubernetes-validations": [{"rule": rule}]}
-    schema = {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "gizmos.q.io"},
-        "spec": {
-            "group": "q.io",
-            "scope": "Namespaced",
-            "names": {"plural": "gizmos", "kind": "Gizmo"},
-            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
-        },
-    }
+    return definition({"type": "object", "properties": {"spec": spec}})
 
 
 async def test_the_judge_takes_rules_of_the_same_cost(session: Any) -> None:
-    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions?dryRun=All"
     found: dict[bool, list[str]] = {True: [], False: []}
     for rule in (*costly.TAKEN, *costly.REFUSED):
-        async with session.post(path, json=definition(rule)) as answer:
+        async with session.post(f"{CRDS}?dryRun=All", json=crd(rule)) as answer:
             message = "" if answer.status == 201 else (await answer.json())["message"]
             assert not message or "estimated rule cost exceeds budget" in message, f"{rule}\n{message}"
             found[answer.status == 201].append(rule)
