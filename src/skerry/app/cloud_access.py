@@ -1,6 +1,6 @@
 """Who may use the embedded API server, as the settings say: OpenID Connect, and the audit log.
 
-OpenID Connect is imported where it is wanted: its library takes 11 MB (``docs/decisions/0050``).
+OpenID Connect is imported where it is wanted: its library takes 11 MB (``docs/decisions/0070``).
 """
 
 from __future__ import annotations

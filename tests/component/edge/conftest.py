@@ -6,7 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.parts import Containerd, PartMissing
+from tests.parts import Containerd, PartMissing, shared_containerd
+
+
+@pytest.fixture
+def containerd(request: pytest.FixtureRequest) -> Containerd:
+    """The container engine that all tests share."""
+    return shared_containerd(request.config)
 
 
 @pytest.fixture

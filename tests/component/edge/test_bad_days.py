@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.component.edge.desk import Desk
 from tests.component.edge.test_pods_containerd import put, wanted
-from tests.parts import Containerd, shared_containerd
+from tests.parts import Containerd
 
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
@@ -18,11 +18,6 @@ from skerry.runtime.cri.images import CriImages
 from skerry.testing.contracts.pod_runtime import end_pods
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("containerd")]
-
-
-@pytest.fixture
-def containerd(request: pytest.FixtureRequest) -> Containerd:
-    return shared_containerd(request.config)
 
 
 @pytest.fixture

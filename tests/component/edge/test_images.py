@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.component.edge.desk import Desk, deleted, pod
-from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing, busybox_program, shared_containerd
+from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing, busybox_program
 from tests.registry import PASSWORD, DockerRegistry, docker_config
 
 from skerry.base.aio.clock import SystemClock
@@ -25,11 +25,6 @@ from skerry.runtime.cri.images import CriImages
 from skerry.runtime.cri.leases import PullLeases
 
 pytestmark = [pytest.mark.timeout(90), pytest.mark.xdist_group("containerd")]
-
-
-@pytest.fixture
-def containerd(request: pytest.FixtureRequest) -> Containerd:
-    return shared_containerd(request.config)
 
 
 @pytest.fixture

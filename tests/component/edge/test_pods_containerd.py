@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.component.edge.desk import Desk, deleted, pod
-from tests.parts import BUSYBOX_IMAGE, Containerd, shared_containerd
+from tests.parts import BUSYBOX_IMAGE, Containerd
 
 from skerry.edge.pods.dns import NodeDns, Resolver
 from skerry.runtime.cri.client import CriClient
@@ -22,11 +22,6 @@ from skerry.wire.kubelet import crilog
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("containerd")]
 
 DNS = NodeDns(Resolver(["192.0.2.53"], ["site.example"]), ["169.254.96.16"])
-
-
-@pytest.fixture
-def containerd(request: pytest.FixtureRequest) -> Containerd:
-    return shared_containerd(request.config)
 
 
 @pytest.fixture
