@@ -18,6 +18,7 @@ from skerry.runtime.cri.images import CriImages
 from skerry.runtime.cri.leases import PullLeases
 from skerry.runtime.cri.logrotation import LogRotation
 from skerry.runtime.cri.lostshims import LostShims, Owner
+from skerry.runtime.cri.lostspaces import LostSpaces
 from skerry.runtime.cri.network import network_places
 from skerry.runtime.cri.podgroups import PodGroups
 from skerry.runtime.cri.probe import DEFAULT_SOCKET, find_socket, probe
@@ -66,7 +67,8 @@ def open_cri(config: EdgeConfig, cri_socket: str, node_uid: str, adopted: Mappin
     )  # fmt: skip
     owner = Owner(node_uid, logs=config.data.absolute() / "pod-logs")
     shims = LostShims(client, owner, clock=SystemClock())
-    upkeep = {"log-rotation": rotation.run, "lost-shims": shims.run}
+    spaces = LostSpaces(client, owner, clock=SystemClock())
+    upkeep = {"log-rotation": rotation.run, "lost-shims": shims.run, "lost-spaces": spaces.run}
     notes = {"skerry.dev/runtime": "cri"}
     leases = PullLeases(socket, clock=SystemClock())
     images = CriImages(client, mirrors=config.registry_mirrors, leases=leases)

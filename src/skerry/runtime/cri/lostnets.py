@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ NOTES = Path("/var/lib/cni/results")
 _NOTE_BYTES = 256 * 1024
 _PLUGIN_S = 30.0
 _POD_NETWORK = 0
+_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class LostNetworks:
 
     def of(self, uid: str) -> list[Note]:
         """The notes of a pod."""
-        return [note for note in self._all_notes() if ("K8S_POD_UID", uid) in note.arguments]
+        return [note for note in self.all() if ("K8S_POD_UID", uid) in note.arguments]
 
     async def clear(self, uid: str, *, known: Collection[str]) -> None:
         """Undo the networks of a pod's sandboxes that the engine does not know.
@@ -161,19 +163,34 @@ class LostNetworks:
         if has_no_result(answer):
             await self.undo(sandbox, arguments_of(sandbox, answer["status"].get("metadata", {})))
 
-    async def undo(self, sandbox: str, arguments: tuple[tuple[str, str], ...]) -> None:
-        """Undo the networks of a sandbox, noted or not. Raises ``EngineError``."""
-        notes = [note for note in self._all_notes() if note.sandbox == sandbox]
-        await self._undo_all(sandbox, notes, Note(Path(), sandbox, "", arguments, {}, {}, ""))
+    async def undo(self, sandbox: str, arguments: tuple[tuple[str, str], ...], *, name_space: str = "") -> bool:
+        """Undo the networks of a sandbox, noted or not; whether that was done.
 
-    def _all_notes(self) -> list[Note]:
+        Args:
+            name_space: where the sandbox's is kept, if that is known; it goes too.
+
+        Raises:
+            EngineError: the engine does not answer.
+        """
+        notes = [note for note in self.all() if note.sandbox == sandbox]
+        return await self._undo_all(sandbox, notes, Note(Path(), sandbox, "", arguments, {}, {}, name_space))
+
+    def sandboxes(self) -> set[str]:
+        """Ids of all noted sandboxes, by the notes' names alone: ``<network>-<sandbox>-<interface>``."""
+        try:
+            return set(_ID.findall("\n".join(os.listdir(self._notes))))  # noqa: PTH208 - names only
+        except OSError:
+            return set()
+
+    def all(self) -> list[Note]:
+        """Every note, whosever."""
         try:
             paths = sorted(self._notes.iterdir())
         except OSError:
             return []
         return [note for path in paths if (note := read_note(path)) is not None]
 
-    async def _undo_all(self, sandbox: str, notes: Sequence[Note], unnoted: Note) -> None:
+    async def _undo_all(self, sandbox: str, notes: Sequence[Note], unnoted: Note) -> bool:
         """Undo each network by its note, one that has none by ``unnoted``; then the notes go."""
         plugins, networks = networks_of((await self._client.call("Status", {"verbose": True})).get("info", {}))
         by_network = {note.network: note for note in notes}
@@ -182,15 +199,16 @@ class LostNetworks:
             note = by_network.get(str(network.configuration["name"]), unnoted)
             is_undone &= await self._undo(network, note, plugins)
         if not is_undone:
-            return
+            return False
         for note in notes:
             note.path.unlink(missing_ok=True)
-        for place in {note.name_space for note in notes} - {""}:
-            _remove_name_space(Path(place))
+        for place in {note.name_space for note in (*notes, unnoted)} - {""}:
+            remove_name_space(Path(place))
         log.warning(
             "engine.lost_network_removed", sandbox=sandbox, pod=dict(unnoted.arguments).get("K8S_POD_NAME", ""),
             hint="the container engine was killed while it made the sandbox",
         )  # fmt: skip
+        return True
 
     async def _undo(self, network: Network, note: Note, plugins: Path) -> bool:
         environment = {
@@ -234,8 +252,8 @@ def networks_of(info: Mapping[str, str]) -> tuple[Path, list[Network]]:
         return Path(), []
 
 
-def _remove_name_space(place: Path) -> None:
-    """A name space that is kept by a mount, as engines make them: ``…/netns/cni-<uuid>``."""
+def remove_name_space(place: Path) -> None:
+    """Remove a name space that is kept by a mount, as engines make them: ``…/netns/cni-<uuid>``."""
     if place.parent.name != "netns" or not place.name.startswith("cni-"):
         return
     unmount_below(place)

@@ -91,6 +91,18 @@ class Owner:
         labels: Mapping[str, str] = item.get("labels", {})
         return labels.get(NODE_LABEL) == self.node_uid
 
+    def has_all(self, told: Told) -> bool:
+        """Whether an engine has nothing but its."""
+        return all(self.has(item) for item in (*told.sandboxes, *told.containers))
+
+
+async def all_of(client: CriClient) -> Told:
+    """What an engine has now. Raises ``EngineError``."""
+    return Told(
+        (await client.call("ListPodSandbox", {})).get("items", []),
+        (await client.call("ListContainers", {})).get("containers", []),
+    )
+
 
 def shim_of(words: Sequence[str]) -> tuple[str, str]:
     """(sandbox, socket of the engine) by a shim's command line; empty for any but those of CRI's sandboxes. Pure."""
@@ -105,7 +117,7 @@ def shim_of(words: Sequence[str]) -> tuple[str, str]:
 def unknown(shims: Collection[Shim], told: Told, owner: Owner) -> set[str]:
     """Sandboxes of shims that are the owner's to end if there is no record of them. Pure."""
     known = told.known()
-    is_alone = all(owner.has(item) for item in (*told.sandboxes, *told.containers))
+    is_alone = owner.has_all(told)
     return {
         shim.sandbox
         for shim in shims
@@ -154,10 +166,7 @@ class LostShims:
         seen = self._seen()
         if not seen:
             return 0
-        told = Told(
-            (await self._client.call("ListPodSandbox", {})).get("items", []),
-            (await self._client.call("ListContainers", {})).get("containers", []),
-        )
+        told = await all_of(self._client)
         found = unknown(_shims(seen, told.known()), told, self._owner)
         lost = {sandbox for sandbox in found if not await self._has_record(sandbox)}
         idle_before, self._idle = self._idle, idle(told, self._owner) & set(seen.values())

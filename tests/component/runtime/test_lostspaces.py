@@ -1,0 +1,171 @@
+"""Name spaces and addresses that a killed containerd had noted nowhere: they end where they can be nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.parts import Containerd, PartMissing
+
+from skerry.base.aio.clock import SystemClock
+from skerry.runtime.cri.client import CriClient
+from skerry.runtime.cri.engine import CriRuntime
+from skerry.runtime.cri.lostnets import LostNetworks
+from skerry.runtime.cri.lostshims import Owner
+from skerry.runtime.cri.lostspaces import LostSpaces
+from skerry.runtime.cri.netspaces import addresses_inside, mounted_in
+from skerry.runtime.ports import EngineError, SandboxSpec
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("containerd")]
+
+
+@dataclass
+class Node:
+    """A node on an engine that may be killed."""
+
+    engine: Containerd
+    client: CriClient
+    runtime: CriRuntime
+    uid: str
+    directory: Path
+
+    @property
+    def spaces(self) -> Path:
+        return self.engine.directory / "state/io.containerd.grpc.v1.cri/netns"
+
+    @property
+    def leases(self) -> Path:
+        return self.engine.directory / "ipam" / self.engine.bridge
+
+    def mounted(self) -> set[Path]:
+        return {space.place for space in mounted_in(self.spaces)}
+
+    def links(self) -> set[str]:
+        """The interfaces of pods that the bridge has."""
+        return {path.name for path in Path(f"/sys/class/net/{self.engine.bridge}/brif").iterdir()}
+
+    def addresses(self) -> set[str]:
+        return {path.name for path in self.leases.glob("*.*.*.*")}
+
+    def lost(self) -> LostSpaces:
+        return LostSpaces(self.client, Owner(self.uid, logs=Path("/nowhere")), clock=SystemClock())
+
+    def sandbox(self) -> SandboxSpec:
+        uid = str(uuid.uuid4())
+        return SandboxSpec(
+            namespace="default", name=f"pod-{uid[:8]}", uid=uid, attempt=0, hostname="pod",
+            log_directory=self.directory / "pod-logs" / f"default_pod_{uid}", pod={"spec": {"containers": []}},
+        )  # fmt: skip
+
+    def make_space(self, name: str = "") -> Path:
+        """As the engine does."""
+        place = self.spaces / (name or f"cni-{uuid.uuid4()}")
+        place.touch()
+        subprocess.run(["unshare", "--net", "mount", "--bind", "/proc/self/ns/net", str(place)], check=True)
+        return place
+
+    def join(self, space: Path) -> None:
+        """What the engine has the plugins do for a sandbox, without the note that comes afterwards."""
+        whole = json.loads((self.engine.cni_directory / "10-test.conflist").read_text())
+        request = {**whole["plugins"][0], "name": whole["name"], "cniVersion": whole["cniVersion"]}
+        environment = {
+            "PATH": os.environ["PATH"], "CNI_COMMAND": "ADD", "CNI_CONTAINERID": uuid.uuid4().hex * 2,
+            "CNI_NETNS": str(space), "CNI_IFNAME": "eth0", "CNI_PATH": str(self.engine.plugin_directory),
+        }  # fmt: skip
+        plugin = self.engine.plugin_directory / request["type"]
+        subprocess.run([plugin], input=json.dumps(request), text=True, env=environment, check=True, capture_output=True)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.engine.start)
+        await _until(self._is_answering)
+
+    async def _is_answering(self) -> bool:
+        with contextlib.suppress(EngineError):
+            await self.runtime.observe()
+            return True
+        return False
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    try:
+        engine = Containerd()
+    except PartMissing as exc:
+        pytest.skip(str(exc))
+    try:
+        await asyncio.to_thread(engine.start)
+        client, node_uid = CriClient(engine.socket), str(uuid.uuid4())
+        runtime = CriRuntime(client, node_uid=node_uid)
+        yield Node(engine, client, runtime, node_uid, tmp_path)
+        await runtime.aclose()
+    finally:
+        await asyncio.to_thread(engine.close)
+
+
+async def _until(look: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            found = look()
+            if await found if asyncio.iscoroutine(found) else found:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_a_lost_sandbox_gives_back_all_that_the_plugins_made(node: Node) -> None:
+    kept = node.sandbox()
+    await node.runtime.create_sandbox(kept)
+    before = mounted, links, addresses = node.mounted(), node.links(), node.addresses()
+    assert len(mounted) == len(links) == len(addresses) == 1
+    left = node.make_space()
+    node.join(left)
+    [address] = node.addresses() - addresses
+    assert address in addresses_inside(left) and len(node.links()) == 2
+    await asyncio.to_thread(node.engine.kill)
+    await node.start()
+
+    lost = node.lost()
+    assert await lost.end() == 0  # seen for the first time
+    assert await lost.end() == 1
+    assert (node.mounted(), node.links(), node.addresses()) == before and not left.exists()
+    [sandbox] = (await node.runtime.observe())[kept.uid].sandboxes
+    assert sandbox.is_ready and len(LostNetworks(node.client).of(kept.uid)) == 2
+    assert await lost.end() == 0
+
+
+async def test_only_what_can_be_nobody_elses_ends(node: Node) -> None:
+    await node.runtime.create_sandbox(node.sandbox())
+    mounted = node.mounted()
+    node.make_space()
+    named, inhabited = node.make_space("blue"), node.make_space()
+    inhabitant = await asyncio.create_subprocess_exec("nsenter", f"--net={inhabited}", "sleep", "600")
+    try:
+        await _until(lambda: Path(f"/proc/{inhabitant.pid}/comm").read_text().strip() == "sleep")
+        await asyncio.to_thread(node.engine.kill)
+        await node.start()
+        young = node.make_space()
+        tenant = CriRuntime(CriClient(node.engine.socket), node_uid=str(uuid.uuid4()))
+        theirs = await tenant.create_sandbox(node.sandbox())
+        shared = node.lost()
+        assert await shared.end() == await shared.end() == 0  # another tenant has something on the engine
+        await tenant.stop_sandbox(theirs)
+        await tenant.remove_sandbox(theirs)
+        await tenant.aclose()
+
+        lost = node.lost()
+        assert await lost.end() == 0  # seen for the first time
+        assert await lost.end() == 1
+        assert node.mounted() == mounted | {inhabited, young} and os.path.ismount(named)
+        assert await lost.end() == 0
+    finally:
+        inhabitant.kill()
+        await inhabitant.wait()
+    assert await lost.end() == await lost.end() - 1 == 0
+    assert node.mounted() == mounted | {young}
