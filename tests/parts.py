@@ -425,21 +425,28 @@ class Containerd:
             path = f"{OTHER_CONTAINERD}:{path}"
         libraries = ":".join(str(p) for p in self._packages.glob("usr/lib/*-linux-*"))
         if self._has_iptables:
-            path = f"{self._iptables()}:{path}"
+            path = f"{self.iptables_directory}:{path}"
         environment = {"PATH": path, "TMPDIR": str(self.directory)}
         if self._proxy:
             environment |= {"HTTP_PROXY": self._proxy, "HTTPS_PROXY": self._proxy}
-        if extensions := next(self._packages.glob("usr/lib/*/xtables"), None):
-            environment["XTABLES_LIBDIR"] = str(extensions)
         return {**environment, "LD_LIBRARY_PATH": libraries} if libraries else environment
 
-    def _iptables(self) -> Path:
-        """The programs under their usual names, which a package's installation would link."""
+    @property
+    def iptables_directory(self) -> Path:
+        """Where iptables is under its usual names, for ``PATH``: a package's installation would link them."""
         directory = self.directory / "iptables"
-        directory.mkdir(exist_ok=True)
-        for name in ("iptables", "ip6tables", "iptables-save", "iptables-restore"):
-            with contextlib.suppress(FileExistsError):
-                (directory / name).symlink_to(_program_in(self._packages, "xtables-nft-multi"))
+        if not directory.exists():
+            directory.mkdir()
+            libraries = ":".join(str(p) for p in self._packages.glob("usr/lib/*-linux-*"))
+            extensions = next(self._packages.glob("usr/lib/*/xtables"), "")
+            program = _program_in(self._packages, "xtables-nft-multi")
+            for name in ("iptables", "ip6tables", "iptables-save", "iptables-restore"):
+                script = directory / name
+                script.write_text(
+                    f'#!/bin/sh\nexport LD_LIBRARY_PATH="{libraries}" XTABLES_LIBDIR="{extensions}"\n'
+                    f'exec "{program}" {name} "$@"\n'
+                )
+                script.chmod(0o755)
         return directory
 
     def _bundles(self) -> list[Path]:

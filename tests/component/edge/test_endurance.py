@@ -1,5 +1,6 @@
 """Pods and a node under random blows: nothing leaks, the store is sound, what the cloud sees is true.
 
+Everything is in a network of its own, so that what is left of interfaces, rules and addresses is left by it alone.
 Seeded; ``SKERRY_ENDURANCE=seed,pods,actions`` runs another one. A pod may end as Evicted only while the disk is full;
 the storm puts another in its place as a controller would, and in the end every pod runs.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import random
 import re
@@ -16,19 +18,20 @@ import sqlite3
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.parts import BUSYBOX_IMAGE, Containerd, cgroups_named
+from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing, cgroups_named
 
 from skerry.api.gvk import CONFIGMAPS, PODS, Object
 from skerry.base import json
 from skerry.runtime.cgroups import group_name
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
+from skerry.runtime.network import conflist
 from skerry.runtime.ports import ContainerState, EngineError
 from skerry.testing.site import Site, pod_state, site, until
 
@@ -37,6 +40,13 @@ pytestmark = pytest.mark.xdist_group("containerd")
 _SEED = 7
 _DISK_MIB = 600
 _SETTLE_S = 5.0
+_CLONE_NEWNET = 0x40000000
+_NETWORK = """
+ip link set lo up && ip link add uplink type bridge && ip addr add 192.0.2.10/24 dev uplink
+ip link set uplink up && ip route add default via 192.0.2.1
+"""
+_RULE_OF_ONE = re.compile(r"CNI-(?:DN-|SN-)?[0-9a-f]{10,}")
+"""Chains that are a single sandbox's, by a digest of its name."""
 _LATE_S = 30.0
 """For so long after the disk is free again the node may still evict: it looks now and then, and a pressure settles."""
 
@@ -53,17 +63,20 @@ class Storm:
         self.evicted = 0
         self._full: list[tuple[float, float]] = []
         self._serial = 0
+        self._snapshots = self._engine_has("snapshots", "ls")
 
     async def begin(self) -> None:
         await self.at.api.create(CONFIGMAPS, {"metadata": {"name": "conf"}, "data": {"n": "0"}}, namespace="default")
         for name in self.names:
             await self.at.api.create(PODS, pod(name), namespace="default")
         await until(self.complaint, within_s=60 + 3 * len(self.names))
+        kinds = [self._shims(), self._network(), self._rules(), self._cgroups(), self._kept()]
+        assert all(kinds), kinds  # what the end must have none of is seen now
 
     async def act(self) -> None:
         actions: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
             "edit": (4, self._edit), "replace": (5, self._replace), "kill container": (5, self._kill_container),
-            "kill agent": (2, self._kill_agent), "restart engine": (1, self._restart_engine),
+            "kill agent": (2, self._kill_agent), "restart engine": (2, self._restart_engine),
             "cut link": (2, self._cut),
             "fill disk": (1, self._fill),
         }  # fmt: skip
@@ -102,7 +115,7 @@ class Storm:
     async def _put_another(self, old: str) -> None:
         self._serial += 1
         await self.at.api.delete(PODS, old, namespace="default")
-        new = f"pod-new-{self._serial}"
+        new = f"pod-{self._serial + 1000}"
         await self.at.api.create(PODS, pod(new), namespace="default")
         self.names = [name for name in self.names if name != old] + [new]
 
@@ -169,16 +182,38 @@ class Storm:
     async def end(self) -> None:
         for name in self.names:
             await self.at.api.delete(PODS, name, namespace="default")
-        await until(self.left, within_s=120 + 3 * len(self.names))  # the node looks for lost shims once a minute
+        await until(self.left, within_s=180 + 3 * len(self.names))  # the node looks for what is lost once a minute
 
     def _cgroups(self) -> list[Path]:
         """Of pods, in every tree: this node's own groups hold nothing else."""
         own = cgroups_named(group_name(self.at.joined()["nodeUid"]))
         return [path for place in own for path in place.glob("*/") if path.is_dir()]
 
-    def _addresses(self) -> list[str]:
-        """Of sandboxes, that were not given back."""
-        return [str(path) for path in (self.engine.directory / "ipam").glob("*/[0-9]*.*")]
+    def _network(self) -> list[str]:
+        """Addresses, interfaces and rules of sandboxes that were not given back, and what was noted of them."""
+        found = [str(path) for path in (self.engine.directory / "ipam").glob("*/[0-9]*.*")]
+        links = [line.split(":")[0].strip() for line in Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]]
+        found += [name for name in links if name.startswith("veth")]
+        notes = Path("/var/lib/cni/results")
+        found += [str(path) for path in notes.glob("*") if self.engine.directory.name in _text(path)]
+        return found or self._rules()  # as long as there are others there are these, too
+
+    def _rules(self) -> list[str]:
+        """Those that are a single sandbox's."""
+        command = [self.engine.iptables_directory / "iptables-save", "-t", "nat"]
+        told = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+        return [line for line in told.splitlines() if _RULE_OF_ONE.search(line)]
+
+    def _engine_has(self, *what: str) -> set[str]:
+        """The first words of a list of the engine's."""
+        return {line.split()[0] for line in self.engine.ctr(*what).splitlines()[1:]}
+
+    def _kept(self) -> list[str]:
+        """What the engine still has for pods and pulls."""
+        found = [f"task {name}" for name in self._engine_has("tasks", "ls")]
+        found += [f"lease {name}" for name in self._engine_has("leases", "ls") if name.startswith("skerry-")]
+        found += [f"snapshot {name}" for name in self._engine_has("snapshots", "ls") - self._snapshots]
+        return found
 
     def _shims(self) -> list[str]:
         """The engine's supervisors that still run, each named by its command line."""
@@ -197,10 +232,11 @@ class Storm:
         found += [str(path) for place in ("pods", "pod-logs") for path in (self.at.edge_data / place).glob("*")]
         found += [line for line in Path("/proc/mounts").read_text().splitlines() if _is_pod_mount(line, self)]
         found += [str(path) for path in self._cgroups()]
-        found += self._addresses() + self._shims()
+        found += self._shims() or self._network()
         found += stored_pods(self.at.edge_data)
         status = json.loads((self.at.edge_data / "status.json").read_bytes())
         found += [f"{status['waiting']} reports wait"] if status["waiting"] else []
+        found = found or self._kept()
         return f"left: {found[:5]}" if found else ""
 
 
@@ -218,11 +254,14 @@ def _command_line(path: Path) -> str:
 
 
 def _is_pod_mount(line: str, storm: Storm) -> bool:
-    """Not a network namespace that the engine lost when it was killed: it alone knew it, in a directory of its own."""
-    place = line.split()[1]
-    if place.startswith(f"{storm.engine.directory}/state/") and "/netns/cni-" in place:
-        return False
-    return place.startswith((f"{storm.engine.directory}/state/", f"{storm.at.edge_data}/"))
+    return line.split()[1].startswith((f"{storm.engine.directory}/state/", f"{storm.at.edge_data}/"))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:  # it is gone meanwhile
+        return ""
 
 
 def _is_ready(found: Object) -> bool:
@@ -247,6 +286,9 @@ def _container_id(found: Object) -> str:
 
 
 def pod(name: str) -> Object:
+    """Every third one has a port of the node."""
+    number = int(name.removeprefix("pod-"))
+    ports = [{"containerPort": 80, "hostPort": 20000 + number}] if number % 3 == 0 else []
     script = "trap 'exit 0' TERM; while true; do echo tick; sleep 0.5; done"
     return {
         "metadata": {"name": name, "namespace": "default"},
@@ -257,6 +299,7 @@ def pod(name: str) -> Object:
                     "name": "app",
                     "image": BUSYBOX_IMAGE,
                     "command": ["/bin/sh", "-c", script],
+                    "ports": ports,
                     "volumeMounts": [{"name": "conf", "mountPath": "/conf"}, {"name": "fast", "mountPath": "/fast"}],
                 }
             ],
@@ -266,6 +309,38 @@ def pod(name: str) -> Object:
             ],
         },
     }
+
+
+@pytest.fixture
+def own_network() -> Iterator[None]:
+    """A network name space for this thread and what it starts."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/proc/thread-self/ns/net").open("rb") as before:
+        if libc.unshare(_CLONE_NEWNET) != 0:
+            pytest.skip(f"no network name space of its own here: {os.strerror(ctypes.get_errno())}")
+        try:
+            subprocess.run(["sh", "-c", _NETWORK], check=True)
+            yield
+        finally:
+            assert libc.setns(before.fileno(), _CLONE_NEWNET) == 0
+
+
+@pytest.fixture
+async def engine(own_network: None) -> AsyncIterator[Containerd]:
+    """A container engine of the test's own, with the network that a node without one gets, but for its notes."""
+    try:
+        engine = Containerd(has_iptables=True)
+    except PartMissing as exc:
+        pytest.skip(str(exc))
+    network: Any = conflist(pod_cidr="10.244.7.0/24", bridge=engine.bridge)
+    network["plugins"][0]["ipam"]["dataDir"] = str(engine.directory / "ipam")
+    engine.cni_directory.mkdir()
+    (engine.cni_directory / "10-test.conflist").write_bytes(json.dumps(network))
+    try:
+        await asyncio.to_thread(engine.start)
+        yield engine
+    finally:
+        await asyncio.to_thread(engine.close)
 
 
 @contextlib.contextmanager
@@ -281,8 +356,11 @@ def small_disk(place: Path) -> Any:
 
 async def _storm(directory: Path, engine: Containerd, *, seed: int, pods: int, actions: int) -> None:
     with small_disk(directory / "site/edge"):
-        settle = {"SKERRY_EDGE_EVICTION_SETTLE_S": str(_SETTLE_S)}
-        async with site(directory / "site", runtime="cri", cri_socket=engine.socket, environment=settle) as at:
+        environment = {
+            "SKERRY_EDGE_EVICTION_SETTLE_S": str(_SETTLE_S),
+            "PATH": f"{engine.iptables_directory}:{os.environ['PATH']}",  # for the network's plugins
+        }
+        async with site(directory / "site", runtime="cri", cri_socket=engine.socket, environment=environment) as at:
             storm = Storm(at, engine, random.Random(seed), pods=pods)
             await storm.begin()
             try:
