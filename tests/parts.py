@@ -269,6 +269,7 @@ class Containerd:
         has_own_net: run it in a network name space of its own, with iptables, so that host ports change no rule of the
             machine; ``inside`` runs a program there.
         has_iptables: so that host ports can be had; for a name space that is the caller's own.
+        has_own_spaces: keep network name spaces in its own directory; False takes ``/run/netns``, as packages do.
         subnet: the first three numbers of its pods' addresses; empty for some that are free.
         proxy: URL of the proxy that it pulls through; ``certs.d`` of its directory may describe registries then.
 
@@ -285,6 +286,7 @@ class Containerd:
         restricts_oom: bool | None = None,
         has_own_net: bool = False,
         has_iptables: bool = False,
+        has_own_spaces: bool = True,
         subnet: str = "",
         proxy: str = "",
     ) -> None:
@@ -295,6 +297,7 @@ class Containerd:
         self._packages = unpack(*CONTAINERD_PACKAGES, *(["iptables"] if has_own_net or has_iptables else []))
         self._has_own_net = has_own_net
         self._has_iptables = has_own_net or has_iptables
+        self._has_own_spaces = has_own_spaces
         self._has_network = has_network
         self._subnet = subnet
         self._proxy = proxy
@@ -475,7 +478,7 @@ disabled_plugins = {json.dumps(disabled)}
   disable_tcp_service = true
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
-  netns_mounts_under_state_dir = true
+  netns_mounts_under_state_dir = {str(self._has_own_spaces).lower()}
   {cdi}
 {cri}.cni]
   bin_dir = "{self.plugin_directory}"

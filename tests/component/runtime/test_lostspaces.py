@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.parts import Containerd, PartMissing
+from tests.parts import CONTAINERD_PACKAGES, ROOT, Containerd, PartMissing, unpack
 
 from skerry.base.aio.clock import SystemClock
 from skerry.runtime.cri.client import CriClient
@@ -36,10 +39,7 @@ class Node:
     runtime: CriRuntime
     uid: str
     directory: Path
-
-    @property
-    def spaces(self) -> Path:
-        return self.engine.directory / "state/io.containerd.grpc.v1.cri/netns"
+    spaces: Path
 
     @property
     def leases(self) -> Path:
@@ -83,6 +83,13 @@ class Node:
         plugin = self.engine.plugin_directory / request["type"]
         subprocess.run([plugin], input=json.dumps(request), text=True, env=environment, check=True, capture_output=True)
 
+    def leave_address(self) -> None:
+        """As after a power cut, which no mount survives."""
+        space = self.make_space()
+        self.join(space)
+        subprocess.run(["umount", str(space)], check=True)
+        space.unlink()
+
     async def start(self) -> None:
         await asyncio.to_thread(self.engine.start)
         await _until(self._is_answering)
@@ -94,20 +101,27 @@ class Node:
         return False
 
 
+@contextlib.asynccontextmanager
+async def node_on(engine: Containerd, directory: Path, *, spaces: Path | None = None) -> AsyncIterator[Node]:
+    try:
+        await asyncio.to_thread(engine.start)
+        client, node_uid = CriClient(engine.socket), str(uuid.uuid4())
+        runtime = CriRuntime(client, node_uid=node_uid)
+        own = engine.directory / "state/io.containerd.grpc.v1.cri/netns"
+        yield Node(engine, client, runtime, node_uid, directory, spaces or own)
+        await runtime.aclose()
+    finally:
+        await asyncio.to_thread(engine.close)
+
+
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     try:
         engine = Containerd()
     except PartMissing as exc:
         pytest.skip(str(exc))
-    try:
-        await asyncio.to_thread(engine.start)
-        client, node_uid = CriClient(engine.socket), str(uuid.uuid4())
-        runtime = CriRuntime(client, node_uid=node_uid)
-        yield Node(engine, client, runtime, node_uid, tmp_path)
-        await runtime.aclose()
-    finally:
-        await asyncio.to_thread(engine.close)
+    async with node_on(engine, tmp_path) as found:
+        yield found
 
 
 async def _until(look: Callable[[], object]) -> None:
@@ -169,3 +183,56 @@ async def test_only_what_can_be_nobody_elses_ends(node: Node) -> None:
         await inhabitant.wait()
     assert await lost.end() == await lost.end() - 1 == 0
     assert node.mounted() == mounted | {young}
+
+
+_ISLAND = """
+mount -t tmpfs tmpfs /run/netns && mount -t tmpfs tmpfs /var/lib/cni && ip link set lo up || exit 1
+"$@"; exit $?
+"""
+
+
+async def beside_others(directory: Path) -> dict[str, Any]:
+    """What becomes of an engine's remains in the machine's place for name spaces, beside another engine and alone."""
+    async with node_on(Containerd(has_own_spaces=False), directory, spaces=Path("/run/netns")) as node:
+        await node.runtime.create_sandbox(node.sandbox())
+        kept = {"mounted": len(node.mounted()), "addresses": len(node.addresses())}
+        node.make_space()
+        node.join(node.make_space())
+        node.leave_address()
+        await asyncio.to_thread(shutil.copy, "/bin/sleep", directory / "podman")
+        foreign = [node.make_space(name) for name in ("blue", f"netns-{uuid.uuid4()}", str(uuid.uuid4()))]
+        left = {"mounted": len(node.mounted()), "addresses": len(node.addresses())}
+        await asyncio.to_thread(node.engine.kill)
+        await node.start()
+        other = await asyncio.create_subprocess_exec(str(directory / "podman"), "600")
+        lost = node.lost()
+        beside = [await lost.end(), await lost.end()]
+        other.kill()
+        await other.wait()
+        alone = [await lost.end(), await lost.end()]
+        end = {"mounted": len(node.mounted()), "addresses": len(node.addresses())}
+        stay = [os.path.ismount(place) for place in foreign]
+        return {"kept": kept, "left": left, "beside": beside, "alone": alone, "end": end, "foreign": stay}
+
+
+def test_the_machines_own_place_is_touched_only_where_no_other_engine_runs(tmp_path: Path) -> None:
+    try:
+        unpack(*CONTAINERD_PACKAGES)  # inside there is no way to them
+    except PartMissing as exc:
+        pytest.skip(str(exc))
+    for place in ("/run/netns", "/var/lib/cni"):
+        Path(place).mkdir(parents=True, exist_ok=True)
+    script = (
+        "import asyncio, json, pathlib, sys; from tests.component.runtime.test_lostspaces import beside_others; "
+        "print(json.dumps(asyncio.run(beside_others(pathlib.Path(sys.argv[1])))))"
+    )
+    inside = ["unshare", "-m", "-n", "-p", "-f", "--mount-proc", "sh", "-c", _ISLAND, "sh"]
+    command = [*inside, sys.executable, "-c", script, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=90)
+    assert result.returncode == 0, result.stderr[-3000:]
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["kept"] == found["end"] == {"mounted": 1, "addresses": 1}
+    assert found["left"] == {"mounted": 3, "addresses": 3}
+    assert found["beside"] == [0, 0]
+    assert sum(found["alone"]) == 3
+    assert found["foreign"] == [True, True, True]
