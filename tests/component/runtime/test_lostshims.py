@@ -151,8 +151,11 @@ async def _ends(handle: int) -> None:
 async def test_a_shim_that_has_outlived_its_sandbox_ends_when_it_is_removed(node: Node) -> None:
     other = await node.runtime.create_sandbox(node.sandbox())
     sandbox_id, shim = await node.lose(node.sandbox())
+    listens = Path((node.bundle_of(sandbox_id) / "address").read_text().removeprefix("unix://"))
+    assert listens.is_socket()
     await node.runtime.remove_sandbox(sandbox_id)
     await _ends(shim)
+    assert not listens.exists()
     [left] = [sandbox for pod in (await node.runtime.observe()).values() for sandbox in pod.sandboxes]
     assert left.id == other and left.is_ready
 

@@ -1,11 +1,14 @@
 """The processes by which engines watch over containers: containerd's shims and CRI-O's conmon.
 
-Source: containerd runtime/v2/README.md (``-id``: the sandbox that it is for), conmon(8).
+Source: containerd runtime/v2/README.md (``-id``: the sandbox that it is for), runtime/v2/shim/util_unix.go (where it
+listens), conmon(8).
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import itertools
 import os
 import select
 import signal
@@ -16,6 +19,8 @@ from pathlib import Path
 from skerry.base.aio.clock import Clock
 
 _NAMES = ("containerd-shim", "conmon")
+_SOCKETS = Path("/run/containerd/s")
+"""Of all containerds that root runs."""
 _ID_LENGTH = 64
 _ERRANDS = ("start", "delete")
 """Last words of those that run for a moment only: they are the engine's own business."""
@@ -24,9 +29,14 @@ _LOOK_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Supervisors:
-    """Some, by handles that stay theirs whatever becomes of their numbers."""
+    """Some, by handles that stay theirs whatever becomes of their numbers.
+
+    Args:
+        sockets: where each listens; None where that is not known.
+    """
 
     handles: tuple[int, ...]
+    sockets: tuple[Path | None, ...]
 
     @property
     def count(self) -> int:
@@ -34,12 +44,14 @@ class Supervisors:
         return len(self.handles)
 
     def end(self) -> int:
-        """Kill them; how many. An agent that is not root may not, and leaves them."""
+        """Kill them, and remove their sockets; how many. An agent that is not root may not, and leaves them."""
         ended = 0
-        for handle in self.handles:
+        for handle, path in zip(self.handles, self.sockets, strict=True):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
                 ended += 1
+                if path is not None:
+                    path.unlink(missing_ok=True)
         return ended
 
     async def have_ended(self, *, within_s: float, clock: Clock) -> bool:
@@ -62,6 +74,7 @@ class Supervisors:
 def supervisors_of(pids: Collection[int], *, known: Collection[str]) -> Iterator[Supervisors]:
     """Those that watch over processes of lost containers, and over none of the containers ``known``."""
     found: dict[int, int] = {}
+    sockets: dict[int, Path | None] = {}
     try:
         for pid in pids:
             parent = parent_of(pid)
@@ -71,7 +84,9 @@ def supervisors_of(pids: Collection[int], *, known: Collection[str]) -> Iterator
                 found[parent] = os.pidfd_open(parent)
                 if not _is_lost(parent, known):  # looked at through a number that the handle keeps from being reused
                     os.close(found.pop(parent))
-        yield Supervisors(tuple(found.values()))
+                else:
+                    sockets[parent] = socket_of(words_of(parent))
+        yield Supervisors(tuple(found.values()), tuple(sockets.values()))
     finally:
         for handle in found.values():
             os.close(handle)
@@ -93,6 +108,7 @@ def supervisors_that(is_wanted: Callable[[int], bool]) -> Iterator[Supervisors]:
         is_wanted: by the process' number; False for one that has ended, and for every process but a supervisor.
     """
     found: list[int] = []
+    sockets: list[Path | None] = []
     try:
         for name in os.listdir("/proc"):  # noqa: PTH208 - a few thousand entries, without an object for each
             if name.isdigit() and is_wanted(int(name)):
@@ -100,7 +116,9 @@ def supervisors_that(is_wanted: Callable[[int], bool]) -> Iterator[Supervisors]:
                     found.append(os.pidfd_open(int(name)))
                     if not is_wanted(int(name)):  # another process meanwhile
                         os.close(found.pop())
-        yield Supervisors(tuple(found))
+                    else:
+                        sockets.append(socket_of(words_of(int(name))))
+        yield Supervisors(tuple(found), tuple(sockets))
     finally:
         for handle in found:
             os.close(handle)
@@ -119,6 +137,15 @@ def is_supervisor(words: Sequence[str]) -> bool:
     """Whether a command line is a supervisor's. Pure."""
     told = [word for word in words if word]
     return bool(told) and told[0].rpartition("/")[2].startswith(_NAMES) and told[-1] not in _ERRANDS
+
+
+def socket_of(words: Sequence[str]) -> Path | None:
+    """Where a shim of containerd listens, by its command line; None for any other. Pure."""
+    told = dict(itertools.pairwise(words[1:]))
+    parts = [told.get(f"-{name}", "") for name in ("address", "namespace", "id")]
+    if not all(parts):
+        return None
+    return _SOCKETS / hashlib.sha256(os.path.normpath("/".join(parts)).encode()).hexdigest()
 
 
 def parent_of(pid: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from skerry.runtime.cri.lostshims import Owner, Shim, Told, idle, shim_of, unknown
-from skerry.runtime.cri.supervisors import is_supervisor
+from skerry.runtime.cri.supervisors import is_supervisor, socket_of
 
 _ID = "c0ffee" * 10 + "0123"
 _SHIM = ["/usr/bin/containerd-shim-runc-v2", "-namespace", "k8s.io", "-id", _ID, "-address", "/run/c.sock", ""]
@@ -46,6 +46,14 @@ def test_a_shim_that_does_not_say_for_what_names_nothing() -> None:
 ])  # fmt: skip
 def test_supervisors_and_their_errands(words: list[str], expected: bool) -> None:
     assert is_supervisor(words) is expected
+
+
+def test_a_shim_tells_where_it_listens() -> None:
+    sandbox = "34685731d5a9faa1ef6fc97be262b28c7f8218639af48f7557da83459fba6236"
+    words = ["/usr/bin/containerd-shim-runc-v2", "-namespace", "k8s.io", "-id", sandbox, "-address"]
+    digest = "a2476dcffcf2adb43e3fc3752ac65a05dc83edbf4b3762c8cd068ea42fa7817d"  # as containerd 2.1 has it
+    assert socket_of([*words, "/tmp/skc-x8c0llaa/c.sock", ""]) == Path("/run/containerd/s") / digest
+    assert socket_of(words) is None and socket_of(["/usr/bin/conmon", "-c", sandbox]) is None and socket_of([]) is None
 
 
 def _bundle(group: object, logs: object) -> dict[str, Any]:
