@@ -35,6 +35,8 @@ CONTAINERD_PACKAGES = ("containerd", "runc", "containernetworking-plugins", "bus
 OTHER_CONTAINERD = os.environ.get("SKERRY_CONTAINERD", "")
 BUSYBOX_IMAGE = "skerry.test/busybox:1"
 PAUSE_IMAGE = "skerry.test/pause:1"
+OTHER_HANDLER = "runc-strict"
+"""A second name under which every containerd here runs containers: a handler that a RuntimeClass may name."""
 _APPLETS = "sh sleep cat pwd echo date env id hostname ip ls mkdir true false test printf wget nc httpd dd head kill ps"
 
 
@@ -489,6 +491,12 @@ disabled_plugins = {json.dumps(disabled)}
 {cri}.containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 {cri}.containerd.runtimes.runc.options]
+  BinaryName = "{self._program("runc")}"
+  Root = "{self.directory}/runc"
+  SystemdCgroup = false
+{cri}.containerd.runtimes.{OTHER_HANDLER}]
+  runtime_type = "io.containerd.runc.v2"
+{cri}.containerd.runtimes.{OTHER_HANDLER}.options]
   BinaryName = "{self._program("runc")}"
   Root = "{self.directory}/runc"
   SystemdCgroup = false

@@ -47,6 +47,7 @@ from skerry.edge.store.outbox import EdgeOutbox
 from skerry.edge.store.rowcodec import SealingCodec
 from skerry.edge.store.rowkey import row_key
 from skerry.edge.store.space import StoreSpace
+from skerry.edge.sync.asked import UnusedClaims
 from skerry.edge.sync.drain import Drain
 from skerry.edge.sync.holdings import Holdings
 from skerry.edge.sync.inbox import Inbox
@@ -165,9 +166,11 @@ class EdgeAgent:
         proxy = open_pull_proxy(self.config, runtime=self.runtime.kind, clock=self._clock)
         if proxy is not None:
             supervisor.keep("pull-proxy", proxy.run)
+        unused = UnusedClaims(self.objects)
+        supervisor.keep("unused-claims", unused.run)
         self.pods = PodParts(
             self.config, engine=engine, node=self.node, node_ip=lambda: self._address.known, runtime=self.runtime,
-            objects=self.objects, outbox=self.outbox, sources=ObjectSource(self.objects, self.remote),
+            objects=self.objects, outbox=self.outbox, sources=ObjectSource(self.objects, self.remote, unused=unused),
             tokens=TokenSource(self.objects, self.remote, clock=self._clock),
             is_offline=lambda: not self.link.is_up, ask=self.remote.ask, clock=self._clock,
             labels=lambda: node_labels(self.node, self.config, self.objects), api_server=self._api_server(),

@@ -18,6 +18,7 @@ from skerry.base.files import make_private_dir
 from skerry.edge.images.collector import ImageCollector
 from skerry.edge.images.keeper import ImageKeeper
 from skerry.edge.images.ledger import ImageLedger
+from skerry.edge.pods.classes import RuntimeClasses
 from skerry.edge.pods.dns import NodeDns
 from skerry.edge.pods.events import PodEvents
 from skerry.edge.pods.ports import PodDevices
@@ -70,6 +71,7 @@ class PodParts:
         )  # fmt: skip
         self.resources = ResourceParts(config, runtime=runtime, collector=self._collector, labels=labels, clock=clock)
         observer = Observer(runtime.pods)
+        classes = RuntimeClasses(sources, own=config.runtime_handlers, is_answered=sources.is_answered)
         tools = Tools(
             runtime=runtime.pods, io=runtime.io, images=images,
             volumes=Volumes(sources, tokens, own=data_root() / "volumes"),
@@ -79,7 +81,7 @@ class PodParts:
             log_directory=config.data / "pod-logs", observe=observer.pod,
             allocatable=written(self.resources.allocatable),
             dns=lambda: _dns(config),
-            runtime_handlers=config.runtime_handlers, api_server=api_server, devices=devices,
+            classes=classes, api_server=api_server, devices=devices,
             limits_cpu="cpu" in runtime.keeps,
         )  # fmt: skip
         self._roster = Roster(

@@ -26,16 +26,17 @@ _NOT_SOURCES = frozenset(
 
 
 class Objects(Protocol):
-    """ConfigMaps, Secrets, claims and volumes."""
+    """ConfigMaps, Secrets, claims, volumes and RuntimeClasses."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Object:
-        """``configmap``, ``secret``, ``persistentvolumeclaim`` or ``persistentvolume`` (of namespace ``default``).
+        """``configmap``, ``secret``, ``persistentvolumeclaim``, ``persistentvolume`` (of namespace ``default``) or
+        ``runtimeclass`` (of none).
 
         Raises ``ApiError`` (``NotFound`` when it does not exist).
         """
 
     async def fresh(self, kind: str, namespace: str, name: str) -> Object:
-        """As ``get``, but never an old copy. Raises ``ApiError``."""
+        """As ``get``, but never an old copy; one that does not exist any more is not kept. Raises ``ApiError``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from skerry.api.gvk import CONFIGMAPS, CSRS, EVENTS, NODES, PODS, SERVICEACCOUNTS, SERVICES, VOLUMEATTACHMENTS, Object
+from skerry.api.gvk import (
+    CONFIGMAPS,
+    CSRS,
+    EVENTS,
+    NODES,
+    PODS,
+    RUNTIMECLASSES,
+    SERVICEACCOUNTS,
+    SERVICES,
+    VOLUMEATTACHMENTS,
+    Object,
+)
 from skerry.apiserver.auth.authn import MASTERS, User
 from skerry.apiserver.core import ApiCore
 from skerry.apiserver.local import LocalKubeApi
@@ -72,6 +83,15 @@ async def test_attachments_to_the_node_only(parts: Parts, node: HollowNode) -> N
         envelope = await node.exchange("query", f"default/volumeattachment/{name}")
         assert envelope.operation == "error", "a Go edge would store anything else"
         assert name in envelope.content
+
+
+async def test_runtime_classes_are_told_to_nodes(parts: Parts, node: HollowNode) -> None:
+    _, api = parts
+    await api.create(RUNTIMECLASSES, {"metadata": {"name": "strict"}, "handler": "runc-strict"})
+    found = await node.request("query", "null/runtimeclass/strict")
+    assert found.object is not None and found.object["handler"] == "runc-strict"
+    missing = await node.request("query", "null/runtimeclass/other")
+    assert missing.status is not None and missing.status["code"] == 404
 
 
 async def test_certificate_requests_are_made_as_the_node(parts: Parts, node: HollowNode) -> None:

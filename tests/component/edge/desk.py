@@ -10,6 +10,7 @@ from skerry.base import json
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.edge.images.keeper import ImageKeeper
 from skerry.edge.images.ledger import ImageLedger
+from skerry.edge.pods.classes import RuntimeClasses
 from skerry.edge.pods.dns import NodeDns
 from skerry.edge.pods.events import PodEvents
 from skerry.edge.pods.roster import Admit, Observer, Roster
@@ -23,19 +24,20 @@ from skerry.runtime.mounting import unmount_below
 from skerry.runtime.ports import ImageStore
 from skerry.runtime.volumes import Volumes
 from skerry.testing.contracts.pod_runtime import Adapter
+from skerry.wire.kubeedge import route
 
 NODE = "edge-1"
 
 
 class Sources:
-    """ConfigMaps and Secrets from the store only; tokens are counted texts."""
+    """ConfigMaps, Secrets and the like from the store only; tokens are counted texts."""
 
     def __init__(self, objects: EdgeObjects) -> None:
         self._objects = objects
         self.forgotten: list[str] = []
 
     async def get(self, kind: str, namespace: str, name: str) -> Object:
-        found = self._objects.get(f"{namespace}/{kind}/{name}")
+        found = self._objects.get(route.build(namespace, kind, name))
         if found is None:
             raise NotFound(f'{kind} "{name}" not found')
         return found
@@ -103,6 +105,7 @@ class Desk:
             directory=directory / "pods",
             log_directory=directory / "pod-logs",
             observe=observer.pod,
+            classes=RuntimeClasses(Sources(self.objects)),
             dns=lambda: dns or NodeDns(),
             api_server=lambda: api_server,
             measure_s=measure_s,

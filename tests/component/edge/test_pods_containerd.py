@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from tests.component.edge.desk import Desk, deleted, pod
-from tests.parts import BUSYBOX_IMAGE, Containerd
+from tests.parts import BUSYBOX_IMAGE, OTHER_HANDLER, Containerd
 
 from skerry.edge.pods.dns import NodeDns, Resolver
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
+from skerry.runtime.ports import RUNTIME_HANDLER
 from skerry.testing.contracts.pod_runtime import end_pods
 from skerry.wire.kubelet import crilog
 
@@ -331,8 +332,34 @@ async def test_an_emptydir_over_its_limit_ends_the_pod(desk: Desk) -> None:
     assert desk.status()["reason"] == "Evicted" and 'EmptyDir volume "v"' in desk.status()["message"]
 
 
+async def handler_of(desk: Desk, containerd: Containerd) -> str:
+    """The handler that runs the only sandbox of the desk, by the engine's word."""
+    [seen] = (await desk.runtime.observe()).values()
+    client = CriClient(containerd.socket)
+    try:
+        answer = await client.call("PodSandboxStatus", {"pod_sandbox_id": seen.sandboxes[-1].id})
+    finally:
+        await client.aclose()
+    return str(answer["status"].get("runtime_handler", ""))
+
+
+async def test_a_pod_runs_with_the_handler_of_its_runtime_class(desk: Desk, containerd: Containerd) -> None:
+    found = wanted("sleep 300", runtimeClassName="strict", terminationGracePeriodSeconds=1)
+    found["metadata"]["annotations"] = {RUNTIME_HANDLER: "of-the-pod"}
+    await put(desk, found)
+    await desk.until(lambda: "FailedCreatePodSandBox" in desk.events())
+    messages = [e.envelope.content["message"] for e in desk.outbox.entries() if "/event/" in e.key]
+    assert any('RuntimeClass "strict" not found' in message for message in messages), messages
+    assert desk.status()["phase"] == "Pending"
+    strict = {"metadata": {"name": "strict", "uid": "c"}, "handler": OTHER_HANDLER}
+    await desk.objects.put("null/runtimeclass/strict", strict)
+    await desk.until(lambda: "running" in desk.state())
+    assert await handler_of(desk, containerd) == OTHER_HANDLER
+
+
 async def test_a_runtime_class_that_the_engine_does_not_have_is_named(desk: Desk) -> None:
-    await put(desk, wanted("sleep 300", runtimeClassName="kata"))
+    await desk.objects.put("null/runtimeclass/vm", {"metadata": {"name": "vm", "uid": "c"}, "handler": "kata"})
+    await put(desk, wanted("sleep 300", runtimeClassName="vm"))
     await desk.until(lambda: "FailedCreatePodSandBox" in desk.events())
     messages = [e.envelope.content["message"] for e in desk.outbox.entries() if "/event/" in e.key]
     assert any("kata" in message for message in messages), messages

@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.parts import BUSYBOX_IMAGE, Containerd, unpack
+from tests.parts import BUSYBOX_IMAGE, OTHER_HANDLER, Containerd, unpack
 
-from skerry.api.gvk import PERSISTENTVOLUMES, PODS, SERVICEACCOUNTS, STATEFULSETS, STORAGECLASSES, Object
+from skerry.api.gvk import (
+    PERSISTENTVOLUMES,
+    PODS,
+    RUNTIMECLASSES,
+    SERVICEACCOUNTS,
+    STATEFULSETS,
+    STORAGECLASSES,
+    Object,
+)
 from skerry.app.children import Child, process_environment
 from skerry.controllers.volumes.node_local import default_class
 from skerry.kube.ports import KubeApi
@@ -25,7 +33,7 @@ from skerry.testing.site import Site, site, until
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("containerd")]
 
 _ACCOUNTS = {"one": "shared", "two": "shared", "three": "own"}
-_WITH_CLAIM = "db-0"
+_WITH_CLAIM, _OF_A_CLASS = "db-0", "three"
 _ALL = [*_ACCOUNTS, _WITH_CLAIM]
 _SCRIPT = "trap 'exit 0' TERM; echo $(cat /token/token | md5sum) >> /data/starts; while true; do sleep 1; done"
 _ISLAND = """
@@ -119,6 +127,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 def pod(name: str) -> Object:
     spec = pod_spec(_ACCOUNTS[name])
     spec["volumes"] += [{"name": "data", "emptyDir": {}}]
+    if name == _OF_A_CLASS:
+        spec["runtimeClassName"] = "strict"
     return {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
 
 
@@ -175,6 +185,7 @@ async def test_pods_come_back_after_a_power_cut_without_a_network(tmp_path: Path
         volumes = await _volumes(at)
         data = await _places(at, volumes)
         await until(lambda: _starts(data, 1), within_s=20)
+        assert (await _handlers(engine))[_OF_A_CLASS] == OTHER_HANDLER
         before = {name: (path / "token/token").read_text() for name, path in volumes.items()}
         at.cut()
         await at.agent.kill()
@@ -192,6 +203,8 @@ async def test_pods_come_back_after_a_power_cut_without_a_network(tmp_path: Path
         took_s = await until(lambda: _complaint(at, engine), within_s=40)
         (tmp_path / "times.txt").write_text(f"all pods ran {took_s:.1f} s after the engine answered\n")
         assert {name: (path / "token/token").read_text() for name, path in volumes.items()} == before
+        handlers = await _handlers(engine)
+        assert handlers.pop(_OF_A_CLASS) == OTHER_HANDLER and OTHER_HANDLER not in handlers.values()
         await until(lambda: _starts(data, 2), within_s=20)
         assert "token.age_unknown" in agent.log_file.read_text()
         clock.write_text(time.strftime("@%Y-%m-%d %H:%M:%S\n", time.localtime(time.time() + 26 * 3600)))
@@ -223,6 +236,7 @@ def _agent(at: Site, apart: Island, library: Path, clock: Path) -> Child:
 async def _deploy(api: KubeApi, disk: Path) -> None:
     await api.delete(STORAGECLASSES, "node-local")
     await api.create(STORAGECLASSES, default_class() | {"parameters": {"directory": str(disk)}})
+    await api.create(RUNTIMECLASSES, {"metadata": {"name": "strict"}, "handler": OTHER_HANDLER})
     for account in set(_ACCOUNTS.values()):
         await api.create(SERVICEACCOUNTS, {"metadata": {"name": account}}, namespace="default")
     for name in _ACCOUNTS:
@@ -253,6 +267,16 @@ async def _seen(at: Site, engine: Containerd) -> str:
         await runtime.aclose()
     running = [p.name for p in pods if any(c.state is ContainerState.RUNNING for c in p.containers)]
     return ",".join(sorted(running))
+
+
+async def _handlers(engine: Containerd) -> dict[str, str]:
+    """The handler that runs each sandbox, by the engine's word."""
+    client = CriClient(engine.socket)
+    try:
+        items = (await client.call("ListPodSandbox", {"filter": {"state": {"state": 0}}}))["items"]  # ready ones
+        return {item["metadata"]["name"]: str(item.get("runtime_handler", "")) for item in items}
+    finally:
+        await client.aclose()
 
 
 async def _complaint(at: Site, engine: Containerd) -> str:

@@ -27,7 +27,9 @@ class EdgeConfig:
     )
     cluster_domain: str = setting("cluster.local", "domain of Services in the names that pods look up")
     api_server: str = setting("", "host:port of the API server that pods are told; empty: as the cloud tells")
-    runtime_handlers: dict[str, str] = setting({}, "the engine's handler by RuntimeClass, where their names differ")
+    runtime_handlers: dict[str, str] = setting(
+        {}, "the engine's handler by RuntimeClass, instead of the one that the class names"
+    )
     allow_privileged: bool = setting(False, "let pods of the process runtime use hostPath and host namespaces")
     stop_pods: bool = setting(False, "end the pods when the agent is stopped")
     taints: tuple[str, ...] = setting((), "taints of a new node, each key=value:Effect")

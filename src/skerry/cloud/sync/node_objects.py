@@ -1,4 +1,5 @@
-"""Objects that are a node's own besides Node, Lease and pods: attachments of volumes to it, its certificate requests.
+"""Objects for a node besides Node, Lease and pods: attachments of volumes to it, its certificate requests, and the
+RuntimeClasses, which every node of a cluster may read.
 
 Certificate requests are made and read as the node, so that the cluster's own rules for nodes apply to them.
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from skerry.api.gvk import CSRS, VOLUMEATTACHMENTS, Object, Resource
+from skerry.api.gvk import CSRS, RUNTIMECLASSES, VOLUMEATTACHMENTS, Object, Resource
 from skerry.api.status import BadRequest, Forbidden
 from skerry.cloud.hub.ports import NodeName, Request, RouteEntry
 from skerry.cloud.sync.placement import stripped
@@ -42,6 +43,7 @@ class NodeObjects:
         """Rows for the hub's table."""
         return (
             RouteEntry(c.TYPE_VOLUME_ATTACHMENT, c.OP_QUERY, self.attachment_query, "queried"),
+            RouteEntry(c.TYPE_RUNTIMECLASS, c.OP_QUERY, self.runtime_class_query, "queried"),
             RouteEntry(c.TYPE_CSR, c.OP_INSERT, self.csr_insert, "written"),
             RouteEntry(c.TYPE_CSR, c.OP_QUERY, self.csr_query, "queried"),
         )
@@ -53,6 +55,10 @@ class NodeObjects:
         if (attachment.get("spec") or {}).get("nodeName") != request.node:
             raise _forbidden(VOLUMEATTACHMENTS, route.name, f"it is not an attachment to node {request.node}")
         return self._object(request, attachment)
+
+    async def runtime_class_query(self, request: Request) -> Envelope:
+        """A RuntimeClass: how the node's engine is to run pods of that class."""
+        return self._object(request, await self._api.get(RUNTIMECLASSES, parse(request.envelope.resource).name))
 
     async def csr_insert(self, request: Request) -> Envelope:
         """A CertificateSigningRequest in the node's name."""

@@ -15,6 +15,7 @@ from skerry.api.status import ApiError, NotFound
 from skerry.base.aio.clock import Clock
 from skerry.base.files import write_atomic
 from skerry.base.obs.log import get_log
+from skerry.edge.pods.classes import RuntimeClasses
 from skerry.edge.pods.dns import NodeDns, pod_resolver
 from skerry.edge.pods.env import ConfigMissing, ObjectKey, command_line, environment, object_keys
 from skerry.edge.pods.events import PodEvents
@@ -72,7 +73,7 @@ class Starter:
         dns: the node's resolver as it is now.
         home: the pod's places on the disk.
         stop: ends a container whose postStart hook failed: (id, name).
-        runtime_handlers: the engine's handler by RuntimeClass, where it has another name.
+        classes: knows the engine's handler of a RuntimeClass.
         api_server: host and port that pods are told; None where it is not known.
         is_process: whether containers are processes of the node.
         limits_cpu: whether the engine keeps limits of CPU.
@@ -92,14 +93,14 @@ class Starter:
         home: PodHome,
         interrupt: Interrupt,
         stop: Callable[[str, str], Awaitable[None]],
-        runtime_handlers: Mapping[str, str],
+        classes: RuntimeClasses,
         api_server: Callable[[], tuple[str, int] | None],
         is_process: bool,
         limits_cpu: bool,
     ) -> None:
         self._is_process = is_process
         self._limits_cpu = limits_cpu
-        self._handlers_by_class = runtime_handlers
+        self._classes = classes
         self._api_server = api_server
         self._runtime = runtime
         self._pulls = pulls
@@ -123,12 +124,15 @@ class Starter:
         Raises:
             EngineError: with the reason for the pod's status.
             PodUnfit: the pod cannot have its devices and has to fail.
+            Interrupted: something more urgent came.
         """
         self._check(pod)
         await self._devices.allot(pod)
         for text in not_enforced(pod, is_process=self._is_process, limits_cpu=self._limits_cpu):
             await self._events.tell(pod, "NotEnforced", text, warning=True)
-        spec = self._sandbox(pod, attempt)
+        wanted = str((pod.get("spec") or {}).get("runtimeClassName") or "")
+        handler = await self._interrupt.guard(self._classes.handler(wanted))
+        spec = self._sandbox(pod, attempt, handler=handler)
         for reason, message in pod_resolver(pod, self._dns())[1]:
             await self._events.tell(pod, reason, message, warning=True)
         spec.log_directory.mkdir(parents=True, exist_ok=True)
@@ -251,12 +255,8 @@ class Starter:
                 raise ConfigMissing(f'{kind} "{name}" is not on this node: {exc.message}') from exc
         return found
 
-    def _handler(self, spec: Mapping[str, Any]) -> dict[str, str]:
-        """The engine's handler of the pod's RuntimeClass; nobody but the node may name one."""
-        name = str(spec.get("runtimeClassName") or "")
-        return {RUNTIME_HANDLER: self._handlers_by_class.get(name, name)}
-
-    def _sandbox(self, pod: Object, attempt: int) -> SandboxSpec:
+    def _sandbox(self, pod: Object, attempt: int, *, handler: str = "") -> SandboxSpec:
+        """What a sandbox is made of. ``handler`` matters only where one is made; a pod's own annotation never does."""
         spec, metadata = pod.get("spec") or {}, pod["metadata"]
         name, full = self._names(pod)
         resolver = pod_resolver(pod, self._dns())[0]
@@ -275,7 +275,7 @@ class Starter:
             log_directory=self._home.logs,
             pod=pod,
             labels=metadata.get("labels") or {},
-            annotations={**(metadata.get("annotations") or {}), **self._handler(spec)},
+            annotations={**(metadata.get("annotations") or {}), RUNTIME_HANDLER: handler},
             dns_servers=resolver.servers,
             dns_searches=resolver.searches,
             dns_options=resolver.options,

@@ -93,7 +93,9 @@ _SPEC = (
     Entry("spec.enableServiceLinks", _NA, _NA, "Services have no address that works on an edge; see decision 32"),
     Entry("spec.readinessGates[]", _YES, _YES),
     Entry("spec.runtimeClassName", _YES, _NO,
-          "the engine's handler of that name, or the one that `runtimeHandlers` names; process runtime: has none"),
+          "the handler that the RuntimeClass names, or this node's `runtimeHandlers`, which come first; kept for when "
+          "the cloud is away; a class that does not exist holds the pod: FailedCreatePodSandBox. A Go cloud gives no "
+          "classes to its nodes: the handler of that name then; process runtime: has none"),
     Entry("spec.affinity", _NA, _NA, _CLOUD),
     Entry("spec.schedulerName", _NA, _NA, _CLOUD),
     Entry("spec.tolerations[]", _NA, _NA, _CLOUD),

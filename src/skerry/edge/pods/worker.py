@@ -13,6 +13,7 @@ from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import race
 from skerry.base.obs.log import get_log
 from skerry.edge.pods import plan as p
+from skerry.edge.pods.classes import RuntimeClasses
 from skerry.edge.pods.dns import NodeDns
 from skerry.edge.pods.env import ObjectKey, pod_objects
 from skerry.edge.pods.events import PodEvents
@@ -60,7 +61,7 @@ class Tools:
         log_directory: ``<namespace>_<name>_<uid>/<container>/<attempt>.log`` go here.
         node: this node as it is now; its address may change.
         allocatable: the node's, for resourceFieldRef.
-        runtime_handlers: the engine's handler by RuntimeClass, where it has another name.
+        classes: knows the engine's handler of a RuntimeClass.
         api_server: host and port that pods are told; None where it is not known.
         dns: the node's resolver as it is now.
         observe: what the engine has for a uid, no older than the call.
@@ -80,9 +81,9 @@ class Tools:
     directory: Path
     log_directory: Path
     observe: Callable[[str], Awaitable[ObservedPod | None]]
+    classes: RuntimeClasses
     dns: Callable[[], NodeDns] = NodeDns
     allocatable: Mapping[str, str] = field(default_factory=dict)
-    runtime_handlers: Mapping[str, str] = field(default_factory=dict)
     api_server: Callable[[], tuple[str, int] | None] = lambda: None
     devices: PodDevices = field(default_factory=NoDevices)
     measure_s: float = 50.0
@@ -131,7 +132,7 @@ class PodWorker:
             tools.runtime, pulls=Pulls(tools.images, objects=tools.volumes.objects, events=tools.events),
             volumes=tools.volumes, devices=tools.devices, handlers=handlers, events=tools.events, dns=tools.dns,
             clock=tools.clock, home=self._home, interrupt=self._interrupt, stop=self._stop_unhooked,
-            runtime_handlers=tools.runtime_handlers, api_server=tools.api_server,
+            classes=tools.classes, api_server=tools.api_server,
             is_process=tools.node().engine == "process",
             limits_cpu=tools.limits_cpu,
         )  # fmt: skip

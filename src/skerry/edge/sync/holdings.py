@@ -1,13 +1,15 @@
 """What this node tells a cloud of ours at the beginning of a session: which objects it holds, in which version.
 
-The cloud sends the difference, so a lost or restored store on either side costs what is missing and nothing else. A Go
-cloud says nothing of its store, and is told nothing.
+The cloud sends the difference, so a lost or restored store on either side costs what is missing and nothing else. What
+the node asked for by itself is not told: the cloud would take away what it did not send. A Go cloud says nothing of its
+store, and is told nothing.
 """
 
 from __future__ import annotations
 
 from skerry.base.obs.log import get_log
-from skerry.edge.store.objects import EdgeObjects
+from skerry.edge.store.objects import EdgeObjects, type_of
+from skerry.edge.sync.asked import ASKED_TYPES
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge.envelope import Envelope
 
@@ -44,5 +46,5 @@ class Holdings:
             group=c.GROUP_RESOURCE,
             operation=c.OP_REPORT,
             resource=c.RESOURCE_HOLDINGS,
-            content={key: list(entry) for key, entry in self._objects.holdings().items()},
+            content={k: list(v) for k, v in self._objects.holdings().items() if type_of(k) not in ASKED_TYPES},
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 from typing import Any
 
 from skerry.api.gvk import Object
@@ -31,6 +32,16 @@ class Remote:
     def folds_lease(self) -> bool:
         """See ``Link.folds_lease``."""
         return self._link.folds_lease
+
+    @property
+    def is_up(self) -> bool:
+        """See ``Link.is_up``."""
+        return self._link.is_up
+
+    @property
+    def is_to_skerry(self) -> bool:
+        """See ``Link.is_to_skerry``."""
+        return self._link.is_to_skerry
 
     async def ask(self, operation: str, resource: str, content: Any = None, *, source: str = c.SOURCE_EDGED) -> Object:
         """One request.
@@ -68,11 +79,15 @@ class ObjectSource:
     However many ask for an object, the cloud is asked once: a Go cloud keeps one answer per object, and the answers to
     several questions at once would replace each other. For the same reason the object may come by itself instead of as
     the answer, and that ends the wait too.
+
+    Args:
+        unused: keys of what the store still has, though it must not be used any more.
     """
 
-    def __init__(self, objects: EdgeObjects, remote: Remote) -> None:
+    def __init__(self, objects: EdgeObjects, remote: Remote, *, unused: Container[str] = ()) -> None:
         self._objects = objects
         self._remote = remote
+        self._unused = unused
         self._flights: dict[str, asyncio.Future[Object]] = {}
         self._waits: dict[str, asyncio.Timeout] = {}
         objects.subscribe(self._arrived)
@@ -88,27 +103,37 @@ class ObjectSource:
             Unavailable: it is not here and the cloud cannot be asked now.
         """
         key = route.build(namespace, kind, name)
-        while (known := self._objects.get(key)) is None:
-            flight = self._flights.get(key)
-            if flight is None:
-                return await self._lead(key)
+        known = self._objects.get(key)
+        return known if known is not None and key not in self._unused else await self._asked(key)
+
+    async def fresh(self, kind: str, namespace: str, name: str) -> Object:
+        """One object as the cloud has it now, also where the store has one; it is kept for later, and forgotten when
+        the cloud says that it does not exist.
+
+        Raises:
+            NotFound, Unavailable: as ``get``.
+        """
+        key = route.build(namespace, kind, name)
+        try:
+            return await self._asked(key)
+        except NotFound:
+            await self._objects.delete(key)
+            raise
+
+    def is_answered(self) -> bool:
+        """Whether this node's cloud knows questions that a Go cloud leaves without an answer."""
+        return self._remote.is_to_skerry if self._remote.is_up else bool(self._objects.bound_to)
+
+    async def _asked(self, key: str) -> Object:
+        """The answer to the one question that is under way for an object, ours if there is none."""
+        while (flight := self._flights.get(key)) is not None:
             try:
                 return await asyncio.shield(flight)
             except asyncio.CancelledError:
                 if not flight.cancelled():
                     raise
                 # Whoever asked was cancelled, and we were not: ask ourselves.
-        return known
-
-    async def fresh(self, kind: str, namespace: str, name: str) -> Object:
-        """One object as the cloud has it now, also where the store has one; it is kept for later.
-
-        Raises:
-            NotFound, Unavailable: as ``get``.
-        """
-        key = route.build(namespace, kind, name)
-        flight = self._flights.get(key)
-        return await asyncio.shield(flight) if flight is not None else await self._lead(key)
+        return await self._lead(key)
 
     async def _lead(self, key: str) -> Object:
         flight: asyncio.Future[Object] = asyncio.get_running_loop().create_future()

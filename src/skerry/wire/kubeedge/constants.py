@@ -131,6 +131,7 @@ HEADER_STORE = "Skerry-Store"
 promise of a ``RESOURCE_HOLDINGS`` message, for which a cloud that misses it asks; in the answer what this cloud is."""
 RESOURCE_HOLDINGS = "skerry/holdings"
 OP_REPORT = "report"
+TYPE_RUNTIMECLASS = "runtimeclass"  # query, answered with the RuntimeClass; a Go cloud does not know it
 
 
 def events_path(node: str, *, project: str = PROJECT_ID) -> str:
