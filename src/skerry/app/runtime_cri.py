@@ -17,6 +17,8 @@ from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
 from skerry.runtime.cri.leases import PullLeases
 from skerry.runtime.cri.logrotation import LogRotation
+from skerry.runtime.cri.lostleases import LostLeases
+from skerry.runtime.cri.lostrules import LostRules
 from skerry.runtime.cri.lostshims import LostShims, Owner
 from skerry.runtime.cri.lostspaces import LostSpaces
 from skerry.runtime.cri.network import network_places
@@ -66,9 +68,12 @@ def open_cri(config: EdgeConfig, cri_socket: str, node_uid: str, adopted: Mappin
         max_files=config.container_log_max_files,
     )  # fmt: skip
     owner = Owner(node_uid, logs=config.data.absolute() / "pod-logs")
-    shims = LostShims(client, owner, clock=SystemClock())
-    spaces = LostSpaces(client, owner, clock=SystemClock())
-    upkeep = {"log-rotation": rotation.run, "lost-shims": shims.run, "lost-spaces": spaces.run}
+    clock = SystemClock()
+    upkeep = {
+        "log-rotation": rotation.run, "lost-shims": LostShims(client, owner, clock=clock).run,
+        "lost-spaces": LostSpaces(client, owner, clock=clock).run, "lost-rules": LostRules(client, clock=clock).run,
+        "lost-leases": LostLeases(client, owner, clock=clock).run,
+    }  # fmt: skip
     notes = {"skerry.dev/runtime": "cri"}
     leases = PullLeases(socket, clock=SystemClock())
     images = CriImages(client, mirrors=config.registry_mirrors, leases=leases)

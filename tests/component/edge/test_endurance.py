@@ -200,7 +200,7 @@ class Storm:
 
     def _rules(self) -> list[str]:
         """Those that are a single sandbox's."""
-        command = [self.engine.iptables_directory / "iptables-save", "-t", "nat"]
+        command = [str(self.engine.iptables_directory / "iptables-save"), "-t", "nat"]
         told = subprocess.run(command, capture_output=True, check=True, text=True).stdout
         return [line for line in told.splitlines() if _RULE_OF_ONE.search(line)]
 
@@ -209,11 +209,16 @@ class Storm:
         return {line.split()[0] for line in self.engine.ctr(*what).splitlines()[1:]}
 
     def _kept(self) -> list[str]:
-        """What the engine still has for pods and pulls."""
+        """What the engine still has for pods and pulls.
+
+        A creation that is broken off may keep a snapshot by a lease of the engine's, for a day.
+        """
+        leases = [line.split() for line in self.engine.ctr("leases", "ls").splitlines()[1:]]
+        brief = [words for words in leases if words[-1].startswith("containerd.io/gc.expire=")]
+        snapshots = self._engine_has("snapshots", "ls") - self._snapshots
         found = [f"task {name}" for name in self._engine_has("tasks", "ls")]
-        found += [f"lease {name}" for name in self._engine_has("leases", "ls") if name.startswith("skerry-")]
-        found += [f"snapshot {name}" for name in self._engine_has("snapshots", "ls") - self._snapshots]
-        return found
+        found += [f"lease {words[0]}" for words in leases if words not in brief or words[0].startswith("skerry-")]
+        return found + [f"snapshot {name}" for name in sorted(snapshots)[len(brief) :]]
 
     def _shims(self) -> list[str]:
         """The engine's supervisors that still run, each named by its command line."""

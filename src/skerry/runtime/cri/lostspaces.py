@@ -11,13 +11,11 @@ else's, and nobody's at work:
 - they are older than the engine's process, or have been seen for longer than the making of a sandbox may take;
 - they were seen the same at two looks in a row, so that a clock that is set ends nothing by itself.
 
-Source: containerd pkg/cri/server/{sandbox_run.go,sandbox_status.go,service_linux.go}, pkg/netns/netns_linux.go;
-containernetworking/plugins plugins/ipam/host-local/backend/disk (a file for each address).
+Source: containerd pkg/cri/server/{sandbox_run.go,sandbox_status.go,service_linux.go}, pkg/netns/netns_linux.go.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import struct
@@ -29,8 +27,9 @@ from typing import Any
 from skerry.base import json
 from skerry.base.aio.clock import Clock
 from skerry.base.obs.log import get_log
+from skerry.runtime.cri.addresses import Lease, leases_in, leases_of
 from skerry.runtime.cri.client import SANDBOX_S, CriClient
-from skerry.runtime.cri.lostnets import NOTES, LostNetworks, Network, networks_of, remove_name_space
+from skerry.runtime.cri.lostnets import NOTES, LostNetworks, networks_of, remove_name_space
 from skerry.runtime.cri.lostshims import Owner, Told, all_of
 from skerry.runtime.cri.netspaces import Space, addresses_inside, entered, mounted_in
 from skerry.runtime.ports import EngineError, EngineUnavailable
@@ -43,8 +42,6 @@ _KEPT_S = 2.5 * SANDBOX_S
 _AGAIN_S = 3600.0
 """Between two tries to undo what the plugins would not."""
 _COMMON = Path("/run/netns")
-_LEASES = Path("/var/lib/cni/networks")
-_LEASE_BYTES = 1024
 _ENGINES = frozenset({"containerd", "crio", "conmon", "podman"})
 """Programs that make sandboxes with CNI's plugins, as the kernel names their processes."""
 _UNKNOWN = (("IgnoreUnknown", "1"),)
@@ -60,19 +57,6 @@ class Place:
 
     directory: Path
     is_private: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """An address that a sandbox was given."""
-
-    path: Path
-    sandbox: str
-
-    @property
-    def address(self) -> str:
-        """Which."""
-        return self.path.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,18 +132,6 @@ def other_engines(processes: Mapping[int, str], engine: int) -> set[str]:
     return {name for pid, name in processes.items() if name in _ENGINES and pid != engine}
 
 
-def lease_directories(networks: Iterable[Network]) -> list[Path]:
-    """Where the addresses of these networks are written down, of those that host-local gives. Pure."""
-    found = []
-    for network in networks:
-        whole = network.configuration
-        for plugin in whole.get("plugins") or [whole]:
-            ipam = plugin.get("ipam") or {}
-            if ipam.get("type") == "host-local":
-                found.append(Path(str(ipam.get("dataDir") or _LEASES)) / str(whole["name"]))
-    return found
-
-
 class LostSpaces:
     """Ends lost name spaces and addresses of one node on one containerd; finds none on other engines.
 
@@ -198,14 +170,14 @@ class LostSpaces:
             return 0
         spaces = {str(space.place): space for space in _empty(mounted_in(place.directory), has_threads=False)}
         noted = self._networks.sandboxes()
-        leases = [lease for directory in lease_directories(networks_of(info)[1]) for lease in _leases(directory)]
+        leases = leases_of(networks_of(info)[1])
         unnoted = {f"{lease.path} {lease.sandbox}": lease for lease in leases if lease.sandbox not in noted}
         now_s, before = self._clock.monotonic_s(), self._first_s
         self._first_s = {key: before.get(key, now_s) for key in (*spaces, *unnoted)}
         if self._first_s.keys().isdisjoint(before):
             return 0
         told = await all_of(self._client)
-        began_at_s, engine = _engine(self._client.socket)
+        began_at_s, engine = listener(self._client.socket)
         if engine == 0 or not self._owner.has_all(told):
             return 0
         made_at_s = {key: _made_at_s(space.place) for key, space in spaces.items()}
@@ -218,7 +190,7 @@ class LostSpaces:
         known = told.known()
         for key in lost & unnoted.keys() if is_only else ():
             lease = unnoted[key]
-            if lease.sandbox not in known and lease in _leases(lease.path.parent):  # not given back with its space
+            if lease.sandbox not in known and lease in leases_in(lease.path.parent):  # not given back with its space
                 ended += await self._undo(key, lease.sandbox, "")
         return ended
 
@@ -290,20 +262,6 @@ def _empty(spaces: list[Space], *, has_threads: bool) -> list[Space]:
     return [space for space in spaces if space.inode not in full]
 
 
-def _leases(directory: Path) -> list[Lease]:
-    found = []
-    for name in os.listdir(directory) if directory.is_dir() else ():  # noqa: PTH208 - names only
-        try:
-            address = str(ipaddress.ip_address(name))
-            with (directory / name).open("rb") as file:
-                sandbox = file.read(_LEASE_BYTES).split(b"\n")[0].strip().decode()
-        except (OSError, ValueError):  # the plugin's own files; given back meanwhile
-            continue
-        if sandbox and address == name:
-            found.append(Lease(directory / name, sandbox))
-    return found
-
-
 def _made_at_s(path: Path) -> float:
     """When a lease was written, or a name space first opened, by the clock of that time; now for one that is gone."""
     try:
@@ -312,8 +270,8 @@ def _made_at_s(path: Path) -> float:
         return float("inf")
 
 
-def _engine(path: Path) -> tuple[float, int]:
-    """When the engine began to listen, by the clock of that time, and the number of its process.
+def listener(path: Path) -> tuple[float, int]:
+    """When an engine began to listen at its socket, by the clock of that time, and the number of its process.
 
     The number is 0 where it is not to be seen from here, as from a container: then nobody is.
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from skerry.base import json
+from skerry.runtime.cri.addresses import lease_directory
 from skerry.runtime.cri.lostnets import Network
 from skerry.runtime.cri.lostspaces import (
     Claims,
     Place,
-    lease_directories,
     other_engines,
     place_of,
     ripe,
@@ -158,4 +158,9 @@ def test_addresses_are_written_down_where_the_network_says() -> None:
         Network("eth0", usual), Network("eth0", {"name": "one", **bridge}),
         Network("eth1", {"name": "asked", "type": "macvlan", "ipam": {"type": "dhcp"}}),
     ]  # fmt: skip
-    assert lease_directories(networks) == [Path("/var/lib/cni/networks/skerry"), Path("/data/one")]
+    assert [lease_directory(network) for network in networks] == [
+        None,
+        Path("/var/lib/cni/networks/skerry"),
+        Path("/data/one"),
+        None,
+    ]

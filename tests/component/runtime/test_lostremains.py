@@ -1,4 +1,4 @@
-"""Name spaces and addresses that a killed containerd had noted nowhere: they end where they can be nobody else's."""
+"""What killed engines and plugins leave and note nowhere: it ends where it can be nobody else's."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ from tests.parts import CONTAINERD_PACKAGES, ROOT, Containerd, PartMissing, unpa
 from skerry.base.aio.clock import SystemClock
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
+from skerry.runtime.cri.lostleases import LostLeases
 from skerry.runtime.cri.lostnets import LostNetworks
+from skerry.runtime.cri.lostrules import LostRules
 from skerry.runtime.cri.lostshims import Owner
 from skerry.runtime.cri.lostspaces import LostSpaces
 from skerry.runtime.cri.netspaces import addresses_inside, mounted_in
+from skerry.runtime.network import conflist
 from skerry.runtime.ports import EngineError, SandboxSpec
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("containerd")]
@@ -72,12 +75,12 @@ class Node:
         subprocess.run(["unshare", "--net", "mount", "--bind", "/proc/self/ns/net", str(place)], check=True)
         return place
 
-    def join(self, space: Path) -> None:
-        """What the engine has the plugins do for a sandbox, without the note that comes afterwards."""
+    def join(self, space: Path, *, command: str = "ADD", sandbox: str = "") -> None:
+        """What the engine has the bridge plugin do for a sandbox, without the note that comes afterwards."""
         whole = json.loads((self.engine.cni_directory / "10-test.conflist").read_text())
         request = {**whole["plugins"][0], "name": whole["name"], "cniVersion": whole["cniVersion"]}
         environment = {
-            "PATH": os.environ["PATH"], "CNI_COMMAND": "ADD", "CNI_CONTAINERID": uuid.uuid4().hex * 2,
+            "PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_CONTAINERID": sandbox or uuid.uuid4().hex * 2,
             "CNI_NETNS": str(space), "CNI_IFNAME": "eth0", "CNI_PATH": str(self.engine.plugin_directory),
         }  # fmt: skip
         plugin = self.engine.plugin_directory / request["type"]
@@ -185,6 +188,22 @@ async def test_only_what_can_be_nobody_elses_ends(node: Node) -> None:
     assert node.mounted() == mounted | {young}
 
 
+async def test_a_lost_lease_of_the_engines_is_deleted(node: Node) -> None:
+    await node.runtime.create_sandbox(node.sandbox())
+    old, young, own = uuid.uuid4().hex * 2, uuid.uuid4().hex * 2, "of-somebody"
+    for name in (old, own):
+        node.engine.ctr("leases", "create", "--id", name, "--expires", "0s")
+    await asyncio.to_thread(node.engine.kill)
+    await node.start()
+    node.engine.ctr("leases", "create", "--id", young, "--expires", "0s")
+    lost = LostLeases(node.client, Owner(node.uid, logs=Path("/nowhere")), clock=SystemClock())
+    assert await lost.end() == 0  # seen for the first time
+    assert await lost.end() == 1
+    left = {line.split()[0] for line in node.engine.ctr("leases", "ls").splitlines()[1:]}
+    assert {young, own} <= left and old not in left
+    assert await lost.end() == 0
+
+
 _ISLAND = """
 mount -t tmpfs tmpfs /run/netns && mount -t tmpfs tmpfs /var/lib/cni && ip link set lo up || exit 1
 "$@"; exit $?
@@ -215,24 +234,64 @@ async def beside_others(directory: Path) -> dict[str, Any]:
         return {"kept": kept, "left": left, "beside": beside, "alone": alone, "end": end, "foreign": stay}
 
 
-def test_the_machines_own_place_is_touched_only_where_no_other_engine_runs(tmp_path: Path) -> None:
+def _on_an_island(name: str, directory: Path) -> dict[str, Any]:
+    """What one of these functions gives in name spaces of its own: processes, mounts, network."""
     try:
-        unpack(*CONTAINERD_PACKAGES)  # inside there is no way to them
+        unpack(*CONTAINERD_PACKAGES, "iptables")  # inside there is no way to them
     except PartMissing as exc:
         pytest.skip(str(exc))
     for place in ("/run/netns", "/var/lib/cni"):
         Path(place).mkdir(parents=True, exist_ok=True)
     script = (
-        "import asyncio, json, pathlib, sys; from tests.component.runtime.test_lostspaces import beside_others; "
-        "print(json.dumps(asyncio.run(beside_others(pathlib.Path(sys.argv[1])))))"
+        f"import asyncio, json, pathlib, sys; from tests.component.runtime.test_lostremains import {name}; "
+        f"print(json.dumps(asyncio.run({name}(pathlib.Path(sys.argv[1])))))"
     )
     inside = ["unshare", "-m", "-n", "-p", "-f", "--mount-proc", "sh", "-c", _ISLAND, "sh"]
-    command = [*inside, sys.executable, "-c", script, str(tmp_path)]
+    command = [*inside, sys.executable, "-c", script, str(directory)]
     result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=90)
     assert result.returncode == 0, result.stderr[-3000:]
-    found = json.loads(result.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return found
+
+
+async def half_deleted(directory: Path) -> dict[str, Any]:
+    """What becomes of the rules of a sandbox whose plugin was killed between interface and rules."""
+    engine = Containerd(has_iptables=True)
+    network: Any = conflist(pod_cidr="10.244.7.0/24", bridge=engine.bridge)
+    network["plugins"][0]["ipam"]["dataDir"] = str(engine.directory / "ipam")
+    engine.cni_directory.mkdir()
+    (engine.cni_directory / "10-test.conflist").write_text(json.dumps(network))
+    os.environ["PATH"] = f"{engine.iptables_directory}:{os.environ['PATH']}"
+    async with node_on(engine, directory) as node:
+        sandboxes = [await node.runtime.create_sandbox(node.sandbox())]
+        for _ in range(2):
+            sandboxes.append(uuid.uuid4().hex * 2)
+            space = node.make_space()
+            node.join(space, sandbox=sandboxes[-1])
+        inside = ["nsenter", f"--net={space}", "ip", "link", "delete", "eth0"]
+        await asyncio.to_thread(subprocess.run, inside, check=True)
+        node.join(space, command="DEL", sandbox=sandboxes[-1])
+
+        def left() -> list[bool]:
+            saved = subprocess.run(["iptables-save", "-t", "nat"], check=True, capture_output=True, text=True).stdout
+            return [sandbox in saved for sandbox in sandboxes]
+
+        before, lost = left(), LostRules(node.client, clock=SystemClock())
+        ended = [await lost.end(), await lost.end(), await lost.end()]
+        return {"before": before, "ended": ended, "after": left()}
+
+
+def test_the_machines_own_place_is_touched_only_where_no_other_engine_runs(tmp_path: Path) -> None:
+    found = _on_an_island("beside_others", tmp_path)
     assert found["kept"] == found["end"] == {"mounted": 1, "addresses": 1}
     assert found["left"] == {"mounted": 3, "addresses": 3}
     assert found["beside"] == [0, 0]
     assert sum(found["alone"]) == 3
     assert found["foreign"] == [True, True, True]
+
+
+def test_rules_that_a_killed_plugin_left_are_removed(tmp_path: Path) -> None:
+    found = _on_an_island("half_deleted", tmp_path)
+    assert found["before"] == [True, True, True]
+    assert found["ended"] == [0, 1, 0]
+    assert found["after"] == [True, True, False]  # one lives, one has an address and may be in the making
