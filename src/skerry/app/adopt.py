@@ -44,7 +44,7 @@ from skerry.edge.store import twins
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.rowcodec import SealingCodec
-from skerry.edge.store.rowkey import row_key
+from skerry.edge.store.rowkey import row_keys
 from skerry.runtime import handover
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.spec import POD_UID
@@ -358,7 +358,7 @@ def _copy_certificates(origin: Origin, files: CertificateFiles) -> None:
 async def _fill_store(data: Path, found: _Found) -> None:
     connection = open_database(data)
     try:
-        objects = EdgeObjects(connection, codec=SealingCodec(row_key(data)), clock=SystemClock())
+        objects = EdgeObjects(connection, codec=SealingCodec(row_keys(data).key), clock=SystemClock())
         for key, obj in found.objects.items():
             await objects.put(key, obj)
 

@@ -45,7 +45,7 @@ from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
 from skerry.edge.store.rowcodec import SealingCodec
-from skerry.edge.store.rowkey import row_key
+from skerry.edge.store.rowkey import row_keys
 from skerry.edge.store.space import StoreSpace
 from skerry.edge.sync.asked import UnusedClaims
 from skerry.edge.sync.drain import Drain
@@ -135,7 +135,10 @@ class EdgeAgent:
         self.space = StoreSpace(config.data, clock=self._clock)
         self.space.hold()
         self.database = open_database(config.data, relieve=self.space.give_up)
-        self.objects = EdgeObjects(self.database, codec=SealingCodec(row_key(config.data)), clock=self._clock)
+        self._keys = row_keys(config.data, wanted=config.store_key)
+        codec = SealingCodec(self._keys.key, self._keys.former)
+        self.objects = EdgeObjects(self.database, codec=codec, clock=self._clock, keeps_unread=self._keys.is_stopgap)
+        self._keys.retire_former()
         self.outbox = EdgeOutbox(self.database, clock=self._clock, is_tight=self.space.is_tight)
         self.places = Places(config.data / NODE_FILE, joined)
         self.link = DialledLink(
@@ -321,7 +324,7 @@ class EdgeAgent:
                 "down_since_s": self.link.down_since_s, "why": self.link.why_down, "waiting": self.outbox.depth(),
                 "oldest_waiting_s": self.outbox.oldest_s(), "dropped": self.outbox.dropped,
                 "runtime": self.runtime.kind, "readings": self.devices.counts(), "devices": self.devices.values(),
-                "pods": self.pods.summary(),
+                "pods": self.pods.summary(), "store_key": self._keys.source,
             }  # fmt: skip
             now, now_s = json.dumps(facts), self._clock.monotonic_s()
             if now != told or now_s - told_s >= _STATUS_AT_LEAST_S:

@@ -21,6 +21,9 @@ from skerry.base.files import lock_holder, make_private_dir, write_atomic, write
 from skerry.edge.link import enrol
 from skerry.edge.link.checks import Check, JoinChecks
 from skerry.edge.link.manifest import Manifest
+from skerry.edge.store.ports import VaultError
+from skerry.edge.store.rowkey import IN_FILE
+from skerry.edge.store.vault import SystemdVault
 from skerry.runtime import volumes
 from skerry.runtime.cri.probe import find_socket
 from skerry.runtime.ports import EngineError
@@ -31,8 +34,9 @@ NODE_FILE = "node.json"
 
 
 def main(
-    *, host: str, token: str, node: str | None, runtime: str, cri_socket: str, labels: str | None, hubs: Sequence[str],
-    tunnels: Sequence[str], data: Path | None, config_file: Path | None, check_only: bool, service: bool, as_json: bool,
+    *, host: str, token: str, node: str | None, runtime: str, cri_socket: str, store_key: str, labels: str | None,
+    hubs: Sequence[str], tunnels: Sequence[str], data: Path | None, config_file: Path | None, check_only: bool,
+    service: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Check, enrol, write the configuration, install the unit. Returns the exit code."""
     name, port = split_address(host, c.PORT_JOIN)
@@ -44,25 +48,27 @@ def main(
     }
     return asyncio.run(
         _join(
-            name, port, token, node or "", runtime, engine, labels, places, directory, config_file, check_only, service,
-            as_json,
+            name, port, token, node or "", runtime, engine, store_key, labels, places, directory, config_file,
+            check_only, service, as_json,
         )
     )  # fmt: skip
 
 
 async def _join(
-    host: str, port: int, token: str, node: str, runtime: str, cri_socket: str, labels: str | None,
+    host: str, port: int, token: str, node: str, runtime: str, cri_socket: str, store_key: str, labels: str | None,
     places: Mapping[str, list[list[Any]]], data: Path, config_file: Path | None, check_only: bool, service: bool,
     as_json: bool,
 ) -> int:  # fmt: skip
     _check_labels(labels)
+    _check_written(config_file, labels=labels, store_key=store_key)
     if (data / NODE_FILE).exists() and not check_only:
         raise ConfigError(
             f"{data} belongs to a joined node already", hint="`skerry reset` undoes the join, or choose another --data"
         )
     checks = JoinChecks(
         host, port, token=token, node=node, data=data,
-        probe_runtime=lambda: choose_runtime(runtime, cri_socket=cri_socket), tell=_tell,
+        probe_runtime=lambda: choose_runtime(runtime, cri_socket=cri_socket), probe_key=lambda: _probe_key(store_key),
+        tell=_tell,
     )  # fmt: skip
     passed = await checks.run()
     report = [check.to_json() for check in checks.checks]
@@ -78,7 +84,7 @@ async def _join(
         return 0
     before = {path.name for path in data.iterdir()} if data.is_dir() else None
     try:
-        facts = await _enrol(host, port, checks, places, data, cri_socket, labels, config_file)
+        facts = await _enrol(host, port, checks, places, data, cri_socket, store_key, labels, config_file)
         if service and edge_unit.can_install():
             edge_unit.install(data)
             facts["unit"] = edge_unit.UNIT.name
@@ -112,7 +118,7 @@ def _leave_nothing(data: Path, before: set[str] | None) -> None:
 
 async def _enrol(
     host: str, port: int, checks: JoinChecks, places: Mapping[str, list[list[Any]]], data: Path, cri_socket: str,
-    labels: str | None, config_file: Path | None,
+    store_key: str, labels: str | None, config_file: Path | None,
 ) -> dict[str, Any]:  # fmt: skip
     manifest = Manifest(make_private_dir(data))
     manifest.add("directory", str(data))
@@ -138,6 +144,8 @@ async def _enrol(
         }
         if "criSocket" in facts:
             config["criSocket"] = facts["criSocket"]
+        if store_key != IN_FILE:
+            config["storeKey"] = store_key
         if labels:
             config["labels"] = labels
         write_atomic(data / "edge.yaml", edge_unit.settings_file(config))
@@ -166,6 +174,38 @@ def _check_labels(text: str | None) -> None:
             raise ConfigError(f"--labels: {pair!r} is no label", hint="write them as KEY=VALUE,KEY=VALUE")
         if pair and wrong:
             raise ConfigError(str(wrong[0]), hint="see labels in the Kubernetes documentation: site=north, line=3")
+
+
+def _check_written(config_file: Path | None, *, labels: str | None, store_key: str) -> None:
+    """What goes into the file of settings that a join writes has no place where the operator brings one.
+
+    Raises:
+        ConfigError: names what to write into that file instead.
+    """
+    if config_file is None:
+        return
+    given = {"--labels": ("labels", labels), "--store-key": ("storeKey", store_key if store_key != IN_FILE else None)}
+    for flag, (key, value) in given.items():
+        if value:
+            raise ConfigError(f"{flag} does not go with --config", hint=f"write {key} into {config_file}")
+
+
+async def _probe_key(store_key: str) -> str:
+    """Whether the machine can keep the key so: a trial key is wrapped and opened.
+
+    Raises:
+        ConfigError: it cannot; with the remedy.
+    """
+    if store_key == IN_FILE:
+        return "in a file beside the database"
+    try:
+        await asyncio.to_thread(SystemdVault().wrap, store_key, os.urandom(32))
+    except VaultError as exc:
+        what = "there is no TPM 2.0 that systemd-creds can use" if store_key == "tpm2" else "systemd-creds cannot do it"
+        raise ConfigError(
+            f"{what}: {exc}", hint=exc.hint or "join with --store-key file; see docs/explain/edge-store.md"
+        ) from exc
+    return f"wrapped by systemd-creds ({store_key})"
 
 
 def reset(*, data: Path | None, config_file: Path | None, yes: bool, as_json: bool) -> int:

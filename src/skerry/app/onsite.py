@@ -28,8 +28,9 @@ def pods(*, data: Path | None, config_file: Path | None, as_json: bool) -> int:
     directory = load_config(config_file, {"data": data}).data
     facts = read_status(directory)
     found = facts.get("pods", [])
-    rows = [(p["namespace"], p["name"], p["phase"], p["ready"], p["restarts"]) for p in found]
-    text = output.table(("NAMESPACE", "NAME", "PHASE", "READY", "RESTARTS"), rows) if rows else "no pods on this node"
+    rows = [(p["namespace"], p["name"], p["phase"], p["ready"], p["restarts"], p.get("why", "")) for p in found]
+    head = ("NAMESPACE", "NAME", "PHASE", "READY", "RESTARTS", "WHY")
+    text = output.table(head, rows) if rows else "no pods on this node"
     output.emit({"items": found}, as_json=as_json, text=text)
     return 0
 

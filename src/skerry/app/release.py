@@ -32,7 +32,7 @@ from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects, type_of
 from skerry.edge.store.outbox import EdgeOutbox
 from skerry.edge.store.rowcodec import SealingCodec
-from skerry.edge.store.rowkey import row_key
+from skerry.edge.store.rowkey import row_keys
 from skerry.runtime import handover
 
 _FORMER = ".before-release"
@@ -69,7 +69,7 @@ def main(
             f"{file} is there, and this node was not adopted from it",
             hint="name it with --edgecore-config if its node is this one",
         )
-    objects, waiting = asyncio.run(_read_store(directory))
+    objects, waiting = asyncio.run(_read_store(directory, config.store_key))
     if waiting and not force:
         raise ConfigError(
             f"{waiting} reports wait for the cloud and would be lost",
@@ -96,10 +96,12 @@ def main(
     return 0
 
 
-async def _read_store(data: Path) -> tuple[dict[str, Object], int]:
+async def _read_store(data: Path, store_key: str) -> tuple[dict[str, Object], int]:
     connection = open_database(data)
     try:
-        objects = EdgeObjects(connection, codec=SealingCodec(row_key(data)), clock=SystemClock())
+        keys = row_keys(data, wanted=store_key)
+        codec = SealingCodec(keys.key, keys.former)
+        objects = EdgeObjects(connection, codec=codec, clock=SystemClock(), keeps_unread=keys.is_stopgap)
         found = {key: obj for kind in database.CROSSING for key, obj in objects.list(kind).items()}
         return found, EdgeOutbox(connection, clock=SystemClock()).depth()
     finally:

@@ -185,6 +185,11 @@ def _edge(commands: Any) -> None:
     join.add_argument(
         "--cri-socket", default="", metavar="PATH", help="socket of the container engine; else the usual places"
     )
+    join.add_argument(
+        "--store-key", choices=("file", "host", "tpm2"), default="file",
+        help="what keeps the key of stored Secrets and tokens: a file beside the database, systemd's credentials with"
+        " the key of this host, or its TPM (file)",
+    )  # fmt: skip
     join.add_argument("--labels", default=None, metavar="K=V,…", help="labels of the node")
     join.add_argument(
         "--hub", action="append", default=[], metavar="HOST:PORT",
@@ -521,8 +526,8 @@ def _join(args: argparse.Namespace) -> int:
     token = sys.stdin.readline().strip() if args.token == "-" else args.token
     return join.main(
         host=args.host, token=token, node=args.node, runtime=args.runtime, cri_socket=args.cri_socket,
-        labels=args.labels, hubs=args.hub, tunnels=args.tunnel, data=args.data, config_file=args.config,
-        check_only=args.check_only,
+        store_key=args.store_key, labels=args.labels, hubs=args.hub, tunnels=args.tunnel, data=args.data,
+        config_file=args.config, check_only=args.check_only,
         service=not args.no_service, as_json=args.output == "json",
     )  # fmt: skip
 

@@ -26,6 +26,10 @@ async def found() -> str:
     return "process"
 
 
+async def in_a_file() -> str:
+    return "in a file"
+
+
 async def missing() -> str:
     raise CheckFailed("no container engine found", hint="install containerd")
 
@@ -34,7 +38,9 @@ async def run(kit: CloudKit, data: Path, *, token: str = "", host: str = "127.0.
     text = token or (await kit.tokens.create(node="edge-1"))[1]
     told: list[Check] = []
     port = port or int(kit.join_url.rsplit(":", 1)[1])
-    checks = JoinChecks(host, port, token=text, node="", data=data, probe_runtime=probe, tell=told.append)
+    checks = JoinChecks(
+        host, port, token=text, node="", data=data, probe_runtime=probe, probe_key=in_a_file, tell=told.append
+    )
     passed = await checks.run()
     assert told == checks.checks
     return passed, {check.name: check for check in told}, checks

@@ -34,7 +34,21 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_labels_that_a_cluster_refuses_stop_the_join(tmp_path: Path, labels: str) -> None:
     with pytest.raises(ConfigError, match="--labels"):
         join.main(
-            host="127.0.0.1", token="t", node="n", runtime="process", cri_socket="", labels=labels, hubs=(), tunnels=(),
-            data=tmp_path / "edge", config_file=None, check_only=False, service=False, as_json=True,
+            host="127.0.0.1", token="t", node="n", runtime="process", cri_socket="", store_key="file", labels=labels,
+            hubs=(), tunnels=(), data=tmp_path / "edge", config_file=None, check_only=False,
+            service=False, as_json=True,
         )  # fmt: skip
     assert not (tmp_path / "edge").exists()
+
+
+@pytest.mark.parametrize(("flags", "key"), [({"labels": "site=north"}, "labels"), ({"store_key": "tpm2"}, "storeKey")])
+def test_what_a_file_of_the_operator_would_have_to_say_is_not_dropped(
+    tmp_path: Path, flags: dict[str, str], key: str
+) -> None:
+    with pytest.raises(ConfigError, match="--config") as caught:
+        join.main(
+            **{"labels": None, "store_key": "file", **flags},
+            host="127.0.0.1", token="t", node="n", runtime="process", cri_socket="", hubs=(), tunnels=(),
+            data=tmp_path / "edge", config_file=tmp_path / "mine.yaml", check_only=False, service=False, as_json=True,
+        )  # fmt: skip
+    assert key in caught.value.hint and not (tmp_path / "edge").exists()

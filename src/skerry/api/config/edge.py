@@ -18,6 +18,7 @@ class EdgeConfig:
 
     data: Path = setting(Path("/var/lib/skerry/edge"), "directory of database, keys and run.json")
     runtime: str = setting("auto", "how pods run: auto, cri or process")
+    store_key: str = setting("file", "what keeps the key of stored Secrets and tokens: file, host (systemd) or tpm2")
     cri_socket: str = setting("", "socket of the container engine; empty looks in the usual places")
     labels: dict[str, str] = setting({}, "further labels of the node")
     node_ip: str = setting("", "address that the node reports; empty asks the routing table")

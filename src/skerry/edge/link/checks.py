@@ -61,6 +61,7 @@ class JoinChecks:
         node: wanted name; empty takes the token's.
         data: where the agent will live.
         probe_runtime: names the runtime that will be used; raises ``CheckFailed``.
+        probe_key: says what will keep the store's key; raises ``VaultError``.
         tell: called with each check when it is done.
     """
 
@@ -73,6 +74,7 @@ class JoinChecks:
         node: str,
         data: Path,
         probe_runtime: Callable[[], Awaitable[str]],
+        probe_key: Callable[[], Awaitable[str]],
         tell: Callable[[Check], None],
     ) -> None:
         self._host = host
@@ -81,6 +83,7 @@ class JoinChecks:
         self._node = node
         self._data = data
         self._probe_runtime = probe_runtime
+        self._probe_key = probe_key
         self._tell = tell
         self.checks: list[Check] = []
         self.hello: dict[str, Any] = {}
@@ -100,7 +103,9 @@ class JoinChecks:
         reachable = True
         for name, check in hops:
             reachable = reachable and await self._one(name, check)
-        mine = [("data directory", self._check_data), ("runtime", self._check_runtime)]
+        mine = [
+            ("data directory", self._check_data), ("runtime", self._check_runtime), ("store key", self._probe_key),
+        ]  # fmt: skip
         results = [await self._one(name, check) for name, check in mine]
         return reachable and all(results)
 

@@ -21,6 +21,7 @@ from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log
 from skerry.edge.pods.ports import NodeObjects, ObjectChange
 from skerry.edge.pods.static import is_mirror
+from skerry.edge.pods.summary import summary
 from skerry.edge.pods.view import CONTAINER_LISTS, EVICTION_GRACE_S, PodView, Verdict
 from skerry.edge.pods.worker import PodWorker, Tools
 from skerry.runtime import volumes
@@ -162,8 +163,8 @@ class Roster:
         return [worker.pod() for worker in self._workers.values()]
 
     def summary(self) -> list[dict[str, Any]]:
-        """Name, phase, ready containers and restarts of each pod, for the node's own status."""
-        return [_summary(pod) for pod in self.pods()]
+        """Name, phase, ready containers, restarts and what is amiss of each pod, for the node's own status."""
+        return [summary(pod) for pod in self.pods()]
 
     def fail(self, uid: str, verdict: Verdict) -> bool:
         """End a pod for good, by decision of this node (eviction, no room); False when there is none such."""
@@ -402,19 +403,6 @@ def _unfit_names(pod: Object) -> list[str]:
         parts = spec.get(kind) or []
         names += [part.get("name") if isinstance(part, dict) else part for part in parts if isinstance(parts, list)]
     return [repr(name) for name in names if not isinstance(name, str) or not _FIT_NAME.match(name)]
-
-
-def _summary(pod: Object) -> dict[str, Any]:
-    status, metadata = pod.get("status") or {}, pod["metadata"]
-    containers = status.get("containerStatuses") or []
-    return {
-        "namespace": metadata.get("namespace"),
-        "name": metadata.get("name"),
-        "phase": status.get("phase") or "Pending",
-        "ready": sum(bool(container.get("ready")) for container in containers),
-        "containers": len((pod.get("spec") or {}).get("containers") or []),
-        "restarts": sum(int(container.get("restartCount") or 0) for container in containers),
-    }
 
 
 def _why_waiting(pod: Object, name: str) -> str:

@@ -23,6 +23,7 @@ log = get_log(__name__)
 
 _BOUND = "store"
 _SELECT = "SELECT key, type, rv, body, stored_at FROM object"
+_FORGET = "DELETE FROM object WHERE key = ?"
 _REMEMBER = "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
 
@@ -40,9 +41,12 @@ class EdgeObjects:
     """All objects of this node, in memory and on the disk.
 
     Objects handed out are shared: never change them in place.
+
+    Args:
+        keeps_unread: rows that cannot be opened stay on the disk, because their key may come back.
     """
 
-    def __init__(self, database: Database, *, codec: RowCodec, clock: Clock) -> None:
+    def __init__(self, database: Database, *, codec: RowCodec, clock: Clock, keeps_unread: bool = False) -> None:
         self._database = database
         self._codec = codec
         self._clock = clock
@@ -51,28 +55,32 @@ class EdgeObjects:
         self._stale: set[str] = set()
         self._handlers: list[Callable[[Change], None]] = []
         self._order = asyncio.Lock()
-        self._load()
+        self._unread: set[str] = set()
+        self._load(keeps_unread=keeps_unread)
 
-    def _load(self) -> None:
-        """Read every row. One that cannot be opened is dropped: the cloud sends it again after the registration."""
-        plain: list[tuple[bytes, str]] = []
+    def _load(self, *, keeps_unread: bool) -> None:
+        """Read every row. One that cannot be opened is not ours any more: the cloud sends it again after the hello."""
+        outdated: list[tuple[bytes, str]] = []
         lost: list[tuple[str]] = []
         for key, kind, version, body, stored_at_s in self._database.read(_SELECT):
             try:
-                value = rowcodec.decode(self._codec, kind, key, body)
+                value, is_current = rowcodec.read(self._codec, kind, key, body)
             except StoreError as exc:
                 log.warning("store.row_lost", key=key, why=exc.explained())
-                lost.append((key,))
+                if keeps_unread:
+                    self._unread.add(key)
+                else:
+                    lost.append((key,))
                 continue
             if isinstance(value, dict):
                 self._by_key[key] = value
                 self._stored_at_s[key] = stored_at_s
                 if version != _identity(value)[1]:
                     self._stale.add(key)
-            if rowcodec.is_plain(kind, body):
-                plain.append((rowcodec.encode(self._codec, kind, key, value), key))
-        if plain or lost:
-            self._database.write_blocking(lambda connection: _mend(connection, plain, lost))
+            if not is_current:
+                outdated.append((rowcodec.encode(self._codec, kind, key, value), key))
+        if outdated or lost:
+            self._database.write_blocking(lambda connection: _mend(connection, outdated, lost))
 
     def holdings(self) -> dict[str, tuple[str, str]]:
         """Uid and version of every object of the cluster, by key; the version is empty when it is of another store."""
@@ -179,6 +187,7 @@ class EdgeObjects:
 
         await self._database.write(write)
         self._by_key[key] = obj
+        self._unread.discard(key)
         self._stale.discard(key)
         self._stored_at_s[key] = now_s
         self._tell(Change(key, kind, old, obj))
@@ -186,9 +195,12 @@ class EdgeObjects:
 
     async def _delete(self, key: str, uid: str) -> bool:
         old = self._by_key.get(key)
+        if old is None and key in self._unread:
+            await self._database.write(lambda connection: connection.execute(_FORGET, (key,)))
+            self._unread.discard(key)
         if old is None or (uid and _identity(old)[0] not in ("", uid)):
             return False
-        await self._database.write(lambda connection: connection.execute("DELETE FROM object WHERE key = ?", (key,)))
+        await self._database.write(lambda connection: connection.execute(_FORGET, (key,)))
         self._by_key.pop(key, None)
         self._stale.discard(key)
         self._stored_at_s.pop(key, None)
@@ -211,7 +223,7 @@ class EdgeObjects:
 
 def _mend(connection: sqlite3.Connection, sealed: list[tuple[bytes, str]], lost: list[tuple[str]]) -> None:
     connection.executemany("UPDATE object SET body = ? WHERE key = ?", sealed)
-    connection.executemany("DELETE FROM object WHERE key = ?", lost)
+    connection.executemany(_FORGET, lost)
 
 
 def type_of(key: str) -> str:

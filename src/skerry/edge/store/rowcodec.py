@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from skerry.base import json
@@ -19,8 +20,12 @@ class RowCodec(Protocol):
     def seal(self, key: str, body: bytes) -> bytes:
         """What is stored for ``body``; ``key`` is the row's, so that bodies cannot be swapped between rows."""
 
-    def open(self, key: str, stored: bytes) -> bytes:
-        """The body again. Raises ``StoreError`` when it was tampered with or sealed by another key."""
+    def open(self, key: str, stored: bytes) -> tuple[bytes, bool]:
+        """The body again, and whether it is sealed as ``seal`` does it now.
+
+        Raises:
+            StoreError: it was tampered with, or sealed with a key that is not known here.
+        """
 
 
 class SealingCodec:
@@ -28,30 +33,29 @@ class SealingCodec:
 
     Args:
         key: 32 bytes.
+        former: keys of earlier times, which open rows too.
     """
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, former: Sequence[bytes] = ()) -> None:
         self._cipher = AesGcm(key)
+        self._former = [AesGcm(each) for each in former]
 
     def seal(self, key: str, body: bytes) -> bytes:
         return _SEALED + self._cipher.seal(body, key.encode())
 
-    def open(self, key: str, stored: bytes) -> bytes:
+    def open(self, key: str, stored: bytes) -> tuple[bytes, bool]:
         if stored[:1] == _PLAIN:
-            return stored[1:]
+            return stored[1:], False
         if stored[:1] != _SEALED:
             raise StoreError(f"row {key} is sealed in a way that this program does not know")
-        try:
-            return self._cipher.open(stored[1:], key.encode())
-        except NotAuthentic as exc:
-            raise StoreError(
-                f"row {key} was changed, or sealed with another key", hint="the cloud sends it again at the next resync"
-            ) from exc
-
-
-def is_plain(kind: str, stored: bytes) -> bool:
-    """Whether a secret row lies on the disk unsealed."""
-    return kind in SECRET_TYPES and stored[:1] == _PLAIN
+        for cipher in (self._cipher, *self._former):
+            try:
+                return cipher.open(stored[1:], key.encode()), cipher is self._cipher
+            except NotAuthentic:
+                continue
+        raise StoreError(
+            f"row {key} was changed, or sealed with another key", hint="the cloud sends it again at the next resync"
+        )
 
 
 def encode(codec: RowCodec, kind: str, key: str, value: object) -> bytes:
@@ -62,4 +66,17 @@ def encode(codec: RowCodec, kind: str, key: str, value: object) -> bytes:
 
 def decode(codec: RowCodec, kind: str, key: str, stored: bytes) -> object:
     """The value of a row of type ``kind``."""
-    return json.loads(codec.open(key, stored) if kind in SECRET_TYPES else stored)
+    return read(codec, kind, key, stored)[0]
+
+
+def read(codec: RowCodec, kind: str, key: str, stored: bytes) -> tuple[object, bool]:
+    """As ``decode``, and whether the row is stored as ``encode`` does it now.
+
+    Raises:
+        StoreError: it cannot be opened, or holds no JSON.
+    """
+    body, is_current = codec.open(key, stored) if kind in SECRET_TYPES else (stored, True)
+    try:
+        return json.loads(body), is_current
+    except json.JsonError as exc:
+        raise StoreError(f"row {key} is damaged: {exc}", hint="check the disk") from exc

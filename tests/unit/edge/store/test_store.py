@@ -179,6 +179,34 @@ async def test_rows_of_another_key_are_dropped_and_the_others_stay(database: Dat
     assert other.get(SECRET) == obj("1")
 
 
+async def test_rows_of_a_former_key_are_opened_and_sealed_anew(database: Database) -> None:
+    await objects(database).put(SECRET, obj("1"))
+    changed = EdgeObjects(database, codec=SealingCodec(b"\x01" * 32, [bytes(32)]), clock=SystemClock())
+    assert changed.get(SECRET) == obj("1")
+    assert EdgeObjects(database, codec=SealingCodec(b"\x01" * 32), clock=SystemClock()).get(SECRET) == obj("1")
+
+
+async def test_rows_wait_for_a_key_that_may_come_back_unless_the_cloud_has_news_of_them(database: Database) -> None:
+    gone, news, same = SECRET, "default/secret/t", "default/secret/u"
+    for key in (gone, news, same):
+        await objects(database).put(key, obj("1"))
+    meanwhile = EdgeObjects(database, codec=SealingCodec(b"\x01" * 32), clock=SystemClock(), keeps_unread=True)
+    assert not meanwhile.holdings(), "the cloud is to send them"
+    assert not await meanwhile.delete(gone)
+    assert await meanwhile.put(news, obj("2"))
+    back = EdgeObjects(database, codec=SealingCodec(bytes(32), [b"\x01" * 32]), clock=SystemClock())
+    assert {key: back.get(key) for key in (gone, news, same)} == {gone: None, news: obj("2"), same: obj("1")}
+
+
+async def test_a_row_that_rotted_on_the_disk_is_dropped_and_the_others_stay(database: Database) -> None:
+    store = objects(database)
+    await store.put(KEY, obj("1"))
+    await store.put("default/configmap/b", obj("1"))
+    await database.write(lambda connection: connection.execute("UPDATE object SET body = ? WHERE key = ?", (b"{", KEY)))
+    again = objects(database)
+    assert again.get(KEY) is None and again.get("default/configmap/b") == obj("1")
+
+
 async def test_a_body_moved_to_another_row_is_not_taken(database: Database) -> None:
     store = objects(database)
     await store.put(SECRET, obj("1", data={"k": "b25l"}))
