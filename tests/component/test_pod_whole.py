@@ -12,6 +12,7 @@ from skerry.api.gvk import (
     DEVICEMODELS,
     DEVICES,
     EVENTS,
+    NODES,
     PERSISTENTVOLUMECLAIMS,
     PODS,
     STORAGECLASSES,
@@ -107,6 +108,28 @@ async def test_what_a_node_cannot_do_is_said_where_people_look(tmp_path: Path) -
         await until(told, within_s=60)
         assert (await at.api.get(PODS, "whole", namespace="default"))["status"]["phase"] == "Pending"
         assert await codes(at, "pod/whole") == {"SK-P005"}
+
+
+async def test_a_pod_that_was_bound_by_hand_fails_where_its_affinity_means_other_nodes(tmp_path: Path) -> None:
+    def bound(name: str, disk: str) -> Object:
+        term = {"matchExpressions": [{"key": "disk", "operator": "In", "values": [disk]}]}
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+        container = {"name": "app", "image": "label", "command": ["sleep", "300"]}
+        spec = {"nodeName": Site.node, "containers": [container], "affinity": {"nodeAffinity": required}}
+        return {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
+
+    async with site(tmp_path / "site", runtime="process") as at:
+        await at.api.patch(NODES, at.node, {"metadata": {"labels": {"disk": "ssd"}}})
+        for name, disk in (("here", "ssd"), ("elsewhere", "hdd")):
+            await at.api.create(PODS, bound(name, disk), namespace="default")
+        await until(lambda: why_not_ready(at, "here"), within_s=60)
+
+        async def refused() -> str:
+            status = (await at.api.get(PODS, "elsewhere", namespace="default"))["status"]
+            return "" if (status["phase"], status.get("reason")) == ("Failed", "NodeAffinity") else str(status)
+
+        await until(refused, within_s=60)
+        await at.reset()
 
 
 async def codes(at: Site, target: str) -> set[str]:

@@ -26,7 +26,7 @@ def requests_of(spec: Mapping[str, Any]) -> dict[str, int]:
 
     Source: k8s.io/component-helpers/resource/helpers.go:PodRequests (v1.36).
     """
-    return _together(spec, "requests")
+    return together(spec, "requests")
 
 
 def limits_of(spec: Mapping[str, Any]) -> dict[str, int]:
@@ -34,12 +34,13 @@ def limits_of(spec: Mapping[str, Any]) -> dict[str, int]:
 
     Source: kubernetes pkg/kubelet/cm/helpers_linux.go:ResourceConfigForPod (v1.36).
     """
-    found = _together(spec, "limits")
+    found = together(spec, "limits")
     every = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
     return {key: value for key, value in found.items() if all(_amounts(each, "limits").get(key) for each in every)}
 
 
-def _together(spec: Mapping[str, Any], kind: str) -> dict[str, int]:
+def together(spec: Mapping[str, Any], kind: str) -> dict[str, int]:
+    """The ``requests`` or ``limits`` of a pod's containers, by resource, with its overhead on top."""
     total: Counter[str] = Counter()
     for container in spec.get("containers") or ():
         total.update(_amounts(container, kind))

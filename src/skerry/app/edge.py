@@ -18,7 +18,7 @@ from skerry.api.config.edge import EdgeConfig
 from skerry.app import output
 from skerry.app.config_files import read_any
 from skerry.app.edge_duties import open_devices, open_plugins, open_pull_proxy, shutdown_job, tunnel_job
-from skerry.app.edge_node import NodeParts, node_labels
+from skerry.app.edge_node import NodeParts
 from skerry.app.edge_pods import SETTLED, PodParts
 from skerry.app.places import edge_data, socket_directory, split_address
 from skerry.app.runtimes import claim_engine, open_runtime, refuse_rivals
@@ -176,7 +176,7 @@ class EdgeAgent:
             objects=self.objects, outbox=self.outbox, sources=ObjectSource(self.objects, self.remote, unused=unused),
             tokens=TokenSource(self.objects, self.remote, clock=self._clock),
             is_offline=lambda: not self.link.is_up, ask=self.remote.ask, clock=self._clock,
-            labels=lambda: node_labels(self.node, self.config, self.objects), api_server=self._api_server(),
+            api_server=self._api_server(),
             devices=self.plugins.desk, carried=(lambda: proxy.carried_bytes) if proxy is not None else None,
         )  # fmt: skip
         self.devices = open_devices(

@@ -17,24 +17,14 @@ from skerry.edge.link.manifest import Manifest
 from skerry.edge.node import machine
 from skerry.edge.node.keeper import NodeKeeper
 from skerry.edge.node.podnet import PodNetwork
-from skerry.edge.node.status import Vitals, base_labels, node_images, taint
+from skerry.edge.node.status import Vitals, node_images, taint
 from skerry.edge.resources.amounts import written
-from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.sync.remote import Remote
 from skerry.runtime.ports import EngineError
-from skerry.wire.kubeedge import constants as c
-from skerry.wire.kubeedge import route
 
 log = get_log(__name__)
 
 _IMAGES_EVERY_S = 60.0
-
-
-def node_labels(node: str, config: EdgeConfig, objects: EdgeObjects) -> Mapping[str, str]:
-    """The node's labels: as the cloud has them, else as it registers."""
-    known = objects.get(route.build("", c.TYPE_NODE, node)) or {}
-    found: dict[str, str] = (known.get("metadata") or {}).get("labels") or {}
-    return found or base_labels(node, machine.architecture()) | config.labels
 
 
 class NodeParts:

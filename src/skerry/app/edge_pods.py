@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
 from skerry.edge.sync.remote import ObjectSource, TokenSource
 from skerry.runtime.volumes import Volumes
+from skerry.wire.kubeedge import constants as c
+from skerry.wire.kubeedge import route
 
 SETTLED = "settled"
 """Fact of the store: the cloud has told it all that belongs to this node."""
@@ -54,7 +57,6 @@ class PodParts:
         tokens: TokenSource,
         is_offline: Callable[[], bool],
         ask: Ask,
-        labels: Callable[[], Mapping[str, str]],
         api_server: Callable[[], tuple[str, int] | None],
         devices: PodDevices,
         carried: Callable[[], int] | None,
@@ -69,7 +71,8 @@ class PodParts:
             runtime.images, ledger=ledger, known=lambda: _images_of(objects), is_offline=is_offline, clock=clock,
             high_percent=config.image_gc_high_percent, low_percent=config.image_gc_low_percent,
         )  # fmt: skip
-        self.resources = ResourceParts(config, runtime=runtime, collector=self._collector, labels=labels, clock=clock)
+        own = partial(objects.get, route.build("", c.TYPE_NODE, node))
+        self.resources = ResourceParts(config, runtime=runtime, collector=self._collector, node=own, clock=clock)
         observer = Observer(runtime.pods)
         classes = RuntimeClasses(sources, own=config.runtime_handlers, is_answered=sources.is_answered)
         tools = Tools(

@@ -42,7 +42,7 @@ class ResourceParts:
     """Builds the warden and answers what the node can give.
 
     Args:
-        labels: of the node, as the cloud has them.
+        node: as the cloud has it; None where that is not known.
 
     Raises:
         ConfigError: an amount in the configuration is no quantity.
@@ -50,12 +50,12 @@ class ResourceParts:
 
     def __init__(
         self, config: EdgeConfig, *, runtime: OpenRuntime, collector: ImageCollector,
-        labels: Callable[[], Mapping[str, str]], clock: Clock,
+        node: Callable[[], Object | None], clock: Clock,
     ) -> None:  # fmt: skip
         self._config = config
         self._runtime = runtime
         self._collector = collector
-        self._labels = labels
+        self._node = node
         self._clock = clock
         self._images_at: Path | None = None
         self._biggest = ""
@@ -87,7 +87,7 @@ class ResourceParts:
         held = [kind for kind in (MEMORY, DISK) if self.warden.pressures.holds(kind)]
         if held and not is_critical(pod) and (DISK in held or _is_best_effort(pod)):
             return Refusal("Evicted", f"Pod was rejected: The node had condition: [{', '.join(held)}]. ")
-        if (refused := admit(pod, others, amounts=self.allocatable, labels=self._labels())) is not None:
+        if (refused := admit(pod, others, amounts=self.allocatable, node=self._node())) is not None:
             return refused
         if why := self.device_shortage(pod):
             return Refusal("UnexpectedAdmissionError", f"Allocate failed due to {why}, which is unexpected")

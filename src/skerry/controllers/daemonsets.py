@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from skerry.api.affinity import fits_affinity
 from skerry.api.gvk import CONTROLLERREVISIONS, DAEMONSETS, NODES, PODS, Object
 from skerry.api.meta import controller_of, is_deleting
 from skerry.api.status import ApiError, NotFound
@@ -37,7 +38,6 @@ from skerry.controllers.tolerance import (
     NOT_READY,
     UNREACHABLE,
     UNSCHEDULABLE,
-    fits_affinity,
     taints_of,
     untolerated,
 )

@@ -5,9 +5,10 @@ Not here: decisions of one loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from skerry.api.affinity import matches_expression
 from skerry.api.gvk import Object, Resource
 from skerry.api.meta import is_deleting, owner_reference, parse_rfc3339, rfc3339
 from skerry.base.json import deep_copy
@@ -49,29 +50,6 @@ def pod_selector(owner: Object) -> Mapping[str, Any] | None:
     """The selector of a workload's pods; a ReplicationController's is a plain map of labels."""
     selector: Mapping[str, Any] | None = owner["spec"].get("selector")
     return {"matchLabels": selector or {}} if owner.get("kind") == "ReplicationController" else selector
-
-
-def matches_expression(expression: Mapping[str, Any], labels: Labels) -> bool:
-    """One requirement of a label or node selector: In, NotIn, Exists, DoesNotExist, Gt, Lt."""
-    key, operator, values = expression["key"], expression["operator"], expression.get("values") or ()
-    if operator == "In":
-        return labels.get(key) in values
-    if operator == "NotIn":
-        return key not in labels or labels[key] not in values
-    if operator == "Exists":
-        return key in labels
-    if operator == "DoesNotExist":
-        return key not in labels
-    return _compares(operator, labels.get(key), values)
-
-
-def _compares(operator: str, found: str | None, values: Iterable[str]) -> bool:
-    wanted = list(values)
-    try:
-        number, bound = int(found or ""), int(wanted[0])
-    except (ValueError, IndexError):
-        return False
-    return (operator == "Gt" and number > bound) or (operator == "Lt" and number < bound)
 
 
 def pod_from_template(template: Mapping[str, Any], owner: Object, resource: Resource) -> Object:

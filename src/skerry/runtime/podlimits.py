@@ -1,7 +1,7 @@
 """What the control groups of pods and containers are given. Pure.
 
 Source: kubernetes pkg/kubelet/cm/helpers_linux.go:ResourceConfigForPod,
-pkg/kubelet/kuberuntime/kuberuntime_container_linux.go (v1.36).
+pkg/kubelet/kuberuntime/kuberuntime_{container,sandbox}_linux.go (v1.36).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from skerry.api.podrequests import limits_of, requests_of
+from skerry.api.podrequests import limits_of, requests_of, together
 from skerry.api.qos import qos_class
 from skerry.api.quantity import milli_cpu, whole_units
 from skerry.runtime.cgroups import GroupLimits
@@ -28,13 +28,16 @@ def cpu_shares(milli: int) -> int:
 
 
 def pod_limits(spec: Object, *, process_count: int) -> GroupLimits:
-    """Of a pod's own group: the weight of all its requests, and limits where each of its containers has one.
+    """Of a pod's own group: the weight of all its requests, and limits where each of its containers has one; what its
+    runtime takes (``overhead``) comes on top of both.
 
     Args:
         spec: the pod's.
         process_count: what the node lets a pod have; 0 for any number.
     """
     requests, limits = requests_of(spec), limits_of(spec)
+    if qos_class({"spec": spec}) == "BestEffort":
+        requests = {}  # it weighs least, whatever its runtime takes
     count = len(spec.get("containers") or ()) + len(spec.get("initContainers") or ())
     cpu = limits.get("cpu", 0)
     return GroupLimits(
@@ -42,6 +45,26 @@ def pod_limits(spec: Object, *, process_count: int) -> GroupLimits:
         cpu_milli=max(cpu, count * _LEAST_CPU_MILLI) if cpu else 0,
         memory_bytes=limits.get("memory", 0),
         process_count=process_count,
+    )
+
+
+def overhead_limits(spec: Object) -> GroupLimits:
+    """What the runtime itself takes for a pod, as request and limit; nothing where the pod names none."""
+    overhead = spec.get("overhead") or {}
+    cpu = milli_cpu(overhead.get("cpu"))
+    return GroupLimits(
+        cpu_shares=cpu_shares(cpu) if cpu else 0, cpu_milli=cpu, memory_bytes=whole_units(overhead.get("memory"))
+    )
+
+
+def contained_limits(spec: Object) -> GroupLimits:
+    """What the containers of a pod take together: for engines that make a machine of that size for them."""
+    bare = {key: value for key, value in spec.items() if key != "overhead"}
+    limits = together(bare, "limits")
+    return GroupLimits(
+        cpu_shares=cpu_shares(together(bare, "requests").get("cpu", 0) or limits.get("cpu", 0)),
+        cpu_milli=limits.get("cpu", 0),
+        memory_bytes=limits.get("memory", 0),
     )
 
 

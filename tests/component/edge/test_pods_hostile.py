@@ -124,8 +124,8 @@ def test_whatever_is_broken_in_a_pod_is_no_matter_of_the_others() -> None:
                 continue  # what is no container, or no volume, has no name: such a pod is not taken at all
             found = broken(whole, ("spec", *path), how)
             pod_objects(found)
-            assert admit(other, [found], amounts=amounts, labels={}) is None
-            admit(found, [other], amounts=amounts, labels={})
+            assert admit(other, [found], amounts=amounts, node={"metadata": {"name": "edge-1"}}) is None
+            admit(found, [other], amounts=amounts, node={"metadata": {"name": "edge-1"}})
             ranked([found, other], {}, MEMORY)
             count += 1
     assert count > 500

@@ -28,7 +28,7 @@ class Short:
         self.engine = FakeEngine(clock=self.clock)
         self.desk = Desk(
             directory, FakeRuntime(self.engine), FakeImages(self.engine), clock=self.clock,
-            admit=lambda new, others: admit(new, others, amounts=AMOUNTS, labels={}),
+            admit=lambda new, others: admit(new, others, amounts=AMOUNTS, node={"metadata": {"name": "edge-1"}}),
         )  # fmt: skip
         self.left = {"memory.available": Amount(100 * MIB, 512 * MIB), "nodefs.available": Amount(50, 100)}
         self.room = 0
@@ -91,7 +91,7 @@ async def test_pods_that_run_are_adopted_though_there_is_no_room_any_more(short:
     await short.desk.close()
     again = Desk(
         tmp_path / "edge", FakeRuntime(short.engine), FakeImages(short.engine), clock=short.clock,
-        admit=lambda new, others: admit(new, others, amounts={"cpu": 1}, labels={}),
+        admit=lambda new, others: admit(new, others, amounts={"cpu": 1}, node={"metadata": {"name": "edge-1"}}),
     )  # fmt: skip
     await again.roster.start()
     await again.until(lambda: again.roster.summary()[0]["ready"] == 1)

@@ -73,7 +73,8 @@ async def test_a_pod_has_one_group_with_its_limits(node: Node) -> None:
     runtime = node.rig.adapter()
     container = {"name": "app", "resources": {"limits": {"cpu": "250m", "memory": "64Mi"}, "requests": {"cpu": "1"}}}
     spec = node.rig.sandbox()
-    spec = replace(spec, pod={**spec.pod, "spec": {"containers": [container]}})
+    overhead = {"cpu": "250m", "memory": "16Mi"}
+    spec = replace(spec, pod={**spec.pod, "spec": {"containers": [container], "overhead": overhead}})
     sandbox_id, container_id = await started(
         runtime, spec, replace(node.rig.container("sleep 300"), container=container)
     )
@@ -86,8 +87,8 @@ async def test_a_pod_has_one_group_with_its_limits(node: Node) -> None:
         for path in place.iterdir()
         if path.name in ("cpu.shares", "cpu.cfs_quota_us", "memory.limit_in_bytes", "pids.max", "cpu.max", "memory.max")
     }
-    assert "50" in found.values() and str(64 << 20) in found.values() and "25000" in found.values()
-    assert found.get("cpu.shares", "1024") == "1024"
+    assert "50" in found.values() and str(80 << 20) in found.values() and "50000" in found.values()
+    assert found.get("cpu.shares", "1280") == "1280"
 
 
 async def test_a_container_does_not_swap(node: Node) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from skerry.runtime.cgroups import GroupLimits
-from skerry.runtime.podlimits import container_limits, cpu_shares, pod_limits
+from skerry.runtime.podlimits import contained_limits, container_limits, cpu_shares, overhead_limits, pod_limits
 
 _MI = 1 << 20
 
@@ -33,6 +33,20 @@ def test_an_init_container_may_need_more_than_the_others() -> None:
         "overhead": {"memory": "5Mi"},
     }
     assert pod_limits(spec, process_count=0).memory_bytes == 105 * _MI
+
+
+def test_what_the_runtime_takes_comes_on_top() -> None:
+    container = with_resources({"cpu": "250m"}, {"cpu": "500m", "memory": "10Mi"})
+    spec = {"containers": [container], "overhead": {"cpu": "250m", "memory": "20Mi"}}
+    assert pod_limits(spec, process_count=0) == GroupLimits(512, 750, 30 * _MI)
+    assert overhead_limits(spec) == GroupLimits(256, 250, 20 * _MI)
+    assert contained_limits(spec) == GroupLimits(256, 500, 10 * _MI)
+    assert overhead_limits({"containers": [container]}) == GroupLimits()
+
+
+def test_it_makes_no_limit_where_the_containers_have_none_and_no_weight_for_best_effort() -> None:
+    spec = {"containers": [{"name": "c"}], "overhead": {"cpu": "250m", "memory": "20Mi"}}
+    assert pod_limits(spec, process_count=0) == GroupLimits(cpu_shares=2)
 
 
 def test_a_tiny_cpu_limit_is_what_the_containers_get_in_any_case() -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from skerry.api.affinity import affinity_score, fits_affinity
 from skerry.api.gvk import Object
 from skerry.api.meta import controller_of
 from skerry.api.podrequests import ports_clash
@@ -26,8 +27,6 @@ from skerry.controllers.scheduler.views import Needs, NodeView, needs_of
 from skerry.controllers.tolerance import (
     HARD_EFFECTS,
     UNSCHEDULABLE,
-    affinity_score,
-    fits_affinity,
     taints_of,
     untolerated,
 )

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skerry.api.affinity import fits_affinity
 from skerry.api.gvk import Object
 from skerry.api.meta import is_deleting
 from skerry.controllers.objects import labels_of, matches
 from skerry.controllers.scheduler.views import NodeView
-from skerry.controllers.tolerance import HARD_EFFECTS, fits_affinity, taints_of, untolerated
+from skerry.controllers.tolerance import HARD_EFFECTS, taints_of, untolerated
 
 UNEVEN = "node(s) didn't match pod topology spread constraints"
 UNLABELLED = f"{UNEVEN} (missing required label)"

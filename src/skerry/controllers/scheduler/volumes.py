@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from skerry.api.affinity import matches_term
 from skerry.api.gvk import Object
 from skerry.api.meta import controller_of, is_deleting
 from skerry.controllers.scheduler.views import NodeView
-from skerry.controllers.tolerance import matches_term
 from skerry.controllers.volumes.matching import class_of, find_volume, is_bound, is_delayed
 
 SELECTED_NODE = "volume.kubernetes.io/selected-node"

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from skerry.api.affinity import fits_affinity, unmet_selector
 from skerry.api.gvk import Object
 from skerry.api.podrequests import HostPort, host_ports, ports_clash, requests_of
 
@@ -25,18 +26,16 @@ class Refusal:
     message: str
 
 
-def admit(
-    pod: Object, others: Iterable[Object], *, amounts: Mapping[str, int], labels: Mapping[str, str]
-) -> Refusal | None:
+def admit(pod: Object, others: Iterable[Object], *, amounts: Mapping[str, int], node: Object | None) -> Refusal | None:
     """Decide about one pod; None when it may run.
 
     Args:
         others: the pods that are here already; ended ones do not count.
         amounts: allocatable.
-        labels: of the node.
+        node: as the cloud has it; None where that is not known, so that its labels say nothing.
     """
     spec: dict[str, Any] = pod.get("spec") or {}
-    if refused := _selector(spec, labels):
+    if node is not None and (refused := _elsewhere(spec, node)):
         return refused
     uid = (pod.get("metadata") or {}).get("uid")
     running = [other for other in others if not has_ended(other) and (other.get("metadata") or {}).get("uid") != uid]
@@ -87,8 +86,15 @@ def _ports(spec: Mapping[str, Any], running: Iterable[Object]) -> Refusal | None
     return None
 
 
-def _selector(spec: Mapping[str, Any], labels: Mapping[str, str]) -> Refusal | None:
-    for key, value in (spec.get("nodeSelector") or {}).items():
-        if labels.get(key) != value:
-            return Refusal("NodeAffinity", f"Predicate NodeAffinity failed: this node is not {key}={value}")
-    return None
+def _elsewhere(spec: Mapping[str, Any], node: Object) -> Refusal | None:
+    """Whether selector or required affinity mean other nodes than this one."""
+    try:
+        if unmet := unmet_selector(spec, node):
+            why = f"this node is not {unmet}"
+        elif not fits_affinity(spec, node):
+            why = "this node meets none of the terms of the pod's required node affinity"
+        else:
+            return None
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        why = f"selector or affinity is malformed: {type(exc).__name__} {exc}"
+    return Refusal("NodeAffinity", f"Predicate NodeAffinity failed: {why}")

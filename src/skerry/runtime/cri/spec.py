@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from skerry.api.quantity import milli_cpu, whole_units
-from skerry.runtime.cgroups import LEAST_QUOTA_US, PERIOD_US
+from skerry.runtime.cgroups import LEAST_QUOTA_US, PERIOD_US, GroupLimits
 from skerry.runtime.cri import kubelet
-from skerry.runtime.podlimits import cpu_shares, oom_score_adj
+from skerry.runtime.podlimits import contained_limits, cpu_shares, oom_score_adj, overhead_limits
 from skerry.runtime.ports import RUNTIME_HANDLER, ContainerSpec, EngineRefused, Mount, SandboxSpec
 
 NODE_LABEL: Final = "skerry.dev/node"
@@ -68,6 +68,8 @@ def sandbox_config(spec: SandboxSpec, *, node_uid: str, cgroup_parent: str = "")
         "linux": {
             "cgroup_parent": cgroup_parent,
             "security_context": _sandbox_security(pod),
+            "overhead": _linux(overhead_limits(pod)),
+            "resources": _linux(contained_limits(pod)),
             "sysctls": {item["name"]: item["value"] for item in _security(pod).get("sysctls") or []},
         },
     }
@@ -328,6 +330,17 @@ def _mount(mount: Mount) -> dict[str, Any]:
 
 def _amounts(container: Object, kind: str) -> Object:
     return (container.get("resources") or {}).get(kind) or {}
+
+
+def _linux(limits: GroupLimits) -> dict[str, Any]:
+    """As LinuxContainerResources, without what is not limited."""
+    fields = {
+        "cpu_period": PERIOD_US if limits.cpu_milli else 0,
+        "cpu_quota": max(LEAST_QUOTA_US, limits.cpu_milli * PERIOD_US // 1000) if limits.cpu_milli else 0,
+        "cpu_shares": limits.cpu_shares,
+        "memory_limit_in_bytes": limits.memory_bytes,
+    }
+    return {name: value for name, value in fields.items() if value}
 
 
 def _resources(container: Object, pod: Object, machine_memory_bytes: int) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from skerry.edge.resources.ranking import Usage, message, ranked
 MIB = 1 << 20
 AMOUNTS = {"cpu": 2000, "memory": 1024 * MIB, "pods": 3, "ephemeral-storage": 100 * MIB, "vendor.com/npu": 0}
 
+NODE = {"metadata": {"name": "edge-1"}}
+
 
 def pod(name: str = "web", *, requests: dict[str, str] | None = None, port: int = 0, **spec: Any) -> dict[str, Any]:
     container = {"name": "c", "resources": {"requests": requests or {}}}
@@ -25,7 +27,9 @@ def pod(name: str = "web", *, requests: dict[str, str] | None = None, port: int 
 
 
 def reason(wanted: dict[str, Any], *others: dict[str, Any], labels: dict[str, str] | None = None) -> str:
-    refused = admit(wanted, others, amounts=AMOUNTS, labels=labels or {})
+    refused = admit(
+        wanted, others, amounts=AMOUNTS, node=NODE | {"metadata": {"name": "edge-1", "labels": labels or {}}}
+    )
     return refused.reason if refused else ""
 
 
@@ -66,6 +70,54 @@ def test_a_pod_that_does_not_fit_is_refused_by_the_amount(requests: dict[str, st
     assert (reason(pod(requests=requests), ended) == "") == (expected in ("OutOfcpu", "OutOfmemory"))
 
 
+def test_what_the_runtime_takes_counts() -> None:
+    assert reason(pod(requests={"cpu": "1"}, overhead={"cpu": "1"})) == ""
+    assert reason(pod(requests={"cpu": "1"}, overhead={"cpu": "1100m"})) == "OutOfcpu"
+    assert reason(pod(requests={"cpu": "1"}), pod("b", overhead={"cpu": "1100m"})) == "OutOfcpu"
+
+
+def affine(*terms: dict[str, Any]) -> dict[str, Any]:
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": list(terms)}}
+    return pod(affinity={"nodeAffinity": required})
+
+
+def term(key: str, operator: str, *values: str) -> dict[str, Any]:
+    return {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        ([term("disk", "In", "ssd", "nvme")], ""),
+        ([term("disk", "In", "hdd")], "NodeAffinity"),
+        ([term("disk", "NotIn", "ssd")], "NodeAffinity"),
+        ([term("zone", "NotIn", "a")], ""),
+        ([term("disk", "Exists")], ""),
+        ([term("zone", "Exists")], "NodeAffinity"),
+        ([term("disk", "DoesNotExist")], "NodeAffinity"),
+        ([term("cores", "Gt", "3")], ""),
+        ([term("cores", "Gt", "4")], "NodeAffinity"),
+        ([term("cores", "Lt", "5")], ""),
+        ([term("cores", "Lt", "4")], "NodeAffinity"),
+        ([term("zone", "Exists"), term("disk", "Exists")], ""),
+        ([{k: v + term("disk", "Exists")[k] for k, v in term("zone", "Exists").items()}], "NodeAffinity"),
+        ([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["edge-1"]}]}], ""),
+        ([{"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["edge-1"]}]}], "NodeAffinity"),
+        ([{}], "NodeAffinity"),
+        ([{"matchExpressions": ["nonsense"]}], "NodeAffinity"),
+    ],
+)  # fmt: skip
+def test_required_affinity_is_looked_at_again(terms: list[dict[str, Any]], expected: str) -> None:
+    assert reason(affine(*terms), labels={"disk": "ssd", "cores": "4"}) == expected
+
+
+def test_preferences_and_labels_that_are_not_known_refuse_nothing() -> None:
+    preferred = [{"weight": 1, "preference": term("disk", "Exists")}]
+    wanted = pod(affinity={"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}})
+    assert reason(wanted) == ""
+    assert admit(affine(term("disk", "Exists")), [], amounts=AMOUNTS, node=None) is None
+
+
 def test_resources_that_only_the_cluster_counts_are_no_matter_of_the_node() -> None:
     assert reason(pod(requests={"example.com/license": "1"})) == ""
 
@@ -73,7 +125,7 @@ def test_resources_that_only_the_cluster_counts_are_no_matter_of_the_node() -> N
 def test_too_many_pods_a_taken_port_and_a_foreign_selector() -> None:
     assert reason(pod(), pod("a"), pod("b"), pod("c")) == "OutOfpods"
     assert reason(pod(port=80), pod("a", port=80)) == "NodePorts"
-    refused = admit(pod(port=80), [pod("a", port=80)], amounts=AMOUNTS, labels={})
+    refused = admit(pod(port=80), [pod("a", port=80)], amounts=AMOUNTS, node=NODE)
     assert refused is not None and "host port 80/TCP is taken on this node by pod default/a" in refused.message
     assert reason(pod(port=80), pod("a", port=81)) == ""
     assert reason(pod(nodeSelector={"disk": "ssd"}), labels={"disk": "hdd"}) == "NodeAffinity"

@@ -224,3 +224,16 @@ def test_apparmor_needs_a_kernel_that_enforces_it() -> None:
     with pytest.raises(EngineRefused, match="AppArmor is not enabled"):
         config_of(wanted, has_apparmor=False)
     config_of({"securityContext": {"appArmorProfile": {"type": "Unconfined"}}}, has_apparmor=False)
+
+
+def test_the_engine_is_told_what_the_runtime_and_the_containers_take() -> None:
+    limits = {"limits": {"cpu": "500m", "memory": "1Gi"}}
+    pod = {"containers": [{"name": "a", "resources": limits}], "overhead": {"cpu": "5m", "memory": "2Gi"}}
+    linux = spec.sandbox_config(sandbox(pod), node_uid="n")["linux"]
+    assert linux["overhead"] == {
+        "cpu_shares": 5, "cpu_period": 100_000, "cpu_quota": 1000, "memory_limit_in_bytes": 2 * GI,
+    }  # fmt: skip
+    assert linux["resources"] == {
+        "cpu_shares": 512, "cpu_period": 100_000, "cpu_quota": 50_000, "memory_limit_in_bytes": GI,
+    }  # fmt: skip
+    assert spec.sandbox_config(sandbox({"containers": []}), node_uid="n")["linux"]["overhead"] == {}
