@@ -274,6 +274,7 @@ class EdgeAgent:
             remote=self.remote, extended=self.plugins.amounts, clock=self._clock,
         )  # fmt: skip
         self.plugins.on_change(parts.keeper.look)
+        self.pods.resources.pressure_changed = parts.keeper.look
         job = shutdown_job(
             self.config, pods=self.pods, is_offline=lambda: not self.link.is_up, changed=parts.keeper.look,
             clock=self._clock,

@@ -15,10 +15,10 @@ from skerry.base.errors import ConfigError
 from skerry.edge.images.collector import ImageCollector
 from skerry.edge.kubelet.stats import Filesystem, NodeUsage
 from skerry.edge.node import machine
-from skerry.edge.resources.admission import Refusal, admit
+from skerry.edge.resources.admission import Refusal, admit, refused_under_pressure
 from skerry.edge.resources.amounts import Amounts, allocatable, threshold
 from skerry.edge.resources.budget import DiskBudget
-from skerry.edge.resources.pressure import DEFAULTS, DISK, MEMORY, SIGNALS, Amount
+from skerry.edge.resources.pressure import DEFAULTS, DISK, SIGNALS, Amount
 from skerry.edge.resources.ranking import Usage, is_critical
 from skerry.edge.resources.signals import read_signals
 from skerry.edge.resources.warden import Warden
@@ -36,6 +36,9 @@ class RosterPods(Protocol):
 
     def evict(self, uid: str, message: str) -> None:
         """End a pod for good."""
+
+    def is_reclaimed(self, uid: str) -> bool:
+        """Whether nothing of an ended pod takes memory or disk any more."""
 
 
 class ResourceParts:
@@ -70,6 +73,7 @@ class ResourceParts:
         self.budget = DiskBudget(config.data, limit_bytes=limit, clock=clock)
         self.is_shutting_down: Callable[[], bool] = lambda: False
         self.device_shortage: Callable[[Object], str] = lambda pod: ""
+        self.pressure_changed: Callable[[], None] = lambda: None
 
     def watch(self, pods: RosterPods) -> Warden:
         """The warden over the roster's pods; run it."""
@@ -77,6 +81,7 @@ class ResourceParts:
         self.warden = Warden(
             pods, read=self._read, usage=self._usage, make_room=self._collector.collect,
             thresholds=self._thresholds, clock=self._clock, settle_s=self._config.eviction_settle_s,
+            changed=lambda: self.pressure_changed(),
         )  # fmt: skip
         return self.warden
 
@@ -84,9 +89,9 @@ class ResourceParts:
         """Whether the node takes a new pod."""
         if self.is_shutting_down():
             return Refusal("NodeShutdown", "Pod was rejected as the node is shutting down.")
-        held = [kind for kind in (MEMORY, DISK) if self.warden.pressures.holds(kind)]
-        if held and not is_critical(pod) and (DISK in held or _is_best_effort(pod)):
-            return Refusal("Evicted", f"Pod was rejected: The node had condition: [{', '.join(held)}]. ")
+        held = self.warden.pressures.last_s.keys()
+        if not is_critical(pod) and (refused := refused_under_pressure(pod, held)) is not None:
+            return refused
         if (refused := admit(pod, others, amounts=self.allocatable, node=self._node())) is not None:
             return refused
         if why := self.device_shortage(pod):
@@ -128,15 +133,21 @@ class ResourceParts:
         stats = await self._runtime.pods.stats()
         found = {}
         for uid, pod in (await self._runtime.pods.observe()).items():
-            own = [stats[c.id] for c in pod.containers if c.id in stats]
-            places = [self._config.data / "pods" / uid, *(self._config.data / "pod-logs").glob(f"*_{uid}")]
-            on_disk = [await asyncio.to_thread(tree_bytes, place) for place in places]
+            own = [(c.name, stats[c.id]) for c in pod.containers if c.id in stats]
+            logs = await self._logs_of(uid)
+            on_disk = await asyncio.to_thread(tree_bytes, self._config.data / "pods" / uid)
             found[uid] = Usage(
-                memory_bytes=sum(each.memory_bytes for each in own),
-                disk_bytes=sum(on_disk) + sum(each.disk_bytes for each in own),
-                process_count=sum(each.process_count for each in own),
+                memory_bytes=sum(each.memory_bytes for _, each in own),
+                disk_bytes=on_disk + sum(logs.values()) + sum(each.disk_bytes for _, each in own),
+                process_count=sum(each.process_count for _, each in own),
+                containers={name: (each.memory_bytes, each.disk_bytes + logs.get(name, 0)) for name, each in own},
             )
         return found
+
+    async def _logs_of(self, uid: str) -> dict[str, int]:
+        """Bytes of the logs of a pod by container."""
+        places = (self._config.data / "pod-logs").glob(f"*_{uid}/*")
+        return {place.name: await asyncio.to_thread(tree_bytes, place) for place in places}
 
     async def _consumers(self) -> str:
         """The three biggest consumers of the disk that we know, looked at once a minute at most."""
@@ -174,12 +185,6 @@ def _capacity(data: Path, max_pods: int) -> Amounts:
         "ephemeral-storage": machine.disk(data)[0],
         "pods": max_pods,
     }
-
-
-def _is_best_effort(pod: Object) -> bool:
-    containers = (pod.get("spec") or {}).get("containers") or []
-    amounts = [(c.get("resources") or {}).get(kind) or {} for c in containers for kind in ("requests", "limits")]
-    return not any(part.get("cpu") or part.get("memory") for part in amounts)
 
 
 def _human(size: int) -> str:

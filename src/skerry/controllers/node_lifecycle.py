@@ -19,12 +19,13 @@ from typing import Any
 from skerry.api.gvk import LEASES, NODES, PODS, Object
 from skerry.api.meta import is_deleting, parse_rfc3339, rfc3339
 from skerry.api.status import ApiError, Conflict, NotFound
+from skerry.api.tolerations import tolerates
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.supervise import race
 from skerry.base.obs.log import get_log
 from skerry.controllers.disrupted import mark_disrupted
 from skerry.controllers.objects import condition_of, labels_of, set_condition
-from skerry.controllers.tolerance import NOT_READY, UNREACHABLE, UNSCHEDULABLE, tolerates
+from skerry.controllers.tolerance import NOT_READY, UNREACHABLE, UNSCHEDULABLE
 from skerry.kube.events import EventRecorder
 from skerry.kube.informer import InformerSet, by_node
 from skerry.kube.ports import KubeApi

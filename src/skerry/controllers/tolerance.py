@@ -1,4 +1,4 @@
-"""Taints and tolerations: whether a pod may be on a node. Pure.
+"""Taints: whether a pod may be on a node. Pure.
 
 Source of behaviour: k8s.io/component-helpers/scheduling/corev1 (v1.36).
 """
@@ -9,23 +9,12 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from skerry.api.gvk import Object
+from skerry.api.tolerations import tolerates
 
 HARD_EFFECTS = ("NoSchedule", "NoExecute")
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
-
-
-def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
-    """Whether one toleration covers one taint."""
-    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
-        return False
-    if toleration.get("key") and toleration["key"] != taint.get("key"):
-        return False
-    operator = toleration.get("operator") or "Equal"
-    if operator == "Exists":
-        return True
-    return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
 
 
 def untolerated(

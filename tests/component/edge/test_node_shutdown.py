@@ -105,9 +105,12 @@ def pod(name: str, **spec: Any) -> Object:
 
 
 async def made(at: Site, found: Object) -> Path:
-    """The volume of a pod that has just been made and runs."""
-    created = await at.api.create(PODS, found, namespace="default")
-    place = at.edge_data / "pods" / str(created["metadata"]["uid"]) / "volumes/data"
+    """The volume of a pod that has just been made and runs; it is there also when the pod has ended."""
+    place = at.data / "volumes" / str(found["metadata"]["name"])
+    place.mkdir(parents=True)
+    place.chmod(0o777)
+    found["spec"]["volumes"] = [{"name": "data", "hostPath": {"path": str(place)}}]
+    await at.api.create(PODS, found, namespace="default")
 
     async def complaint() -> str:
         return "" if (place / "started").exists() else f"{found['metadata']['name']} has not started"
@@ -144,6 +147,7 @@ async def test_pods_end_in_order_while_the_shutdown_waits(tmp_path: Path, machin
         "SKERRY_EDGE_SYSTEM_BUS": str(machine.socket),
         "SKERRY_EDGE_SHUTDOWN_GRACE_S": "20",
         "SKERRY_EDGE_SHUTDOWN_GRACE_CRITICAL_S": "10",
+        "SKERRY_EDGE_ALLOW_PRIVILEGED": "true",
     }
     async with AsyncExitStack() as stack:
         at = await stack.enter_async_context(site(tmp_path, runtime="process", environment=environment))
@@ -192,7 +196,10 @@ async def seen(file: Path) -> None:
 
 
 async def test_who_would_not_be_replaced_ends_and_comes_back(tmp_path: Path, machine: Machine) -> None:
-    environment = {"SKERRY_EDGE_SYSTEM_BUS": str(machine.socket), "SKERRY_EDGE_SHUTDOWN_GRACE_S": "20"}
+    environment = {
+        "SKERRY_EDGE_SYSTEM_BUS": str(machine.socket), "SKERRY_EDGE_SHUTDOWN_GRACE_S": "20",
+        "SKERRY_EDGE_ALLOW_PRIVILEGED": "true",
+    }  # fmt: skip
     manifest = tmp_path / "edge/static-pods/lamp.yaml"
     manifest.parent.mkdir(parents=True)
     manifest.write_text(_STATIC.format(shell=shutil.which("sh")))

@@ -108,6 +108,7 @@ async def test_memory_is_taken_from_one_pod_at_a_time_by_quality_of_service(shor
     short.left["memory.available"] = Amount(20 * MIB, 512 * MIB)
     while len(short.ended()) < 3:
         await short.warden.look()
+        await short.clock.advance(1)
         assert {short.phase(name) for name in short.engine.memory} <= {"Running", "Failed"}
         await SystemClock().sleep(0.02)
     assert short.evicted() == ["besteffort", "burstable", "guaranteed"]

@@ -8,9 +8,9 @@ import pytest
 
 from skerry.api.gvk import Object
 from skerry.api.podrequests import amount, ports_clash, requests_of
+from skerry.api.tolerations import tolerates
 from skerry.controllers.scheduler.plan import choose
 from skerry.controllers.scheduler.views import NodeView, view
-from skerry.controllers.tolerance import tolerates
 
 
 def node(name: str, *, labels: dict[str, str] | None = None, **spec: Any) -> Object:

@@ -61,6 +61,10 @@ class PodHome:
         found = {"reason": verdict.reason, "message": verdict.message, "grace_s": verdict.grace_s}
         write_atomic(self.directory / _VERDICT, json.dumps(found), mode=0o600)
 
+    def remove_volumes(self) -> None:
+        """The volumes, with their mounts; the rest stays until the pod is deleted."""
+        volumes.remove(self.volumes)
+
     def remove(self) -> None:
         """Everything, with its mounts."""
         volumes.remove(self.volumes)

@@ -87,6 +87,11 @@ class ReportEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveVolumes:
+    """Remove the volumes of a pod that has ended: what it kept in memory and on the disk is free again."""
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveDirectory:
     """Remove volumes, logs and tokens of the pod."""
 
@@ -105,6 +110,7 @@ Action = (
     | RemoveSandbox
     | GiveUp
     | ReportEnd
+    | RemoveVolumes
     | RemoveDirectory
     | RequestDelete
 )
@@ -185,6 +191,12 @@ def _after_end(view: PodView, stimulus: Stimulus) -> Iterator[Action]:
     for sandbox in view.observed.sandboxes if view.observed else ():
         if sandbox.is_ready:
             yield StopSandbox(sandbox.id)
+    if view.running():
+        return  # how they end is to be seen first
+    if stimulus.verdict is not None and stimulus.verdict.frees_disk and view.observed is not None:
+        yield from (RemoveContainer(container.id) for container in view.observed.containers)
+    if stimulus.has_volumes:
+        yield RemoveVolumes()
 
 
 def _run(view: PodView, stimulus: Stimulus) -> Plan:

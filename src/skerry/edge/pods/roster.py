@@ -22,7 +22,7 @@ from skerry.base.obs.log import get_log
 from skerry.edge.pods.ports import NodeObjects, ObjectChange
 from skerry.edge.pods.static import is_mirror
 from skerry.edge.pods.summary import summary
-from skerry.edge.pods.view import CONTAINER_LISTS, EVICTION_GRACE_S, PodView, Verdict
+from skerry.edge.pods.view import CONTAINER_LISTS, EVICTED, EVICTION_GRACE_S, PodView, Verdict
 from skerry.edge.pods.worker import PodWorker, Tools
 from skerry.runtime import volumes
 from skerry.runtime.ports import ContainerState, EngineError, ObservedContainer, ObservedPod, PodRuntime
@@ -175,7 +175,12 @@ class Roster:
 
     def evict(self, uid: str, message: str) -> None:
         """End a pod for good because the node runs short: soon, whatever grace it asks for."""
-        self.fail(uid, Verdict("Evicted", message, EVICTION_GRACE_S))
+        self.fail(uid, Verdict(EVICTED, message, EVICTION_GRACE_S))
+
+    def is_reclaimed(self, uid: str) -> bool:
+        """Whether a pod that has ended takes neither memory nor disk any more, but for its logs."""
+        worker = self._workers.get(uid)
+        return worker is None or worker.is_reclaimed
 
     async def end(self, uids: Sequence[str], *, within_s: float) -> None:
         """End what runs of these pods, because the machine shuts down; nothing of them starts until ``go_on``."""
@@ -202,6 +207,8 @@ class Roster:
         worker, attempts = await self._attempts(namespace, pod, container)
         wanted = 1 if previous else 0
         started = [attempt for attempt in attempts if attempt.state is not ContainerState.CREATED]
+        if not attempts and not previous and (kept := worker.kept_log(container)) is not None:
+            return LogPlace(kept, is_running=False)  # of a pod that was evicted
         if len(started) <= wanted or (path := started[wanted].log_path) is None:
             if previous:
                 raise BadRequest(f'previous terminated container "{container}" in pod "{pod}" not found')

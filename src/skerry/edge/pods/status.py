@@ -113,6 +113,8 @@ def _container(
     name = str(container["name"])
     attempts = view.attempts(name)
     latest = attempts[0] if attempts else None
+    if latest is None and (told := _told_end(view, name, stimulus)) is not None:
+        return told
     state = _state(view, container, latest, stimulus, node, kind=kind)
     is_running = "running" in state
     shown = attempts[1:] if "waiting" not in state or (latest and latest.state is ContainerState.CREATED) else attempts
@@ -169,6 +171,17 @@ def _state(
         text = f"back-off {_duration(wait_s)} restarting failed container={name} pod={pod}"
         return {"waiting": {"reason": "CrashLoopBackOff", "message": text}}
     return {"terminated": _terminated(latest, node)}
+
+
+def _told_end(view: PodView, name: str, stimulus: Stimulus) -> dict[str, Any] | None:
+    """What was told of a container that ended with its pod, for when the engine does not have it any more."""
+    if stimulus.verdict is None and not view.has_ended():
+        return None
+    old = view.pod.get("status") or {}
+    for told in (entry for kind in _STATUS_LISTS for entry in old.get(kind) or ()):
+        if told.get("name") == name and told.get("containerID") and (told.get("state") or {}).get("terminated"):
+            return dict(told)
+    return None
 
 
 def _refusal(stimulus: Stimulus) -> Failure | None:

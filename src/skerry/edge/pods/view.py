@@ -20,6 +20,7 @@ CONTAINER_LISTS = ("initContainers", "containers", "ephemeralContainers")
 RESOURCES_ANNOTATION = "skerry.dev/resources"
 """On a container: hash of the resources that it was started with."""
 
+EVICTED = "Evicted"
 EVICTION_GRACE_S = 1.0
 """What an evicted pod gets, as from a kubelet at a hard threshold: the node is short of what the pod uses."""
 
@@ -59,6 +60,11 @@ class Verdict:
     message: str
     grace_s: float | None = None
 
+    @property
+    def frees_disk(self) -> bool:
+        """Whether what its containers wrote has to go: the node is, or was, short of room."""
+        return self.reason == EVICTED
+
 
 @dataclass(frozen=True, slots=True)
 class Stimulus:
@@ -72,6 +78,7 @@ class Stimulus:
         unstarted: ids of running containers whose startup probe has not succeeded yet.
         verdict: the pod has to end, by decision of this node.
         is_finished: the pod's end was reported and everything of it removed.
+        has_volumes: its volumes are on the node.
     """
 
     now_s: float
@@ -81,6 +88,7 @@ class Stimulus:
     unstarted: frozenset[str] = frozenset()
     verdict: Verdict | None = None
     is_finished: bool = False
+    has_volumes: bool = False
 
 
 class PodView:

@@ -29,7 +29,7 @@ from skerry.edge.pods.starter import Starter, Wanted
 from skerry.edge.pods.status import NodeView, pod_status
 from skerry.edge.pods.stopper import Stopper
 from skerry.edge.pods.usage import limits_of, over_limit
-from skerry.edge.pods.view import EVICTION_GRACE_S, Failure, PodView, Stimulus, Verdict, failure_delay_s
+from skerry.edge.pods.view import EVICTED, EVICTION_GRACE_S, Failure, PodView, Stimulus, Verdict, failure_delay_s
 from skerry.runtime import volumes as v
 from skerry.runtime.downward import NodeFacts
 from skerry.runtime.ports import (
@@ -198,6 +198,17 @@ class PodWorker:
         self._failures = {name: replace(f, retry_at_s=0.0) for name, f in self._failures.items()}
         self._poked.set()
 
+    @property
+    def is_reclaimed(self) -> bool:
+        """Whether a pod that has ended takes neither memory nor disk any more, but for its logs."""
+        has_containers = self.observed is not None and bool(self.observed.containers)
+        return not has_containers and not self._home.volumes.is_dir()
+
+    def kept_log(self, container: str) -> Path | None:
+        """The newest log of a container that the engine does not have any more."""
+        found = self._home.logs.joinpath(container).glob("*.log")
+        return max(found, key=lambda path: int(path.stem) if path.stem.isdecimal() else -1, default=None)
+
     def names(self) -> set[ObjectKey]:
         """``(kind, name)`` of the ConfigMaps and Secrets that the pod names."""
         return pod_objects(self._pod)
@@ -295,6 +306,7 @@ class PodWorker:
             unstarted=self._prober.unstarted(),
             verdict=self._verdict,
             is_finished=self._is_finished,
+            has_volumes=self._home.volumes.is_dir(),
         )
 
     # Acting
@@ -332,6 +344,8 @@ class PodWorker:
                 await self._give_up(verdict)
             case p.ReportEnd():
                 await self._report(self._stimulus())
+            case p.RemoveVolumes():
+                await asyncio.to_thread(self._home.remove_volumes)
             case p.RemoveDirectory():
                 await runtime.clear_pod(self.uid)
                 await asyncio.to_thread(self._home.remove)  # it may hold any number of files
@@ -405,7 +419,7 @@ class PodWorker:
         if self._verdict is None and now_s - self._measured_s >= self._tools.measure_s:
             self._measured_s = now_s
             if text := await self._over_limit():
-                await self._give_up(Verdict("Evicted", text, EVICTION_GRACE_S))
+                await self._give_up(Verdict(EVICTED, text, EVICTION_GRACE_S))
                 return
         if not (self._is_stale or now_s - self._refreshed_s >= _REFRESH_S) or not self._home.volumes.is_dir():
             return

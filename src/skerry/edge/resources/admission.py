@@ -7,14 +7,18 @@ node may have changed since. Source: kubernetes pkg/kubelet/lifecycle/predicate.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from skerry.api.affinity import fits_affinity, unmet_selector
 from skerry.api.gvk import Object
 from skerry.api.podrequests import HostPort, host_ports, ports_clash, requests_of
+from skerry.api.qos import qos_class
+from skerry.api.tolerations import tolerates
+from skerry.edge.resources.pressure import MEMORY
 
+_MEMORY_TAINT = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}
 _NAMES = {"cpu": "cpu", "memory": "memory", "ephemeral-storage": "ephemeral-storage", "pods": "pods"}
 
 
@@ -55,6 +59,24 @@ def admit(pod: Object, others: Iterable[Object], *, amounts: Mapping[str, int], 
                 f"capacity: {capacity}",
             )
     return None
+
+
+def refused_under_pressure(pod: Object, held: Collection[str]) -> Refusal | None:
+    """Decide about one pod, that is not critical, on a node that runs short.
+
+    A node that is short of nothing but memory takes what asks for some, and what tolerates the taint of it.
+    Source: kubernetes pkg/kubelet/eviction/eviction_manager.go:Admit (v1.36).
+
+    Args:
+        held: pressures of the node.
+    """
+    if not held:
+        return None
+    if set(held) == {MEMORY}:
+        tolerations = (pod.get("spec") or {}).get("tolerations") or ()
+        if qos_class(pod) != "BestEffort" or any(tolerates(each, _MEMORY_TAINT) for each in tolerations):
+            return None
+    return Refusal("Evicted", f"Pod was rejected: The node had condition: [{' '.join(sorted(held))}]. ")
 
 
 def has_ended(pod: Object) -> bool:

@@ -22,6 +22,8 @@ _KIND_OF = {
     "pid.available": PID,
 }
 SIGNALS = tuple(_KIND_OF)
+_QUICK = ("memory.available", "pid.available")
+"""A program can use these up within seconds."""
 DEFAULTS = {
     "memory.available": "5%",
     "nodefs.available": "5%",
@@ -52,6 +54,11 @@ class Shortage:
     def kind(self) -> str:
         """The node condition: MemoryPressure, DiskPressure or PIDPressure."""
         return _KIND_OF[self.signal]
+
+    @property
+    def is_of_pieces(self) -> bool:
+        """Whether it is counted in pieces, not in bytes."""
+        return not self.signal.endswith(".available") or self.kind == PID
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +101,9 @@ def judge(
     short = {shortage.kind for shortage in shortages}
     last_s = {kind: at_s for kind, at_s in before.last_s.items() if now_s - at_s < settle_s}
     return Pressures(tuple(shortages), last_s | dict.fromkeys(short, now_s))
+
+
+def is_near(amounts: Mapping[str, Amount], thresholds: Mapping[str, str]) -> bool:
+    """Whether something that goes quickly is below twice its threshold, so that the next look should come soon."""
+    found = ((signal, amounts.get(signal)) for signal in _QUICK if signal in thresholds)
+    return any(left is not None and left.available < 2 * threshold(thresholds[s], left.total) for s, left in found)

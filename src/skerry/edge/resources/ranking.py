@@ -8,11 +8,12 @@ Never: static pods, and pods with a system priority. Source: kubernetes pkg/kube
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from skerry.api.gvk import Object
 from skerry.api.podrequests import requests_of
+from skerry.api.quantity import Quantity, parse_quantity
 from skerry.edge.resources.admission import has_ended
 from skerry.edge.resources.pressure import DISK, MEMORY, Shortage
 
@@ -23,11 +24,16 @@ _RESOURCES = {MEMORY: "memory", DISK: "ephemeral-storage"}
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a pod uses now."""
+    """What a pod uses now.
+
+    Args:
+        containers: of each container by its name, memory and disk (writable layer and logs) in bytes.
+    """
 
     memory_bytes: int = 0
     disk_bytes: int = 0
     process_count: int = 0
+    containers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def ranked(pods: Sequence[Object], usage: Mapping[str, Usage], kind: str) -> list[Object]:
@@ -49,15 +55,25 @@ def is_critical(pod: Object) -> bool:
 
 
 def message(pod: Object, usage: Usage, shortage: Shortage) -> str:
-    """What the pod's status and Event say."""
-    resource = _RESOURCES.get(shortage.kind, "pids")
-    text = f"The node was low on resource: {resource}. "
-    text += f"Threshold quantity: {shortage.threshold}, available: {shortage.available}. "
-    asked = requests_of(pod.get("spec") or {}).get(resource, 0)
-    used = {MEMORY: usage.memory_bytes, DISK: usage.disk_bytes}.get(shortage.kind, usage.process_count)
-    if used > asked:
-        text += f"The pod was using {used}, request is {asked}, has larger consumption of {resource}. "
+    """What the pod's status and Event say, as from a kubelet."""
+    resource = _RESOURCES.get(shortage.kind, "pids") if shortage.signal.endswith(".available") else "inodes"
+    least, left = (_written(amount, shortage) for amount in (shortage.threshold, shortage.available))
+    text = f"The node was low on resource: {resource}. Threshold quantity: {least}, available: {left}. "
+    spec = pod.get("spec") or {}
+    for container in [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]:
+        name = str(container.get("name"))
+        if resource not in _RESOURCES.values() or name not in usage.containers:
+            continue
+        asked = parse_quantity(((container.get("resources") or {}).get("requests") or {}).get(resource) or 0)
+        used = usage.containers[name][shortage.kind == DISK]
+        if used > asked.value:
+            amount = _written(used, shortage)
+            text += f"Container {name} was using {amount}, request is {asked}, has larger consumption of {resource}. "
     return text
+
+
+def _written(amount: int, shortage: Shortage) -> str:
+    return str(Quantity(amount * 10**9, "decimal" if shortage.is_of_pieces else "binary"))
 
 
 def _order(pod: Object, usage: Usage, kind: str) -> tuple[Any, ...]:

@@ -9,12 +9,20 @@ from skerry.api.gvk import Object
 from skerry.base.aio.clock import Clock
 from skerry.base.errors import SkerryError
 from skerry.base.obs.log import get_log
-from skerry.edge.resources.pressure import DISK, SETTLE_S, Amount, Pressures, Shortage, judge
+from skerry.edge.resources.admission import has_ended
+from skerry.edge.resources.pressure import DISK, SETTLE_S, Amount, Pressures, Shortage, is_near, judge
 from skerry.edge.resources.ranking import Usage, message, ranked
 
 log = get_log(__name__)
 
 LOOK_S = 10.0
+LOOK_SOON_S = 1.0
+"""Where memory or process ids are near their thresholds, which a program can use up in less than ``LOOK_S``; and while
+an evicted pod ends."""
+_CALM_S = 3.0
+"""Until the next pod may go: the kernel takes a while to bury a thousand processes and to count what they held."""
+_RECLAIM_S = 30.0
+"""For how long the next pod waits until what an evicted one used is free. Source: the kubelet's podCleanupTimeout."""
 
 
 class Pods(Protocol):
@@ -26,9 +34,12 @@ class Pods(Protocol):
     def evict(self, uid: str, message: str) -> None:
         """End a pod for good; its reason is ``Evicted``."""
 
+    def is_reclaimed(self, uid: str) -> bool:
+        """Whether an ended pod takes neither memory nor disk any more, or is not there."""
+
 
 class Warden:
-    """Looks every ``LOOK_S``.
+    """Looks every ``LOOK_S``, or ``LOOK_SOON_S``.
 
     Args:
         read: what is left, by signal.
@@ -36,6 +47,7 @@ class Warden:
         make_room: frees disk space without ending a pod; bytes that it freed.
         thresholds: by signal.
         settle_s: for how long a shortage must be over before its pressure ends.
+        changed: told when a pressure begins or ends.
     """
 
     def __init__(
@@ -48,6 +60,7 @@ class Warden:
         thresholds: Mapping[str, str],
         clock: Clock,
         settle_s: float = SETTLE_S,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._pods = pods
         self._read = read
@@ -56,13 +69,15 @@ class Warden:
         self._thresholds = thresholds
         self._clock = clock
         self._settle_s = settle_s
-        self._evicting = ""
+        self._changed = changed
+        self._evicting, self._evicted_at_s, self._ended_at_s = "", 0.0, -_CALM_S
+        self._pause_s = LOOK_S
         self.pressures = Pressures()
 
     async def run(self) -> None:
         """Never ends."""
         while True:
-            await self._clock.sleep(LOOK_S)
+            await self._clock.sleep(self._pause_s)
             try:
                 await self.look()
             except (SkerryError, OSError) as exc:
@@ -74,21 +89,22 @@ class Warden:
         Raises:
             SkerryError, OSError: something could not be read; nothing is evicted then.
         """
-        before = self.pressures
-        self.pressures = judge(
-            await self._read(), self._thresholds, before,
-            now_s=self._clock.monotonic_s(), settle_s=self._settle_s,
-        )  # fmt: skip
+        before, amounts, now_s = self.pressures, await self._read(), self._clock.monotonic_s()
+        self._pause_s = LOOK_SOON_S if is_near(amounts, self._thresholds) else LOOK_S
+        self.pressures = judge(amounts, self._thresholds, before, now_s=now_s, settle_s=self._settle_s)
         for kind in self.pressures.last_s.keys() - before.last_s.keys():
             log.warning("pressure.began", kind=kind, shortages=[s.signal for s in self.pressures.shortages])
         for kind in before.last_s.keys() - self.pressures.last_s.keys():
             log.info("pressure.ended", kind=kind)
-        for shortage in self.pressures.shortages:
-            if await self._relieved(shortage):
-                continue
-            if not self._is_ending():
-                await self._evict(shortage)
+        if self.pressures.last_s.keys() != before.last_s.keys():
+            self._changed()
+        if self._is_ending() or self._clock.monotonic_s() - self._ended_at_s < _CALM_S:
+            self._pause_s = LOOK_SOON_S
             return
+        for shortage in self.pressures.shortages:
+            if not await self._relieved(shortage):
+                await self._evict(shortage)
+                return
 
     async def _relieved(self, shortage: Shortage) -> bool:
         """Whether room was made without ending a pod."""
@@ -97,8 +113,17 @@ class Warden:
         return await self._make_room(shortage.threshold - shortage.available) >= shortage.threshold - shortage.available
 
     def _is_ending(self) -> bool:
+        """Whether the pod that went last still runs, or what it used is not free yet."""
+        if not self._evicting:
+            return False
+        now_s = self._clock.monotonic_s()
         pod = next((p for p in self._pods.pods() if p["metadata"].get("uid") == self._evicting), None)
-        return pod is not None and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+        if pod is not None and not has_ended(pod):
+            return True
+        if not self._pods.is_reclaimed(self._evicting) and now_s - self._evicted_at_s < _RECLAIM_S:
+            return True
+        self._evicting, self._ended_at_s = "", now_s
+        return False
 
     async def _evict(self, shortage: Shortage) -> None:
         usage = await self._usage()
@@ -107,7 +132,8 @@ class Warden:
             log.error("pressure.nobody_to_evict", hint="free some by hand", signal=shortage.signal)
             return
         pod = candidates[0]
-        self._evicting = str(pod["metadata"]["uid"])
+        self._evicting, self._evicted_at_s = str(pod["metadata"]["uid"]), self._clock.monotonic_s()
         text = message(pod, usage.get(self._evicting, Usage()), shortage)
+        self._pause_s = LOOK_SOON_S
         log.warning("pod.evicted", ns=pod["metadata"]["namespace"], name=pod["metadata"]["name"], why=text)
         self._pods.evict(self._evicting, text)

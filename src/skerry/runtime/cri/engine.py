@@ -26,6 +26,7 @@ from skerry.runtime.cri.client import ACTION_S, SANDBOX_S, CriClient, remedy
 from skerry.runtime.cri.lostnets import LostNetworks
 from skerry.runtime.cri.observed import Details
 from skerry.runtime.cri.podgroups import PodGroups
+from skerry.runtime.cri.processes import process_counts
 from skerry.runtime.cri.spec import NODE_LABEL, POD_UID
 from skerry.runtime.cri.supervisors import supervisors_for
 from skerry.runtime.ports import (
@@ -263,16 +264,18 @@ class CriRuntime:
         """Usage of our containers by id. Asked per container: the engine's pod statistics fail as a whole."""
         answer = await self._client.call("ListContainerStats", {"filter": self._filter()})
         known = await self._known_containers() if self._adopted else None
+        items = {item.get("attributes", {}).get("id", ""): item for item in answer.get("stats", [])}
+        ours = [container_id for container_id in items if known is None or container_id in known]
+        counts = await asyncio.to_thread(process_counts, ours)
         found = {}
-        for item in answer.get("stats", []):
-            container_id = item.get("attributes", {}).get("id", "")
-            if known is not None and container_id not in known:
-                continue
+        for container_id in ours:
+            item = items[container_id]
             found[container_id] = ContainerUsage(
                 container_id,
                 cpu_ns=item.get("cpu", {}).get("usage_core_nano_seconds", {}).get("value", 0),
                 memory_bytes=item.get("memory", {}).get("working_set_bytes", {}).get("value", 0),
                 disk_bytes=item.get("writable_layer", {}).get("used_bytes", {}).get("value", 0),
+                process_count=counts.get(container_id, 0),
             )
         return found
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from skerry.edge.resources.admission import admit
+from skerry.edge.resources.admission import Refusal, admit, refused_under_pressure
 from skerry.edge.resources.amounts import allocatable, threshold, written
-from skerry.edge.resources.pressure import DISK, MEMORY, PID, SETTLE_S, Amount, Pressures, Shortage, judge
+from skerry.edge.resources.pressure import DISK, MEMORY, PID, SETTLE_S, Amount, Pressures, Shortage, is_near, judge
 from skerry.edge.resources.ranking import Usage, message, ranked
 
 MIB = 1 << 20
@@ -176,8 +176,43 @@ def test_a_lower_priority_goes_first_whatever_it_uses() -> None:
 
 
 def test_the_message_names_amounts() -> None:
-    text = message(pod(requests={"memory": "1Mi"}), Usage(memory_bytes=2 * MIB), Shortage("memory.available", 10, 20))
+    usage = Usage(containers={"c": (2 * MIB, 3 * MIB + 1)})
+    text = message(pod(requests={"memory": "1Mi"}), usage, Shortage("memory.available", 10, 20 * MIB))
     assert text == (
-        "The node was low on resource: memory. Threshold quantity: 20, available: 10. "
-        "The pod was using 2097152, request is 1048576, has larger consumption of memory. "
+        "The node was low on resource: memory. Threshold quantity: 20Mi, available: 10. "
+        "Container c was using 2Mi, request is 1Mi, has larger consumption of memory. "
     )
+    modest = message(pod(requests={"memory": "3Mi"}), usage, Shortage("memory.available", 10, 20))
+    assert modest == "The node was low on resource: memory. Threshold quantity: 20, available: 10. "
+    disk = message(pod(), usage, Shortage("nodefs.available", MIB, 2 * MIB))
+    assert disk == (
+        "The node was low on resource: ephemeral-storage. Threshold quantity: 2Mi, available: 1Mi. "
+        "Container c was using 3145729, request is 0, has larger consumption of ephemeral-storage. "
+    )
+    inodes = message(pod(), usage, Shortage("nodefs.inodesFree", 100, 2000))
+    assert inodes == "The node was low on resource: inodes. Threshold quantity: 2k, available: 100. "
+    pids = message(pod(), usage, Shortage("pid.available", 1024, 3000))
+    assert pids == "The node was low on resource: pids. Threshold quantity: 3k, available: 1024. "
+
+
+def test_a_node_that_runs_short_takes_no_pod_but_for_memory_those_that_ask_for_some() -> None:
+    modest, greedy = pod(requests={"memory": "1Mi"}), pod()
+    early = pod(initContainers=[{"name": "i", "resources": {"limits": {"cpu": "1"}}}])
+    tolerant = pod(tolerations=[{"key": "node.kubernetes.io/memory-pressure", "operator": "Exists"}])
+    for taken in (modest, early, tolerant):
+        assert refused_under_pressure(taken, {MEMORY}) is None
+        assert refused_under_pressure(taken, {MEMORY, PID}) is not None
+        assert refused_under_pressure(taken, {DISK}) is not None
+    refused = refused_under_pressure(greedy, {MEMORY})
+    assert refused == Refusal("Evicted", "Pod was rejected: The node had condition: [MemoryPressure]. ")
+    both = refused_under_pressure(modest, {PID, MEMORY})
+    assert both is not None and "[MemoryPressure PIDPressure]" in both.message
+    assert refused_under_pressure(greedy, ()) is None
+
+
+def test_what_goes_quickly_is_looked_at_more_often_when_it_is_near() -> None:
+    thresholds = {"memory.available": "5%", "nodefs.available": "5%", "pid.available": "100"}
+    calm = {"memory.available": Amount(10, 100), "nodefs.available": Amount(1, 100), "pid.available": Amount(200, 300)}
+    assert not is_near(calm, thresholds) and not is_near({}, thresholds)
+    assert is_near(calm | {"memory.available": Amount(9, 100)}, thresholds)
+    assert is_near(calm | {"pid.available": Amount(199, 300)}, thresholds)
