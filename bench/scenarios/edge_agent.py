@@ -36,16 +36,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.interop.goedge import GoEdge
 from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing
 
-import skerry
 from skerry.api.gvk import DEVICEMODELS, DEVICES, NODES, PODS, Object
-from skerry.app.children import process_environment
-from skerry.app.edge_unit import AGENT_ENVIRONMENT
 from skerry.kube.ports import KubeApi
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
 from skerry.runtime.ports import ContainerSpec, SandboxSpec
-from skerry.testing.interpreters import system_python, told
+from skerry.testing.interpreters import as_installed, system_python, told
 from skerry.testing.site import Site, rss_mib, site, until
 
 _PODS, _MANY, _ROUNDS = 10, 30, 3
@@ -186,13 +183,8 @@ async def _engine() -> AsyncIterator[Containerd]:
 async def _agent(data: Path, engine: Containerd | None, *, python: str = "") -> AsyncIterator[Site]:
     socket = engine.socket if engine is not None else None
     kind = "cri" if engine is not None else "process"
-    compiled = {"PYTHONPYCACHEPREFIX": str(data.parent / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
-    environment = AGENT_ENVIRONMENT | compiled
     program = python or sys.executable
-    every = ["-m", "compileall", "-q", str(Path(skerry.__file__).parent)]  # also what the agent loads later
-    for work in (every, ["-c", "import skerry.app.edge, skerry.cli.main"]):
-        command = [program, *work]
-        await asyncio.to_thread(subprocess.run, command, env=process_environment() | environment, check=True)
+    environment = await asyncio.to_thread(as_installed, program, data.parent / "compiled")
     async with site(data, runtime=kind, cri_socket=socket, environment=environment, agent_python=python) as at:
         try:
             yield at

@@ -8,6 +8,8 @@ import sysconfig
 from pathlib import Path
 
 import skerry
+from skerry.app.children import process_environment
+from skerry.app.edge_unit import AGENT_ENVIRONMENT
 
 _SYSTEM_PYTHON = Path("/usr/bin/python3")
 
@@ -37,3 +39,18 @@ def told(python: str) -> str:
     ask = "import sys; print(sys.base_prefix, sys.version.split()[0])"
     prefix, version = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
     return f"python {version} of {'the system' if prefix == '/usr' else 'its own prefix'}"
+
+
+def as_installed(python: str, compiled: Path) -> dict[str, str]:
+    """Environment of an agent as the installed unit gives it, with every module compiled below ``compiled``.
+
+    All of them, because some are loaded late, and an installation has compiled them too.
+    """
+    environment = AGENT_ENVIRONMENT | {"PYTHONPYCACHEPREFIX": str(compiled), "PYTHONDONTWRITEBYTECODE": ""}
+    whole = process_environment() | environment
+    for work in (
+        ["-m", "compileall", "-q", str(Path(skerry.__file__).parent)],
+        ["-c", "import skerry.app.edge, skerry.cli.main"],
+    ):
+        subprocess.run([python, *work], env=whole, check=True)
+    return environment
