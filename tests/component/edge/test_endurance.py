@@ -384,7 +384,9 @@ async def _storm(directory: Path, engine: Containerd, *, seed: int, pods: int, a
             assert stored_pods(at.edge_data) == []
             with contextlib.closing(sqlite3.connect(at.edge_data / "edge.db")) as connection:
                 assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            groups = group_name(at.joined()["nodeUid"])
             await at.reset()
+            assert cgroups_named(groups) == []
 
 
 def _check_process(pid: int) -> None:
