@@ -200,6 +200,7 @@ class EdgeAgent:
         supervisor.keep("link", self.link.run)
         supervisor.keep("certificate", self._keep_certificate)
         supervisor.keep("status-file", self._tell_status)
+        supervisor.keep("memory", lambda: memory.keep_settled(self._clock))
         supervisor.detach("settle", self._settle(keeper))
         return {
             "ready": True,

@@ -24,6 +24,7 @@ from grpclib.encoding.base import CodecBase
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
 from grpclib.server import Server
+from h2.utilities import SizeLimitDict
 
 from skerry.base.errors import SkerryError
 from skerry.base.obs.log import get_log
@@ -33,6 +34,8 @@ __all__ = ["Caller", "Codec", "GrpcClient", "GrpcError", "GrpcServer", "Status"]
 log = get_log(__name__)
 
 LIMIT_BYTES: Final = 16 * 1024 * 1024
+REMEMBERED_CALLS: Final = 256
+"""Ended calls of a connection whose late frames are told from wrong ones. h2 itself keeps 65,536, which are 10 MB."""
 _LONGEST_SOCKET_PATH: Final = 107
 _UNIX_PATH_HINT: Final = f"a unix socket's path has at most {_LONGEST_SOCKET_PATH} bytes; choose a shorter directory"
 
@@ -90,7 +93,7 @@ class GrpcClient:
         self._path = path
         self._codec = codec
         self._headers = dict(headers or {})
-        self._channel: Channel | None = None
+        self._channel: _Channel | None = None
 
     async def call(
         self, method: str, request: Mapping[str, Any], *, timeout_s: float, headers: Mapping[str, str] | None = None
@@ -152,13 +155,13 @@ class GrpcClient:
         except (GRPCError, OSError, TimeoutError, StreamTerminatedError, ProtocolError) as exc:
             self._raise(method, exc)
 
-    def _connected(self) -> Channel:
+    def _connected(self) -> _Channel:
         if self._channel is None:
             codec = _TableCodec(self._codec)
             if isinstance(self._path, Path):
-                self._channel = Channel(path=str(self._path), codec=codec)
+                self._channel = _Channel(path=str(self._path), codec=codec)
             else:
-                self._channel = Channel(*self._path, codec=codec)
+                self._channel = _Channel(*self._path, codec=codec)
         return self._channel
 
     def _place(self) -> str:
@@ -236,6 +239,22 @@ class _Mapping:
         return self._table
 
 
+class _Channel(Channel):
+    """grpclib's channel, whose connections remember few of the calls that have ended."""
+
+    def _protocol_factory(self) -> H2Protocol:
+        protocol = super()._protocol_factory()
+        made = protocol.connection_made
+
+        def connection_made(transport: asyncio.BaseTransport) -> None:
+            made(transport)
+            _forget_early(protocol)
+
+        # On the instance, before a transport takes it: the transport keeps the method that it finds now.
+        protocol.connection_made = connection_made  # type: ignore[method-assign]
+        return protocol
+
+
 class _Server(Server):
     """grpclib's server, which also knows its connections so that it can end them."""
 
@@ -268,6 +287,7 @@ class _Server(Server):
 
         def connection_made(transport: asyncio.BaseTransport) -> None:
             made(transport)
+            _forget_early(protocol)
             if self._has_dropped:
                 transport.close()
 
@@ -275,6 +295,11 @@ class _Server(Server):
         protocol.connection_made = connection_made  # type: ignore[method-assign]
         self._protocols.append(protocol)
         return protocol
+
+
+def _forget_early(protocol: H2Protocol) -> None:
+    """A connection lives as long as the agent, and makes calls every second."""
+    protocol.connection._connection._closed_streams = SizeLimitDict(size_limit=REMEMBERED_CALLS)
 
 
 class _TableCodec(CodecBase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import subprocess
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from h2.utilities import SizeLimitDict
 
 from skerry.base.errors import DeviceError
-from skerry.base.grpc import LIMIT_BYTES, Caller, GrpcClient, GrpcError, GrpcServer, Status
+from skerry.base.grpc import LIMIT_BYTES, REMEMBERED_CALLS, Caller, GrpcClient, GrpcError, GrpcServer, Status
 from skerry.wire.pb.codec import DMI
 
 SERVICE = "/v1beta1.DeviceManagerService/"
@@ -184,3 +186,11 @@ async def test_a_connection_that_has_just_come_is_closed_too(tmp_path: Path, ste
                     pass
             except ConnectionResetError:
                 pass
+
+
+async def test_a_connection_forgets_most_calls_that_have_ended(desk: tuple[Desk, GrpcClient, Path]) -> None:
+    _, client, _ = desk
+    for _ in range(REMEMBERED_CALLS + 20):
+        await client.call(REGISTER, {"mapper": {"name": "m"}}, timeout_s=30)
+    kept = [len(found) for found in gc.get_objects() if isinstance(found, SizeLimitDict)]
+    assert kept.count(REMEMBERED_CALLS) == 2 and max(kept) == REMEMBERED_CALLS, "one at either end"
