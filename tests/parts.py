@@ -411,7 +411,7 @@ class Containerd:
             if address is not None:
                 address.unlink(missing_ok=True)
         _remove_cgroups(ids)
-        _remove_cni_results(ids)
+        _remove_cni_results(ids, self.directory)
         if Path(f"/sys/class/net/{self.bridge}").exists():
             subprocess.run(["ip", "link", "del", self.bridge], check=False, capture_output=True)
         for empty in ("/run/containerd/s", "/run/containerd/fifo", "/run/containerd"):
@@ -633,11 +633,13 @@ def _remove_cgroups(ids: Sequence[str]) -> None:
                     path.rmdir()
 
 
-def _remove_cni_results(ids: Sequence[str]) -> None:
+def _remove_cni_results(ids: Sequence[str], directory: Path) -> None:
+    """Those of sandboxes, and those that tell of name spaces in a directory."""
     results = Path("/var/lib/cni/results")
-    for i in ids:
-        for path in results.glob(f"*{i}*"):
-            path.unlink(missing_ok=True)
+    for path in results.glob("*"):
+        with contextlib.suppress(OSError):
+            if any(i in path.name for i in ids) or str(directory) in path.read_text():
+                path.unlink()
     for directory in (results, results.parent):
         with contextlib.suppress(OSError):
             directory.rmdir()
