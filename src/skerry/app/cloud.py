@@ -60,7 +60,7 @@ from skerry.base.net.http_server import (
 )
 from skerry.base.net.listening import check_bindable
 from skerry.base.netif import is_loopback
-from skerry.base.obs.log import get_log
+from skerry.base.obs.log import get_log, setup
 from skerry.base.obs.metrics import Registry
 from skerry.cloud.devices.down import DeviceDown
 from skerry.cloud.devices.up import DeviceUp
@@ -111,6 +111,7 @@ LEADER = "skerry-cloud-leader"
 def main(*, config_file: Path | None, flags: Mapping[str, Any], as_json: bool) -> int:
     """Run until a signal comes. Returns the exit code."""
     config = load_config(config_file, flags)
+    setup(level=config.log_level, form=config.log_format)
     if not lock_holder(config.data):  # else that is what is said
         is_beside = cluster_backend.find(config) is not None
         wanted = {name: port for name, port in port_plan(config.ports).items() if name != "api" or not is_beside}

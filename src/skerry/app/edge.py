@@ -20,6 +20,7 @@ from skerry.app.config_files import read_any
 from skerry.app.edge_duties import open_devices, open_plugins, open_pull_proxy, shutdown_job, tunnel_job
 from skerry.app.edge_node import NodeParts
 from skerry.app.edge_pods import SETTLED, PodParts
+from skerry.app.edge_settings import contradictions
 from skerry.app.places import edge_data, socket_directory, split_address
 from skerry.app.runtimes import claim_engine, open_runtime, refuse_rivals
 from skerry.app.status_file import StatusFile
@@ -30,7 +31,7 @@ from skerry.base.errors import ConfigError
 from skerry.base.files import DirectoryLock, write_atomic, write_secret
 from skerry.base.net.edge_tls import small_tls_buffers
 from skerry.base.net.http_edge import EdgeHttpServer
-from skerry.base.obs.log import get_log
+from skerry.base.obs.log import get_log, setup
 from skerry.base.obs.metrics import Registry
 from skerry.edge.kubelet.server import KubeletServer
 from skerry.edge.kubelet.stats import Summary
@@ -69,6 +70,7 @@ _STATUS_AT_LEAST_S = 20.0
 def main(*, config_file: Path | None, flags: Mapping[str, Any], as_json: bool) -> int:
     """Run until a signal comes. Returns the exit code."""
     config = load_config(config_file, flags)
+    setup(level=config.log_level, form=config.log_format)
     joined = read_node(config.data)
     small_tls_buffers()
     with DirectoryLock(config.data):
@@ -82,25 +84,41 @@ def load_config(config_file: Path | None, flags: Mapping[str, Any]) -> EdgeConfi
     if config_file or file.exists():
         found = read_any(file, kind=kind.KIND, api_version=kind.API_VERSION, table=edgecore)
     found.setdefault("data", str(edge_data(flags.get("data"))))
-    return conf.build(
+    config = conf.build(
         EdgeConfig, file=found, file_name=str(file), environment=os.environ, prefix=kind.ENVIRONMENT_PREFIX, flags=flags
     )
+    if wrong := contradictions(config):
+        raise ConfigError(f"{file}: {wrong[0]}", hint=f"see: skerry config check {file}")
+    return config
 
 
 def read_node(data: Path) -> dict[str, Any]:
     """What the join wrote: node, hubs, tunnels, join.
 
     Raises:
-        ConfigError: this directory has not joined.
+        ConfigError: this directory has not joined, or the file is damaged.
     """
     try:
-        found: dict[str, Any] = json.loads((data / NODE_FILE).read_bytes())
+        found = json.loads((data / NODE_FILE).read_bytes())
+    except json.JsonError as exc:
+        raise _damaged(data / NODE_FILE, str(exc)) from exc
     except FileNotFoundError as exc:
         raise ConfigError(
             f"{data} has not joined a cloud",
             hint="on the cloud: skerry token create --node NAME; then run the printed line here",
         ) from exc
+    if not isinstance(found, dict):
+        raise _damaged(data / NODE_FILE, "it holds no mapping")
+    missing = [key for key in ("node", "join", "hubs", "tunnels") if not found.get(key)]
+    if missing:
+        raise _damaged(data / NODE_FILE, f"it does not say {', '.join(missing)}")
     return found
+
+
+def _damaged(file: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"{file} is damaged: {why}", hint="put it back from a copy; else `skerry reset`, and join again: pods come back"
+    )
 
 
 async def run_edge(config: EdgeConfig, joined: Mapping[str, Any], *, as_json: bool) -> int:

@@ -13,6 +13,8 @@ from skerry.app.places import edge_data
 from skerry.app.status_file import STATUS_FILE
 from skerry.base import json
 
+_NEEDED = {"pid", "written_s", "link_up", "down_since_s", "why", "waiting", "pods", "runtime"}
+
 
 def status(*, data: Path | None, config_file: Path | None, as_json: bool) -> int:
     """Link, backlog and pods. Exit code 1 when the agent does not run."""
@@ -43,8 +45,10 @@ def read_status(directory: Path) -> dict[str, Any]:
     """
     joined = read_node(directory)
     try:
-        found: dict[str, Any] = json.loads((directory / STATUS_FILE).read_bytes())
+        found = json.loads((directory / STATUS_FILE).read_bytes())
     except (OSError, json.JsonError):
+        found = None
+    if not isinstance(found, dict) or not found.keys() >= _NEEDED:
         found = {"node": joined["node"], "pid": 0, "written_s": 0.0}
     found["running"] = _is_alive(int(found["pid"])) and time.time() - float(found["written_s"]) < 30
     return found

@@ -10,6 +10,7 @@ from typing import Any
 from skerry.api.config import cloud, cloudcore, edge, edgecore, foreign
 from skerry.app import output
 from skerry.app.config_files import kind_of, read_foreign
+from skerry.app.edge_settings import contradictions
 from skerry.base import conf, yaml
 from skerry.base.errors import ConfigError
 
@@ -41,7 +42,9 @@ def check(*, file: Path, environment: Mapping[str, str], as_json: bool) -> int:
         raise ConfigError(f"{file} is of kind {name}", hint="expected CloudConfig, EdgeConfig, CloudCore or EdgeCore")
     module, cls = _SIDES[side]
     found = conf.read_file(file, kind=module.KIND, api_version=module.API_VERSION)
-    conf.build(cls, file=found, file_name=str(file), environment=environment, prefix=module.ENVIRONMENT_PREFIX)
+    built = conf.build(cls, file=found, file_name=str(file), environment=environment, prefix=module.ENVIRONMENT_PREFIX)
+    if side == "edge" and (wrong := contradictions(built)):
+        raise ConfigError(f"{file}: {'; '.join(wrong)}")
     output.emit({"ok": True, "kind": module.KIND, "file": str(file)}, as_json=as_json, text=f"{file}: a valid {name}")
     return 0
 

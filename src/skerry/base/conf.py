@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,11 +23,19 @@ from skerry.base.errors import ConfigError
 T = TypeVar("T")
 
 
-def setting(default: Any, help_text: str) -> Any:
-    """Declare a setting: its default and what it does, in one sentence."""
+def setting(
+    default: Any, help_text: str, *, among: Sequence[str] = (), at_least: float = -math.inf, at_most: float = math.inf
+) -> Any:
+    """Declare a setting: its default and what it does, in one sentence.
+
+    Args:
+        among: the words that it may be; empty for any.
+        at_least, at_most: bounds of a number.
+    """
+    facts = {"help": help_text, "among": tuple(among), "bounds": (at_least, at_most)}
     if isinstance(default, dict):
-        return dataclasses.field(default_factory=lambda: dict(default), metadata={"help": help_text})
-    return dataclasses.field(default=default, metadata={"help": help_text})
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=facts)
+    return dataclasses.field(default=default, metadata=facts)
 
 
 def camel(name: str) -> str:
@@ -96,6 +105,12 @@ def build(
         ConfigError: an unknown key (with the nearest known one), or a value of the wrong type.
     """
     hints = typing.get_type_hints(cls)
+
+    def taken(name: str, value: Any, where: str) -> Any:
+        found = _convert(value, hints[name], where)
+        _check_bounds(found, fields[name].metadata, where)
+        return found
+
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     by_key = {camel(name): name for name in fields}
     values: dict[str, Any] = {}
@@ -104,15 +119,25 @@ def build(
             near = difflib.get_close_matches(key, by_key, n=1)
             hint = f'did you mean "{near[0]}"?' if near else f"known keys: {', '.join(sorted(by_key))}"
             raise ConfigError(f'{file_name or "configuration"}: unknown key "{key}"', hint=hint)
-        values[by_key[key]] = _convert(value, hints[by_key[key]], f"{file_name}: {key}")
+        values[by_key[key]] = taken(by_key[key], value, f"{file_name}: {key}")
     for name in fields:
         text = (environment or {}).get(prefix + name.upper()) if prefix else None
         if text is not None:
-            values[name] = _convert(text, hints[name], f"environment {prefix}{name.upper()}")
+            values[name] = taken(name, text, f"environment {prefix}{name.upper()}")
     for name, value in (flags or {}).items():
         if value is not None and name in fields:
-            values[name] = _convert(value, hints[name], f"--{name.replace('_', '-')}")
+            values[name] = taken(name, value, f"--{name.replace('_', '-')}")
     return cls(**values)
+
+
+def _check_bounds(value: Any, facts: Mapping[str, Any], where: str) -> None:
+    among = facts.get("among") or ()
+    if among and value not in among:
+        raise ConfigError(f"{where}: {str(value)[:80]!r} is not known", hint=f"one of {', '.join(among)}")
+    lowest, highest = facts.get("bounds") or (-math.inf, math.inf)
+    if isinstance(value, int | float) and not lowest <= value <= highest:
+        bounds = f"{lowest:g} or more" if highest == math.inf else f"{lowest:g} to {highest:g}"
+        raise ConfigError(f"{where}: {value} is out of range", hint=f"it may be {bounds}")
 
 
 def _convert(value: Any, wanted: Any, where: str) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 from skerry import __version__
 from skerry.app import output
 from skerry.base.errors import ConfigError, Refused, SkerryError
-from skerry.base.obs import log
+from skerry.base.obs import levels, log
 from skerry.base.oserrors import in_words
 
 Run = Callable[[argparse.Namespace], int]
@@ -27,8 +27,8 @@ Run = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, run, and turn errors into words and an exit code."""
     args = parser().parse_args(argv)
-    log.setup(level=args.log_level, form=args.log_format)
     run: Run = args.run
+    log.setup(level=args.log_level or ("info" if run in _SERVERS else "warning"), form=args.log_format or "auto")
     try:
         return run(args)
     except KeyboardInterrupt:
@@ -397,12 +397,8 @@ def _command(commands: Any, name: str, run: Run, help_text: str, example: str) -
     command.set_defaults(run=run)
     command.add_argument("-o", "--output", choices=("text", "json"), default="text", help="form of the result (text)")
     command.add_argument("--data", type=Path, default=None, metavar="DIR", help="data directory")
-    command.add_argument(
-        "--log-level",
-        choices=("debug", "info", "warning", "error"),
-        default="warning" if run not in _SERVERS else "info",
-    )
-    command.add_argument("--log-format", choices=("auto", "text", "json"), default="auto")
+    command.add_argument("--log-level", choices=levels.LEVELS, default=None)
+    command.add_argument("--log-format", choices=levels.FORMS, default=None)
     return command
 
 
@@ -485,7 +481,7 @@ def _cloud_run(args: argparse.Namespace) -> int:
     flags = {
         "data": args.data, "listen": args.listen, "ports": args.ports, "advertise": args.advertise,
         "kubeconfig": args.kubeconfig,
-        "controllers": args.controllers,
+        "controllers": args.controllers, "log_level": args.log_level, "log_format": args.log_format,
     }  # fmt: skip
     return cloud.main(config_file=args.config, flags=flags, as_json=args.output == "json")
 
@@ -535,7 +531,10 @@ def _join(args: argparse.Namespace) -> int:
 def _edge_run(args: argparse.Namespace) -> int:
     from skerry.app import edge
 
-    flags = {"data": args.data, "stop_pods": args.stop_pods or None, "allow_privileged": args.allow_privileged}
+    flags = {
+        "data": args.data, "stop_pods": args.stop_pods or None, "allow_privileged": args.allow_privileged,
+        "log_level": args.log_level, "log_format": args.log_format,
+    }  # fmt: skip
     return edge.main(config_file=args.config, flags=flags, as_json=args.output == "json")
 
 

@@ -15,6 +15,9 @@ class Settings:
     advertise: tuple[str, ...] = setting((), "addresses")
     labels: dict[str, str] = setting({}, "labels")
     token: str | None = setting(None, "token")
+    level: str = setting("info", "how much", among=("info", "debug"))
+    percent: float = setting(50, "share", at_least=0, at_most=100)
+    files: int = setting(5, "files", at_least=2)
 
 
 def test_later_sources_win() -> None:
@@ -42,6 +45,10 @@ def test_lists_and_mappings_from_text() -> None:
         ({"enabled": "perhaps"}, "expected true or false"),
         ({"advertise": 7}, "expected a list"),
         ({"labels": [1]}, "expected key=value pairs"),
+        ({"level": "loud"}, "level: 'loud' is not known"),
+        ({"percent": 101}, "percent: 101.0 is out of range"),
+        ({"percent": "nan"}, "percent: nan is out of range"),
+        ({"files": -1}, "files: -1 is out of range"),
     ],
 )
 def test_wrong_input_names_key_and_remedy(file: dict[str, object], message: str) -> None:
@@ -66,3 +73,13 @@ def test_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_missing_file_names_the_path(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="missing.yaml"):
         read_file(tmp_path / "missing.yaml", kind="EdgeConfig", api_version="config/v1")
+
+
+def test_what_is_known_and_the_bounds_are_told_wherever_the_value_comes_from() -> None:
+    with pytest.raises(ConfigError, match="environment SKERRY_X_LEVEL") as caught:
+        build(Settings, environment={"SKERRY_X_LEVEL": "loud"}, prefix="SKERRY_X_")
+    assert caught.value.hint == "one of info, debug"
+    with pytest.raises(ConfigError, match="--files") as caught:
+        build(Settings, flags={"files": 1})
+    assert caught.value.hint == "it may be 2 or more"
+    assert build(Settings, flags={"files": 2, "percent": 0, "level": "debug"}).level == "debug"

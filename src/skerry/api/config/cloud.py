@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skerry.base.conf import setting
+from skerry.base.obs.levels import FORMS, LEVELS
 
 API_VERSION = "config.skerry.dev/v1alpha1"
 KIND = "CloudConfig"
@@ -43,8 +44,8 @@ class CloudConfig:
     oidc_required_claims: tuple[str, ...] = setting((), "claims that a token must have, each as NAME=VALUE")
     oidc_algorithms: tuple[str, ...] = setting(("RS256",), "signatures accepted in ID tokens")
     oidc_ca_file: Path | None = setting(None, "authority of the issuer's certificate; empty means the system's")
-    log_level: str = setting("info", "debug, info, warning or error")
-    log_format: str = setting("auto", "text, json, or auto (text on a terminal)")
+    log_level: str = setting("info", "debug, info, warning or error", among=LEVELS)
+    log_format: str = setting("auto", "text, json, or auto (text on a terminal)", among=FORMS)
 
 
 DEFAULT_PORTS = {"api": 6443, "hub": 10000, "join": 10002, "tunnel": 10004}

@@ -14,6 +14,7 @@ from skerry.base.errors import SkerryError
 from skerry.base.net.edge_tls import PeerNotTrusted
 from skerry.base.net.ws_client import Target, connect, server_certificate
 from skerry.base.obs.log import get_log
+from skerry.base.x509_child import Certificate
 from skerry.edge.link import enrol
 from skerry.edge.link.enrol import CertificateFiles
 from skerry.edge.link.ports import Greeter, Offline
@@ -157,7 +158,7 @@ class DialledLink:
             joins: ``(host, port)`` of the join servers now; each is tried.
         """
         share = random.uniform(0.7, 0.9)
-        certificate = await self._files.certificate()
+        certificate = await self._readable_certificate()
         while True:
             life_s = certificate.not_after_s - certificate.not_before_s
             due_s = min(self._renew_at_s, certificate.not_before_s + share * life_s)
@@ -166,9 +167,18 @@ class DialledLink:
                 await self._clock.sleep(min(wait_s, LOOK_EVERY_S))
             elif await self._renew(joins()):
                 self._renew_at_s = math.inf
-                certificate = await self._files.certificate()
+                certificate = await self._readable_certificate()
             else:
                 await self._clock.sleep(random.uniform(0.5, 1.0) * RENEW_RETRY_S)
+
+    async def _readable_certificate(self) -> Certificate:
+        """Our certificate, once it can be read: pods go on without it, and somebody may put it back."""
+        while True:
+            try:
+                return await self._files.certificate()
+            except SkerryError as exc:
+                log.error("certificate.unusable", why=str(exc), hint=exc.hint)
+            await self._clock.sleep(RENEW_RETRY_S)
 
     async def _renew(self, joins: Sequence[tuple[str, int]]) -> bool:
         for host, port in joins:

@@ -7,12 +7,14 @@ token's. Then a key is made on this machine (it never leaves it) and a certifica
 from __future__ import annotations
 
 import base64
+import contextlib
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from skerry.base import x509_child
-from skerry.base.errors import Refused
+from skerry.base.errors import Refused, SkerryError
 from skerry.base.files import make_private_dir, sync_directory, write_atomic, write_secret
 from skerry.base.net import https_client
 from skerry.base.net.edge_tls import ClientIdentity, client_context, pinned_context
@@ -23,6 +25,10 @@ from skerry.wire.kubeedge import join
 log = get_log(__name__)
 
 GROUP = "system:nodes"
+
+
+class CertificateUnusable(SkerryError):
+    """The node's certificate, its key or the authority is missing, damaged, or not to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +53,31 @@ class CertificateFiles:
         return self.directory / "node.key"
 
     def context(self) -> ssl.SSLContext:
-        """TLS with our certificate, trusting only the cloud's authority."""
-        self.recover()
-        return client_context(self.ca, ClientIdentity(self.cert, self.key))
+        """TLS with our certificate, trusting only the cloud's authority.
+
+        Raises:
+            CertificateUnusable: as ``pinned`` and ``certificate`` do.
+        """
+        with self._reading():
+            self.recover()
+            return client_context(self.ca, ClientIdentity(self.cert, self.key))
 
     def pinned(self, server_der: bytes) -> ssl.SSLContext:
         """TLS with our certificate alone, trusting only this server certificate."""
-        return pinned_context(server_der, ClientIdentity(self.cert, self.key))
+        with self._reading():
+            return pinned_context(server_der, ClientIdentity(self.cert, self.key))
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:  # TLS errors are such too
+            missing = next((path for path in (self.ca, self.cert, self.key) if not path.exists()), None)
+            what = f"{missing} is missing" if missing else f"{exc.strerror or exc}"
+            raise CertificateUnusable(
+                f"the node's certificate in {self.directory} cannot be used: {what}",
+                hint="put the files back from a copy; else `skerry reset`, and join again",
+            ) from exc
 
     def trust(self, bundle_pem: bytes) -> bool:
         """Trust these authorities from now on; False when they are those already, or cannot be read."""
@@ -93,7 +117,8 @@ class CertificateFiles:
 
     async def certificate(self) -> Certificate:
         """What the node's certificate says."""
-        return await x509_child.inspect(self.cert.read_bytes())
+        with self._reading():
+            return await x509_child.inspect(self.cert.read_bytes())
 
 
 async def fetch_authority(host: str, port: int, token: join.JoinToken) -> bytes:
