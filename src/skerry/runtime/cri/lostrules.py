@@ -158,6 +158,10 @@ async def _run(program: str, *arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
-    async with asyncio.timeout(_PROGRAM_S):
-        said, _ = await process.communicate()
+    try:
+        async with asyncio.timeout(_PROGRAM_S):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
     return said.decode(errors="replace") if process.returncode == 0 else ""
