@@ -41,6 +41,7 @@ from skerry.edge.link.dial import DialledLink
 from skerry.edge.link.enrol import CertificateFiles
 from skerry.edge.link.places import Address, Places
 from skerry.edge.node.address import NodeAddress
+from skerry.edge.node.events import NodeEvents
 from skerry.edge.node.keeper import NodeKeeper
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
@@ -167,6 +168,7 @@ class EdgeAgent:
         link_metrics.register(
             self.metrics, is_up=lambda: self.link.is_up, backlog=self._backlog, now_s=self._clock.now_s
         )
+        self.events = NodeEvents(self.outbox, node=self.node, facts=self.objects, clock=self._clock)
         self._address = NodeAddress(config.node_ip, towards=lambda: self.places.hubs[0])
 
     async def start(self, stack: AsyncExitStack) -> dict[str, Any]:
@@ -191,7 +193,8 @@ class EdgeAgent:
         supervisor.keep("unused-claims", unused.run)
         self.pods = PodParts(
             self.config, engine=engine, node=self.node, node_ip=lambda: self._address.known, runtime=self.runtime,
-            objects=self.objects, outbox=self.outbox, sources=ObjectSource(self.objects, self.remote, unused=unused),
+            objects=self.objects, outbox=self.outbox, tell=self.events.tell,
+            sources=ObjectSource(self.objects, self.remote, unused=unused),
             tokens=TokenSource(self.objects, self.remote, clock=self._clock),
             is_offline=lambda: not self.link.is_up, ask=self.remote.ask, clock=self._clock,
             api_server=self._api_server(),
@@ -290,13 +293,13 @@ class EdgeAgent:
     def _start_node(self, supervisor: Supervisor) -> NodeKeeper:
         parts = NodeParts(
             self.config, node=self.node, address=self._address.now, runtime=self.runtime, resources=self.pods.resources,
-            remote=self.remote, extended=self.plugins.amounts, clock=self._clock,
+            remote=self.remote, events=self.events, extended=self.plugins.amounts, clock=self._clock,
         )  # fmt: skip
         self.plugins.on_change(parts.keeper.look)
         self.pods.resources.pressure_changed = parts.keeper.look
         job = shutdown_job(
             self.config, pods=self.pods, is_offline=lambda: not self.link.is_up, changed=parts.keeper.look,
-            clock=self._clock,
+            tell=self.events.tell, clock=self._clock,
         )  # fmt: skip
         if job is not None:
             supervisor.keep("shutdown", job)

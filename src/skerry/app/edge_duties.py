@@ -25,6 +25,7 @@ from skerry.edge.pods.roster import Roster
 from skerry.edge.pods.static import is_static
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
+from skerry.edge.sync.events import Tell
 from skerry.edge.sync.inbox import Handler
 from skerry.wire.kubeedge.envelope import Envelope
 
@@ -235,8 +236,9 @@ def tunnel_job(
 
 
 def shutdown_job(
-    config: EdgeConfig, *, pods: NodeDuty, is_offline: Callable[[], bool], changed: Callable[[], None], clock: Clock
-) -> Callable[[], Coroutine[Any, Any, None]] | None:
+    config: EdgeConfig, *, pods: NodeDuty, is_offline: Callable[[], bool], changed: Callable[[], None], tell: Tell,
+    clock: Clock,
+) -> Callable[[], Coroutine[Any, Any, None]] | None:  # fmt: skip
     """What holds up shutdowns of the machine; None where ``shutdownGraceS`` is 0.
 
     Raises:
@@ -255,7 +257,7 @@ def shutdown_job(
     shutdown = NodeShutdown(
         Logind(Path(config.system_bus)), pods.node_pods, grace_s=config.shutdown_grace_s,
         critical_s=config.shutdown_grace_critical_s, returns=lambda pod: is_static(pod) or is_offline(),
-        changed=changed, clock=clock,
+        changed=changed, tell=tell, clock=clock,
     )  # fmt: skip
     pods.resources.is_shutting_down = lambda: shutdown.is_shutting_down
     return shutdown.run

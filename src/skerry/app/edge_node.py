@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from skerry.api.config.edge import EdgeConfig
@@ -15,6 +16,7 @@ from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log
 from skerry.edge.link.manifest import Manifest
 from skerry.edge.node import machine
+from skerry.edge.node.events import NodeEvents
 from skerry.edge.node.keeper import NodeKeeper
 from skerry.edge.node.podnet import PodNetwork
 from skerry.edge.node.status import Vitals, node_images, taint
@@ -43,6 +45,7 @@ class NodeParts:
         runtime: OpenRuntime,
         resources: ResourceParts,
         remote: Remote,
+        events: NodeEvents,
         extended: Callable[[], Mapping[str, tuple[int, int]]],
         clock: Clock,
     ) -> None:
@@ -63,10 +66,12 @@ class NodeParts:
                 node, remote=remote, places=runtime.network, made=Manifest(config.data).add,
                 has_masquerade=shutil.which("iptables") is not None, clock=clock,
             )  # fmt: skip
-        self.keeper = NodeKeeper(facts, remote=remote, read_vitals=self._vitals, clock=clock)
+        self.keeper = NodeKeeper(facts, remote=remote, read_vitals=self._vitals, events=events, clock=clock)
+        self._announce = partial(events.started, facts.boot_id)
 
     def start(self, supervisor: Supervisor) -> None:
-        """Register, report, renew the lease."""
+        """Say that the agent has started; register, report, renew the lease."""
+        supervisor.detach("node-started", self._announce())
         supervisor.keep("node-status", self.keeper.run_status)
         supervisor.keep("node-lease", self.keeper.run_lease)
         if self._network is not None:

@@ -31,6 +31,7 @@ from skerry.edge.pods.worker import Tools
 from skerry.edge.resources.amounts import written
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
+from skerry.edge.sync.events import Tell
 from skerry.edge.sync.remote import ObjectSource, TokenSource
 from skerry.runtime.volumes import Volumes
 from skerry.wire.kubeedge import constants as c
@@ -57,6 +58,7 @@ class PodParts:
         tokens: TokenSource,
         is_offline: Callable[[], bool],
         ask: Ask,
+        tell: Tell,
         api_server: Callable[[], tuple[str, int] | None],
         devices: PodDevices,
         carried: Callable[[], int] | None,
@@ -68,8 +70,8 @@ class PodParts:
             runtime.images, ledger=ledger, credentials=credentials, is_offline=is_offline, clock=clock, carried=carried
         )
         self._collector = ImageCollector(
-            runtime.images, ledger=ledger, known=lambda: _images_of(objects), is_offline=is_offline, clock=clock,
-            high_percent=config.image_gc_high_percent, low_percent=config.image_gc_low_percent,
+            runtime.images, ledger=ledger, known=lambda: _images_of(objects), is_offline=is_offline, tell=tell,
+            clock=clock, high_percent=config.image_gc_high_percent, low_percent=config.image_gc_low_percent,
         )  # fmt: skip
         own = partial(objects.get, route.build("", c.TYPE_NODE, node))
         self.resources = ResourceParts(config, runtime=runtime, collector=self._collector, node=own, clock=clock)
@@ -91,7 +93,7 @@ class PodParts:
             node, objects=objects, observer=observer, tools=tools, knows_all=lambda: bool(objects.fact(SETTLED)),
             admit=self.resources.admit,
         )  # fmt: skip
-        self._warden = self.resources.watch(self._roster)
+        self._warden = self.resources.watch(self._roster, tell=tell)
         manifests = Path(config.static_pods or config.data / "static-pods")
         self._static = StaticPods(manifests, node=node, keeper=self._roster, objects=objects, ask=ask, clock=clock)
 

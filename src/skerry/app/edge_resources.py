@@ -22,6 +22,7 @@ from skerry.edge.resources.pressure import DEFAULTS, DISK, SIGNALS, Amount
 from skerry.edge.resources.ranking import Usage, is_critical
 from skerry.edge.resources.signals import read_signals
 from skerry.edge.resources.warden import Warden
+from skerry.edge.sync.events import Tell
 from skerry.runtime.trees import tree_bytes
 
 _LEAST_BUDGET = 256 << 20
@@ -75,12 +76,12 @@ class ResourceParts:
         self.device_shortage: Callable[[Object], str] = lambda pod: ""
         self.pressure_changed: Callable[[], None] = lambda: None
 
-    def watch(self, pods: RosterPods) -> Warden:
-        """The warden over the roster's pods; run it."""
+    def watch(self, pods: RosterPods, *, tell: Tell) -> Warden:
+        """The warden over the roster's pods; run it. ``tell`` makes Events about the node."""
         self._pods = pods.pods
         self.warden = Warden(
             pods, read=self._read, usage=self._usage, make_room=self._collector.collect,
-            thresholds=self._thresholds, clock=self._clock, settle_s=self._config.eviction_settle_s,
+            tell=tell, thresholds=self._thresholds, clock=self._clock, settle_s=self._config.eviction_settle_s,
             changed=lambda: self.pressure_changed(),
         )  # fmt: skip
         return self.warden

@@ -32,6 +32,9 @@ class NoPods:
         raise AssertionError("there is nobody to evict")
 
 
+async def silence(reason: str, message: str, *, warning: bool = False) -> None: ...
+
+
 async def test_the_condition_names_the_three_biggest(tmp_path: Path) -> None:
     for name, size in (("pod-logs/default_web_u1/app/0.log", 6 * MIB), ("pods/u1/volumes/data/file", 4 * MIB)):
         file = tmp_path / name
@@ -44,13 +47,14 @@ async def test_the_condition_names_the_three_biggest(tmp_path: Path) -> None:
     try:
         collector = ImageCollector(
             images, ledger=ImageLedger(objects, directory=tmp_path, clock=clock), known=set, is_offline=lambda: False,
-            clock=clock, high_percent=85, low_percent=80,
+            tell=silence, clock=clock, high_percent=85, low_percent=80,
         )  # fmt: skip
         parts = ResourceParts(
             EdgeConfig(data=tmp_path, eviction_hard={"nodefs.available": "100%"}),
-            runtime=OpenRuntime("process", runtime, runtime, images), collector=collector, labels=dict, clock=clock,
+            runtime=OpenRuntime("process", runtime, runtime, images), collector=collector, node=lambda: None,
+            clock=clock,
         )  # fmt: skip
-        await parts.watch(NoPods()).look()
+        await parts.watch(NoPods(), tell=silence).look()
         vitals = Vitals("192.0.2.1", "process://1", pressures=await parts.pressures())
     finally:
         await runtime.aclose()

@@ -202,9 +202,14 @@ async def test_only_unused_images_of_our_own_are_collected(desk: Site, registry:
         def now_s(self) -> float:
             return super().now_s() + state["age_s"]
 
+    told: list[tuple[str, str]] = []
+
+    async def tell(reason: str, message: str, *, warning: bool = False) -> None:
+        told.append((reason, message))
+
     collector = ImageCollector(
         desk.images, ledger=ledger, known=lambda: {names[2]}, is_offline=lambda: bool(state["is_offline"]),
-        clock=Later(), high_percent=0, low_percent=0,
+        tell=tell, clock=Later(), high_percent=0, low_percent=0,
     )  # fmt: skip
 
     async def here() -> list[bool]:
@@ -214,6 +219,7 @@ async def test_only_unused_images_of_our_own_are_collected(desk: Site, registry:
     assert await collector.collect(1 << 50) == 0, "images that were pulled just now stay"
     state["age_s"] = 3600.0
     assert await collector.look() > 0
+    assert [reason for reason, _ in told] == ["FreeDiskSpaceFailed"] and "unused images (freed " in told[0][1]
     assert await here() == [True, False, True, True, True]
     state["is_offline"] = False
     await collector.collect(1 << 50)

@@ -26,6 +26,7 @@ from skerry.edge.link.enrol import CertificateFiles
 from skerry.edge.link.ports import Offline
 from skerry.edge.link.session import Liveness
 from skerry.edge.node import machine
+from skerry.edge.node.events import NodeEvents
 from skerry.edge.node.keeper import NodeKeeper
 from skerry.edge.node.status import Vitals
 from skerry.edge.store.db import open_database
@@ -244,7 +245,8 @@ async def test_a_node_registers_and_reports_at_once_after_a_reconnect(
 
     agent = Agent(tmp_path / "data", files, proxy.port)
     facts = machine.read_machine(NODE, labels={"site": "a"}, taints=(), capacity={}, allocatable={})
-    keeper = NodeKeeper(facts, remote=agent.remote, read_vitals=vitals, clock=SystemClock())
+    events = NodeEvents(agent.outbox, node=NODE, facts=agent.objects, clock=SystemClock())
+    keeper = NodeKeeper(facts, remote=agent.remote, read_vitals=vitals, events=events, clock=SystemClock())
     agent.link.on_state(lambda is_up: keeper.reconnected() if is_up else None)
     async with running(agent), Supervisor("node") as supervisor:
         supervisor.keep("status", keeper.run_status)

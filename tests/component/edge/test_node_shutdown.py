@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.parts import PartMissing, fetch
 
-from skerry.api.gvk import NODES, PODS, Object
+from skerry.api.gvk import EVENTS, NODES, PODS, Object
 from skerry.base import json
 from skerry.edge.node.logind import Logind
 from skerry.testing.site import Site, site, until
@@ -168,7 +168,24 @@ async def test_pods_end_in_order_while_the_shutdown_waits(tmp_path: Path, machin
         machine.shut_down(begins=False)
         await ready(at, "True")
         await machine.said("held")
+        await until(lambda: untold(at), within_s=60)
         await at.reset()
+
+
+async def untold(at: Site) -> str:
+    """Events about the node that are missing, found as kubectl finds them."""
+    wanted = {
+        ("Starting", "Starting the edge agent."),
+        ("NodeHasSufficientMemory", "Node edge-1 status is now: NodeHasSufficientMemory"),
+        ("NodeReady", "Node edge-1 status is now: NodeReady"),
+        ("NodeNotReady", "Node edge-1 status is now: NodeNotReady: node is shutting down"),
+        ("Shutdown", "Shutdown manager detected shutdown event"),
+        ("Shutdown", "Shutdown manager detected shutdown cancellation"),
+    }
+    selector = f"involvedObject.kind=Node,involvedObject.name={Site.node},involvedObject.uid={Site.node}"
+    found = (await at.api.list(EVENTS, field_selector=selector)).items
+    missing = wanted - {(event["reason"], event["message"]) for event in found}
+    return f"{sorted(missing)} of {sorted(event['reason'] for event in found)}" if missing else ""
 
 
 _STATIC = """

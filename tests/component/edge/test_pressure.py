@@ -32,8 +32,9 @@ class Short:
         )  # fmt: skip
         self.left = {"memory.available": Amount(100 * MIB, 512 * MIB), "nodefs.available": Amount(50, 100)}
         self.room = 0
+        self.told: list[tuple[str, str, bool]] = []
         self.warden = Warden(
-            self.desk.roster, read=self._read, usage=self._usage, make_room=self._make_room,
+            self.desk.roster, read=self._read, usage=self._usage, make_room=self._make_room, tell=self._tell,
             thresholds={"memory.available": "50Mi", "nodefs.available": "10%"}, clock=self.clock,
         )  # fmt: skip
 
@@ -49,6 +50,9 @@ class Short:
 
     async def _make_room(self, wanted: int) -> int:
         return self.room
+
+    async def _tell(self, reason: str, message: str, *, warning: bool = False) -> None:
+        self.told.append((reason, message, warning))
 
     async def run(self, name: str, *, requests: dict[str, str] | None = None, **spec: object) -> None:
         container = {"resources": {"requests": requests or {}}}
@@ -104,7 +108,7 @@ async def test_memory_is_taken_from_one_pod_at_a_time_by_quality_of_service(shor
     await short.run("besteffort")
     short.engine.memory = dict.fromkeys(("guaranteed", "burstable", "besteffort"), 50 * MIB)
     await short.warden.look()
-    assert short.ended() == {} and not short.warden.pressures.holds(MEMORY)
+    assert short.ended() == {} and not short.warden.pressures.holds(MEMORY) and not short.told
     short.left["memory.available"] = Amount(20 * MIB, 512 * MIB)
     while len(short.ended()) < 3:
         await short.warden.look()
@@ -113,6 +117,7 @@ async def test_memory_is_taken_from_one_pod_at_a_time_by_quality_of_service(shor
         await SystemClock().sleep(0.02)
     assert short.evicted() == ["besteffort", "burstable", "guaranteed"]
     assert set(short.ended().values()) == {"Evicted"} and short.warden.pressures.holds(MEMORY)
+    assert set(short.told) == {("EvictionThresholdMet", "Attempting to reclaim memory", True)}
     status = short.desk.status("besteffort")
     assert "The node was low on resource: memory" in status["message"]
     assert {item["type"]: item["status"] for item in status["conditions"]}["DisruptionTarget"] == "True"
@@ -124,6 +129,7 @@ async def test_disk_is_taken_from_images_before_pods(short: Short) -> None:
     short.room = 5
     await short.warden.look()
     assert short.ended() == {} and short.warden.pressures.holds(DISK)
+    assert short.told == [("EvictionThresholdMet", "Attempting to reclaim ephemeral-storage", True)]
     short.room = 0
     await short.warden.look()
     await short.desk.until(lambda: short.ended() == {"web": "Evicted"})

@@ -9,11 +9,17 @@ from skerry.base.aio.clock import Clock
 from skerry.base.obs.log import get_log
 from skerry.edge.images.ledger import ImageLedger
 from skerry.edge.images.plan import bytes_to_free, collectable
+from skerry.edge.sync.events import Tell
 from skerry.runtime.ports import EngineError, ImageStore
 
 log = get_log(__name__)
 
 LOOK_S = 300.0
+_TOO_FULL = (
+    "Insufficient free disk space on the node's image filesystem ({used}% used). Failed to free sufficient space by "
+    "deleting unused images (freed {freed} bytes). Investigate disk usage: it may be images in use, logs, volumes, or "
+    "other data."
+)
 
 
 class ImageCollector:
@@ -21,6 +27,7 @@ class ImageCollector:
 
     Args:
         known: names of the images of this node's pods.
+        tell: makes an Event about the node.
         high_percent, low_percent: collect at this use of the file system, down to that.
     """
 
@@ -31,6 +38,7 @@ class ImageCollector:
         ledger: ImageLedger,
         known: Callable[[], Collection[str]],
         is_offline: Callable[[], bool],
+        tell: Tell,
         clock: Clock,
         high_percent: int = 85,
         low_percent: int = 80,
@@ -39,7 +47,9 @@ class ImageCollector:
         self._ledger = ledger
         self._known = known
         self._is_offline = is_offline
+        self._tell = tell
         self._clock = clock
+        self._has_failed = False
         self._high = high_percent
         self._low = low_percent
 
@@ -47,27 +57,38 @@ class ImageCollector:
         """Look every ``LOOK_S``; never ends."""
         while True:
             await self._clock.sleep(LOOK_S)
-            try:
-                await self.look()
-            except (EngineError, OSError) as exc:
-                log.debug("images.not_collected", why=str(exc))
+            await self.look()
 
     async def look(self) -> int:
         """Collect if the file system is over its threshold; bytes that the removed images had.
 
-        Raises:
-            EngineError: the engine does not answer.
-            OSError: its file system cannot be looked at.
+        A failure is told when it is not the first in a row: an engine may just be starting.
         """
+        try:
+            freed = await self._look()
+        except (EngineError, OSError) as exc:
+            log.debug("images.not_collected", why=str(exc))
+            if self._has_failed:
+                await self._tell("ImageGCFailed", f"images cannot be collected: {exc}", warning=True)
+            self._has_failed = True
+            return 0
+        self._has_failed = False
+        return freed
+
+    async def _look(self) -> int:
         place = await self._images.filesystem()
         if place is None:
             return 0
         found = os.statvfs(place)
-        wanted = bytes_to_free(
-            found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize,
-            high_percent=self._high, low_percent=self._low,
-        )  # fmt: skip
-        return await self.collect(wanted) if wanted else 0
+        total, available = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+        wanted = bytes_to_free(total, available, high_percent=self._high, low_percent=self._low)
+        if not wanted:
+            return 0
+        freed = await self.collect(wanted)
+        if freed < wanted:
+            used = 100 - 100 * available // total
+            await self._tell("FreeDiskSpaceFailed", _TOO_FULL.format(used=used, freed=freed), warning=True)
+        return freed
 
     async def collect(self, wanted_bytes: int) -> int:
         """Remove images until they had ``wanted_bytes`` together; what they had.

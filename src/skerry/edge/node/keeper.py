@@ -15,7 +15,8 @@ from skerry.api.status import AlreadyExists, ApiError, Conflict, NotFound, Serve
 from skerry.base import json
 from skerry.base.aio.clock import Clock
 from skerry.base.obs.log import get_log
-from skerry.edge.node.status import Machine, Vitals, new_node, status
+from skerry.edge.node.events import NodeEvents
+from skerry.edge.node.status import Machine, Vitals, conditions, new_node, status
 from skerry.edge.sync.remote import Remote
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge import route
@@ -38,14 +39,22 @@ class NodeKeeper:
 
     Args:
         read_vitals: asks the machine and the engine.
+        events: hears of every change, cloud or not.
     """
 
     def __init__(
-        self, machine: Machine, *, remote: Remote, read_vitals: Callable[[], Awaitable[Vitals]], clock: Clock
+        self,
+        machine: Machine,
+        *,
+        remote: Remote,
+        read_vitals: Callable[[], Awaitable[Vitals]],
+        events: NodeEvents,
+        clock: Clock,
     ) -> None:
         self._machine = machine
         self._remote = remote
         self._read_vitals = read_vitals
+        self._events = events
         self._clock = clock
         self._known: dict[str, dict[str, Any]] = {}
         self._sent: bytes = b""
@@ -63,16 +72,18 @@ class NodeKeeper:
     async def run_status(self) -> None:
         """Register, then report; never ends. Call ``reconnected`` when a new session begins."""
         while True:
+            vitals = await self._read_vitals()
             try:
                 if not self._uid:
-                    await self._register()
-                await self._report()
+                    await self._register(vitals)
+                await self._report(vitals)
             except _AWAY as exc:
                 log.debug("node.away", why=str(exc))
             except ApiError as exc:
                 log.warning("node.not_reported", code=exc.code, why=exc.message)
                 if isinstance(exc, NotFound):
                     self._uid = ""
+            await self._events.conditions(conditions(vitals, self._now(), {}))
             await _pause(self._status_wanted, STATUS_EVERY_S if self._uid else RETRY_S)
 
     async def run_lease(self) -> None:
@@ -102,8 +113,7 @@ class NodeKeeper:
         """The machine has changed: report at once, not at the next round."""
         self._status_wanted.set()
 
-    async def _register(self) -> None:
-        vitals = await self._read_vitals()
+    async def _register(self, vitals: Vitals) -> None:
         path = route.build("", c.TYPE_NODE, self._machine.name)
         node = new_node(self._machine, vitals, self._now())
         try:
@@ -111,11 +121,11 @@ class NodeKeeper:
         except AlreadyExists:
             found = await self._remote.ask(c.OP_QUERY, path)
         self._uid = str((found.get("metadata") or {}).get("uid") or "registered")
+        self._events.seen((found.get("status") or {}).get("conditions") or ())
         self._remember(node["status"]["conditions"])
         log.info("node.registered", node=self._machine.name)
 
-    async def _report(self) -> None:
-        vitals = await self._read_vitals()
+    async def _report(self, vitals: Vitals) -> None:
         wanted = status(self._machine, vitals, self._now(), self._known)
         print_ = _fingerprint(wanted)
         pause_s = CALM_EVERY_S if self._remote.folds_lease else FORCED_EVERY_S

@@ -16,12 +16,14 @@ from skerry.api.gvk import Object
 from skerry.base.aio.clock import Clock
 from skerry.base.errors import SkerryError
 from skerry.base.obs.log import get_log
+from skerry.edge.sync.events import Tell
 
 log = get_log(__name__)
 
 SYSTEM_PRIORITY = 2_000_000_000
 REASON = "Terminated"
 MESSAGE = "Pod was terminated in response to imminent node shutdown."
+_EVENT = "Shutdown"
 _AGAIN_S = 30.0
 
 
@@ -84,6 +86,7 @@ class NodeShutdown:
     Args:
         returns: whether a pod is to start again with the machine, rather than to fail.
         changed: called when a shutdown begins or is called off.
+        tell: makes an Event about the node.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class NodeShutdown:
         critical_s: float,
         returns: Callable[[Object], bool],
         changed: Callable[[], None],
+        tell: Tell,
         clock: Clock,
     ) -> None:
         self._inhibitor = inhibitor
@@ -103,6 +107,7 @@ class NodeShutdown:
         self._critical_s = critical_s
         self._returns = returns
         self._changed = changed
+        self._tell = tell
         self._clock = clock
         self.is_shutting_down = False
 
@@ -129,6 +134,7 @@ class NodeShutdown:
     async def _begin(self) -> None:
         self.is_shutting_down = True
         self._changed()
+        await self._tell(_EVENT, "Shutdown manager detected shutdown event")
         for turn in turns(self._pods.pods(), grace_s=self._grace_s, critical_s=self._critical_s):
             uids = [str(pod["metadata"]["uid"]) for pod in turn.pods]
             log.info("shutdown.ending_pods", count=len(uids), within_s=turn.within_s)
@@ -146,4 +152,5 @@ class NodeShutdown:
         self.is_shutting_down = False
         self._pods.go_on()
         self._changed()
+        await self._tell(_EVENT, "Shutdown manager detected shutdown cancellation")
         await self._hold()

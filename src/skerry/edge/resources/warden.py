@@ -12,6 +12,7 @@ from skerry.base.obs.log import get_log
 from skerry.edge.resources.admission import has_ended
 from skerry.edge.resources.pressure import DISK, SETTLE_S, Amount, Pressures, Shortage, is_near, judge
 from skerry.edge.resources.ranking import Usage, message, ranked
+from skerry.edge.sync.events import Tell
 
 log = get_log(__name__)
 
@@ -23,6 +24,15 @@ _CALM_S = 3.0
 """Until the next pod may go: the kernel takes a while to bury a thousand processes and to count what they held."""
 _RECLAIM_S = 30.0
 """For how long the next pod waits until what an evicted one used is free. Source: the kubelet's podCleanupTimeout."""
+_RECLAIMED = {
+    "memory.available": "memory",
+    "nodefs.available": "ephemeral-storage",
+    "imagefs.available": "ephemeral-storage",
+    "nodefs.inodesFree": "inodes",
+    "imagefs.inodesFree": "inodes",
+    "pid.available": "pids",
+}
+"""What a signal is short of, by the kubelet's words."""
 
 
 class Pods(Protocol):
@@ -45,6 +55,7 @@ class Warden:
         read: what is left, by signal.
         usage: what the pods use, by uid.
         make_room: frees disk space without ending a pod; bytes that it freed.
+        tell: makes an Event about the node.
         thresholds: by signal.
         settle_s: for how long a shortage must be over before its pressure ends.
         changed: told when a pressure begins or ends.
@@ -57,6 +68,7 @@ class Warden:
         read: Callable[[], Awaitable[Mapping[str, Amount]]],
         usage: Callable[[], Awaitable[Mapping[str, Usage]]],
         make_room: Callable[[int], Awaitable[int]],
+        tell: Tell,
         thresholds: Mapping[str, str],
         clock: Clock,
         settle_s: float = SETTLE_S,
@@ -66,6 +78,7 @@ class Warden:
         self._read = read
         self._usage = usage
         self._make_room = make_room
+        self._tell = tell
         self._thresholds = thresholds
         self._clock = clock
         self._settle_s = settle_s
@@ -102,6 +115,8 @@ class Warden:
             self._pause_s = LOOK_SOON_S
             return
         for shortage in self.pressures.shortages:
+            text = f"Attempting to reclaim {_RECLAIMED.get(shortage.signal, shortage.signal)}"
+            await self._tell("EvictionThresholdMet", text, warning=True)
             if not await self._relieved(shortage):
                 await self._evict(shortage)
                 return
