@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,22 +26,39 @@ def can_install() -> bool:
     return os.geteuid() == 0 and shutil.which("systemctl") is not None and Path("/run/systemd/system").is_dir()
 
 
-def install(data: Path) -> None:
+def install(data: Path, *, config_file: Path | None = None) -> None:
     """Write the unit, enable and start it. The manifest in ``data`` lists it.
+
+    Args:
+        config_file: of the operator; None for the one that the join or the adoption writes.
 
     Raises:
         SkerryError: systemd refuses.
     """
-    unit = (
+    Manifest(data).add("unit", str(UNIT))
+    write_atomic(UNIT, unit_text(data, config_file).encode())
+    for command in (("daemon-reload",), ("enable", "--now", UNIT.name)):
+        systemctl(*command)
+
+
+def unit_text(data: Path, config_file: Path | None) -> str:
+    """The unit, with paths as systemd reads them whatever characters they have."""
+    words = (sys.executable, "-m", "skerry.cli.main", "edge", "run", "--data", str(data))
+    command = " ".join(_word(word) for word in (*words, "--config", str(config_file or data / "edge.yaml")))
+    return (
         "[Unit]\nDescription=Skerry edge agent\nWants=network-online.target\nAfter=network-online.target\n\n"
-        f"[Service]\nExecStart={sys.executable} -m skerry.cli.main edge run --data {data} --config {data}/edge.yaml\n"
+        f"[Service]\nExecStart={command}\n"
         f"{_unit_environment()}"
         "Restart=always\nRestartSec=2\nKillMode=process\nOOMScoreAdjust=-999\n\n[Install]\nWantedBy=multi-user.target\n"
     )
-    Manifest(data).add("unit", str(UNIT))
-    write_atomic(UNIT, unit.encode())
-    for command in (("daemon-reload",), ("enable", "--now", UNIT.name)):
-        systemctl(*command)
+
+
+def _word(text: str) -> str:
+    """One word of a command line; source: systemd.service(5), command lines."""
+    text = text.replace("%", "%%").replace("$", "$$")
+    if not re.search(r"[\s\"';\\]", text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def systemctl(*arguments: str) -> str:

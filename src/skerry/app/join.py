@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from skerry.api.config import edge as config_kind
 from skerry.api.names import label_errors
 from skerry.app import edge_unit, output
+from skerry.app.edge import load_config
 from skerry.app.places import edge_data, split_address
 from skerry.app.runtimes import choose_runtime, open_runtime
 from skerry.base import json
@@ -40,7 +42,12 @@ def main(
 ) -> int:  # fmt: skip
     """Check, enrol, write the configuration, install the unit. Returns the exit code."""
     name, port = split_address(host, c.PORT_JOIN)
+    _check_written(config_file, labels=labels, store_key=store_key)
     directory = edge_data(data)
+    if config_file is not None:
+        config_file = config_file.resolve()
+        config = load_config(config_file, {"data": data})
+        directory, store_key = config.data, config.store_key
     engine = cri_socket or os.environ.get(f"{config_kind.ENVIRONMENT_PREFIX}CRI_SOCKET", "")
     places = {
         "hubs": [list(split_address(text, c.PORT_HUB)) for text in hubs],
@@ -60,7 +67,6 @@ async def _join(
     as_json: bool,
 ) -> int:  # fmt: skip
     _check_labels(labels)
-    _check_written(config_file, labels=labels, store_key=store_key)
     if (data / NODE_FILE).exists() and not check_only:
         raise ConfigError(
             f"{data} belongs to a joined node already", hint="`skerry reset` undoes the join, or choose another --data"
@@ -86,12 +92,14 @@ async def _join(
     try:
         facts = await _enrol(host, port, checks, places, data, cri_socket, store_key, labels, config_file)
         if service and edge_unit.can_install():
-            edge_unit.install(data)
+            edge_unit.install(data, config_file=config_file)
             facts["unit"] = edge_unit.UNIT.name
     except (SkerryError, OSError):
         _leave_nothing(data, before)
         raise
     facts |= {"joined": True, "checks": report, "data": str(data)}
+    if config_file is not None:
+        facts["config"] = str(config_file)
     output.emit(facts, as_json=as_json, text=_text(facts))
     return 0
 
@@ -260,6 +268,7 @@ def _tell(check: Check) -> None:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    run = f"skerry edge run --data {facts['data']}"
+    run = f"skerry edge run --data {shlex.quote(facts['data'])}"
+    run += f" --config {shlex.quote(facts['config'])}" if "config" in facts else ""
     running = f"unit {facts['unit']} runs" if "unit" in facts else f"start the agent with: {run}"
     return f"node {facts['node']} has joined; {running}"

@@ -52,3 +52,15 @@ def test_what_a_file_of_the_operator_would_have_to_say_is_not_dropped(
             data=tmp_path / "edge", config_file=tmp_path / "mine.yaml", check_only=False, service=False, as_json=True,
         )  # fmt: skip
     assert key in caught.value.hint and not (tmp_path / "edge").exists()
+
+
+def test_a_file_with_a_mistake_stops_the_join_before_anything_is_done(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("apiVersion: config.skerry.dev/v1alpha1\nkind: EdgeConfig\nrunitme: cri\n")
+    with pytest.raises(ConfigError, match="runitme"):
+        join.main(
+            host="127.0.0.1", token="t", node="n", runtime="process", cri_socket="", store_key="file", labels=None,
+            hubs=(), tunnels=(), data=tmp_path / "edge", config_file=file, check_only=False,
+            service=False, as_json=True,
+        )  # fmt: skip
+    assert not (tmp_path / "edge").exists()
