@@ -11,6 +11,7 @@ import pytest
 from tests.component.edge.desk import Desk, deleted, pod
 
 from skerry.api.status import BadRequest, NotFound
+from skerry.runtime.ports import EngineError
 from skerry.runtime.process.engine import ProcessRuntime
 from skerry.runtime.process.images import ProcessImages
 from skerry.testing.clock import VirtualClock
@@ -43,6 +44,24 @@ async def real(tmp_path: Path) -> AsyncIterator[Desk]:
         for sandbox in found.sandboxes:
             await desk.runtime.remove_sandbox(sandbox.id)
     await desk.close()
+
+
+async def test_a_pod_whose_sandbox_cannot_be_ended_says_why(desk: Desk, engine: FakeEngine) -> None:
+    await desk.roster.start()
+    wanted = pod()
+    await desk.objects.put("default/pod/web", wanted)
+    await desk.until(lambda: "running" in desk.state())
+
+    def fail(call: str, name: str) -> None:
+        if call == "stop_sandbox":
+            raise EngineError("failed to destroy network", hint="install iptables")
+
+    engine.fail = fail
+    await desk.objects.put("default/pod/web", deleted(wanted))
+    await desk.until(lambda: "FailedKillPod" in desk.events())
+    messages = [e.envelope.content["message"] for e in desk.outbox.entries() if "/event/" in e.key]
+    assert messages[-1] == "error killing pod: failed to destroy network; install iptables"
+    assert not desk.asked_to_delete()
 
 
 async def test_a_pod_runs_is_deleted_and_leaves_nothing(desk: Desk, engine: FakeEngine) -> None:

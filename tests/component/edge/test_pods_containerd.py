@@ -362,4 +362,4 @@ async def test_a_runtime_class_that_the_engine_does_not_have_is_named(desk: Desk
     await put(desk, wanted("sleep 300", runtimeClassName="vm"))
     await desk.until(lambda: "FailedCreatePodSandBox" in desk.events())
     messages = [e.envelope.content["message"] for e in desk.outbox.entries() if "/event/" in e.key]
-    assert any("kata" in message for message in messages), messages
+    assert any('RuntimeClass "vm": ' in m and "give the engine a handler 'kata'" in m for m in messages), messages

@@ -136,7 +136,15 @@ class Starter:
         for reason, message in pod_resolver(pod, self._dns())[1]:
             await self._events.tell(pod, reason, message, warning=True)
         spec.log_directory.mkdir(parents=True, exist_ok=True)
-        await self._runtime.create_sandbox(spec)
+        try:
+            await self._runtime.create_sandbox(spec)
+        except EngineError as exc:
+            if not handler or handler not in str(exc):
+                raise
+            raise EngineError(
+                f'RuntimeClass "{wanted}": {exc}', reason=exc.reason,
+                hint=f"give the engine a handler {handler!r}, or name one that it has in this node's runtimeHandlers",
+            ) from exc  # fmt: skip
 
     def _check(self, pod: Object) -> None:
         """Raises ``EngineRefused`` when a field of the pod would have to be ignored."""

@@ -95,7 +95,7 @@ _SPEC = (
     Entry("spec.runtimeClassName", _YES, _NO,
           "the handler that the RuntimeClass names, or this node's `runtimeHandlers`, which come first; kept for when "
           "the cloud is away; a class that does not exist holds the pod: FailedCreatePodSandBox. A Go cloud gives no "
-          "classes to its nodes: the handler of that name then; process runtime: has none"),
+          "classes to its nodes: the handler of that name then; process runtime: there are no handlers"),
     Entry("spec.affinity", _NA, _NA, _CLOUD),
     Entry("spec.affinity.nodeAffinity", _YES, _YES,
           "decided in the cloud; what is required is looked at again by the node: NodeAffinity"),
@@ -232,7 +232,7 @@ def refusal(pod: Object, *, is_process: bool) -> str:
     """
     spec = pod.get("spec") or {}
     for place, entry in _found(spec, _NO, is_process=is_process):
-        return f"{place} is not supported on this node: {entry.note}"
+        return f"{place} is not supported on this node: {_why(entry, is_process=is_process)}"
     return _sysctl_refusal(spec) or (_port_refusal(spec) if is_process else "")
 
 
@@ -243,7 +243,7 @@ def not_enforced(pod: Object, *, is_process: bool, limits_cpu: bool) -> list[str
         limits_cpu: whether the node can keep limits of CPU.
     """
     found = _found(pod.get("spec") or {}, _TOLD, is_process=is_process)
-    texts = [f"{place} is not enforced on this node: {entry.note}" for place, entry in found]
+    texts = [f"{place} is not enforced on this node: {_why(entry, is_process=is_process)}" for place, entry in found]
     return texts + ([] if limits_cpu else _shared_cpu(pod.get("spec") or {}))
 
 
@@ -260,6 +260,12 @@ def _found(spec: Mapping[str, Any], wanted: Support, *, is_process: bool) -> Ite
                     if _asks(container, parts, entry.harmless):
                         field = ".".join(parts).replace("[]", "")
                         yield f'{field} of container "{container.get("name")}"', entry
+
+
+def _why(entry: Entry, *, is_process: bool) -> str:
+    """What the entry notes of this runtime."""
+    _, mark, own = entry.note.partition("process runtime: ")
+    return own if is_process and mark else entry.note
 
 
 def _asks(value: Any, parts: list[str], harmless: tuple[Any, ...]) -> bool:

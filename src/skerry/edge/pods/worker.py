@@ -37,6 +37,7 @@ from skerry.runtime.ports import (
     ContainerState,
     EngineError,
     EngineRefused,
+    EngineUnavailable,
     ObservedContainer,
     ObservedPod,
     PodRuntime,
@@ -229,6 +230,8 @@ class PodWorker:
                 except EngineError as exc:
                     if (why := exc.explained()) != said:  # an engine that is away stays away for many turns
                         log.warning("pod.retry", ns=self.namespace, name=self.name, why=why)
+                    if self._is_ending() and not isinstance(exc, EngineUnavailable):
+                        await self._tell("FailedKillPod", f"error killing pod: {why}", "", warning=True)
                     said, wait_s = why, _RETRY_S
                 except Exception as exc:
                     log.exception("pod.failed", exc, ns=self.namespace, name=self.name)
@@ -238,6 +241,9 @@ class PodWorker:
                 await self._wait(wait_s)
         finally:
             self._prober.close()
+
+    def _is_ending(self) -> bool:
+        return self._is_gone or bool(self._pod["metadata"].get("deletionTimestamp")) or self._verdict is not None
 
     async def stop(self, *, within_s: float = math.inf) -> None:
         """End every container with hooks, order and grace, and the sandboxes; the pod itself stays."""

@@ -80,7 +80,8 @@ def test_refused_fields_are_refused_and_harmless_values_are_not(entry: Any) -> N
         for is_process, support in ((False, entry.cri), (True, entry.process)):
             text = refusal(found, is_process=is_process)
             assert bool(text) == (support is Support.NO), (kind, text)
-            assert support is not Support.NO or entry.note in text
+            why = entry.note.rpartition("process runtime: ")[2] if is_process else entry.note
+            assert support is not Support.NO or text.endswith(why)
     for harmless in entry.harmless:
         assert not refusal(_with(entry.path, harmless), is_process=False)
 
@@ -128,6 +129,14 @@ def test_what_is_not_enforced_is_told() -> None:
         len(not_enforced(found, is_process=True, limits_cpu=False)) == 2
         and not_enforced(found, is_process=False, limits_cpu=True) == []
     )
+
+
+def test_a_process_is_refused_in_words_about_processes() -> None:
+    found = pod({"runtimeClassName": "vm"})
+    assert refusal(found, is_process=True) == (
+        "spec.runtimeClassName is not supported on this node: there are no handlers"
+    )
+    assert not refusal(found, is_process=False)
 
 
 def test_a_plain_pod_is_neither_refused_nor_told() -> None:
