@@ -26,7 +26,7 @@ from skerry.api.config import edgecore
 from skerry.api.gvk import Object
 from skerry.app import edge_unit, output
 from skerry.app.config_files import read_foreign
-from skerry.app.join import NODE_FILE
+from skerry.app.edge_settings import NODE_FILE
 from skerry.app.places import edge_data, split_address
 from skerry.base import conf, json
 from skerry.base.aio.clock import SystemClock

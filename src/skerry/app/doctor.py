@@ -14,7 +14,7 @@ from skerry.api.gvk import DEVICEMODELS, DEVICES, DEVICESTATUSES, EVENTS, NODES,
 from skerry.api.status import ApiError, NotFound
 from skerry.api.why import no_node, why_device, why_node, why_pod
 from skerry.app import client, output
-from skerry.app.edge import NODE_FILE, read_node
+from skerry.app.edge_settings import NODE_FILE, read_node
 from skerry.app.onsite import read_status
 from skerry.app.places import data_root
 from skerry.app.runtime_cri import probe_engine

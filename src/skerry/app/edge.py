@@ -12,22 +12,19 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from skerry.api.config import edge as kind
-from skerry.api.config import edgecore
 from skerry.api.config.edge import EdgeConfig
 from skerry.app import output
-from skerry.app.config_files import read_any
 from skerry.app.edge_duties import open_devices, open_plugins, open_pull_proxy, shutdown_job, tunnel_job
 from skerry.app.edge_node import NodeParts
 from skerry.app.edge_pods import SETTLED, PodParts
-from skerry.app.edge_settings import contradictions
-from skerry.app.places import edge_data, socket_directory, split_address
+from skerry.app.edge_settings import NODE_FILE, load_config, read_node
+from skerry.app.ending import end_former
+from skerry.app.places import socket_directory, split_address
 from skerry.app.runtimes import claim_engine, open_runtime, refuse_rivals
 from skerry.app.status_file import StatusFile
-from skerry.base import conf, json, memory
+from skerry.base import json, memory
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
-from skerry.base.errors import ConfigError
 from skerry.base.files import DirectoryLock, write_atomic, write_secret
 from skerry.base.net.edge_tls import small_tls_buffers
 from skerry.base.net.http_edge import EdgeHttpServer
@@ -60,7 +57,6 @@ from skerry.wire.kubeedge.envelope import Envelope
 
 log = get_log(__name__)
 
-NODE_FILE = "node.json"
 RUN_FILE = "run.json"
 _ENGINE = "engine"
 _API_PORT = 6443
@@ -76,50 +72,6 @@ def main(*, config_file: Path | None, flags: Mapping[str, Any], as_json: bool) -
     small_tls_buffers()
     with DirectoryLock(config.data):
         return asyncio.run(run_edge(config, joined, as_json=as_json))
-
-
-def load_config(config_file: Path | None, flags: Mapping[str, Any]) -> EdgeConfig:
-    """Defaults, the file (or the one that the join wrote), the environment, the flags."""
-    file = config_file or edge_data(flags.get("data")) / "edge.yaml"
-    found: dict[str, Any] = {}
-    if config_file or file.exists():
-        found = read_any(file, kind=kind.KIND, api_version=kind.API_VERSION, table=edgecore)
-    found.setdefault("data", str(edge_data(flags.get("data"))))
-    config = conf.build(
-        EdgeConfig, file=found, file_name=str(file), environment=os.environ, prefix=kind.ENVIRONMENT_PREFIX, flags=flags
-    )
-    if wrong := contradictions(config):
-        raise ConfigError(f"{file}: {wrong[0]}", hint=f"see: skerry config check {file}")
-    return config
-
-
-def read_node(data: Path) -> dict[str, Any]:
-    """What the join wrote: node, hubs, tunnels, join.
-
-    Raises:
-        ConfigError: this directory has not joined, or the file is damaged.
-    """
-    try:
-        found = json.loads((data / NODE_FILE).read_bytes())
-    except json.JsonError as exc:
-        raise _damaged(data / NODE_FILE, str(exc)) from exc
-    except FileNotFoundError as exc:
-        raise ConfigError(
-            f"{data} has not joined a cloud",
-            hint="on the cloud: skerry token create --node NAME; then run the printed line here",
-        ) from exc
-    if not isinstance(found, dict):
-        raise _damaged(data / NODE_FILE, "it holds no mapping")
-    missing = [key for key in ("node", "join", "hubs", "tunnels") if not found.get(key)]
-    if missing:
-        raise _damaged(data / NODE_FILE, f"it does not say {', '.join(missing)}")
-    return found
-
-
-def _damaged(file: Path, why: str) -> ConfigError:
-    return ConfigError(
-        f"{file} is damaged: {why}", hint="put it back from a copy; else `skerry reset`, and join again: pods come back"
-    )
 
 
 async def run_edge(config: EdgeConfig, joined: Mapping[str, Any], *, as_json: bool) -> int:
@@ -182,6 +134,7 @@ class EdgeAgent:
         refuse_rivals(self.runtime)
         stack.enter_context(claim_engine(self.runtime, self._joined))
         stack.push_async_callback(self.runtime.pods.aclose)
+        await end_former(self.objects, self.config, self._joined, self.runtime)
         engine = await self._engine_name()
         self.plugins = open_plugins(
             self.config, runtime=self.runtime.kind, database=self.database, objects=self.objects, clock=self._clock

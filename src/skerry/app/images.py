@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry.app import output
-from skerry.app.edge import load_config, read_node
+from skerry.app.edge_settings import load_config, read_node
 from skerry.base import json
 from skerry.base.errors import ConfigError, SkerryError
 from skerry.edge.images.ledger import add_loaded

@@ -13,8 +13,8 @@ from typing import Any
 
 from skerry.api.config import edge as config_kind
 from skerry.api.names import label_errors
-from skerry.app import edge_unit, output
-from skerry.app.edge import load_config
+from skerry.app import edge_unit, ending, output
+from skerry.app.edge_settings import NODE_FILE, load_config, read_node
 from skerry.app.places import edge_data, split_address
 from skerry.app.runtimes import choose_runtime, open_runtime
 from skerry.base import json
@@ -31,8 +31,6 @@ from skerry.runtime.cri.probe import find_socket
 from skerry.runtime.ports import EngineError
 from skerry.runtime.trees import remove_tree
 from skerry.wire.kubeedge import constants as c
-
-NODE_FILE = "node.json"
 
 
 def main(
@@ -230,27 +228,28 @@ def reset(*, data: Path | None, config_file: Path | None, yes: bool, as_json: bo
     running = lock_holder(directory)
     if running:
         raise ConfigError(f"the agent (pid {running}) runs from {directory}", hint="stop it first, then reset")
-    done = asyncio.run(end_pods(directory)) + manifest.undo()
+    done = asyncio.run(end_pods(directory, config_file)) + manifest.undo()
     output.emit({"reset": True, "done": done}, as_json=as_json, text="\n".join(done))
     return 0
 
 
-async def end_pods(directory: Path) -> list[str]:
-    """End and remove every pod of this node; an engine that does not answer is said, and does not stop the reset."""
+async def end_pods(directory: Path, config_file: Path | None = None) -> list[str]:
+    """End and remove every pod of this node; an engine that does not answer is said, and does not stop the reset.
+
+    Raises:
+        ConfigError: the settings do not say on which engine they are.
+    """
     if not (directory / NODE_FILE).exists():
         return []
-    joined = json.loads((directory / NODE_FILE).read_bytes())
-    config = config_kind.EdgeConfig(data=directory, runtime=str(joined.get("runtime") or "process"))
+    try:
+        joined = read_node(directory)
+    except ConfigError as exc:
+        return [f"pods were not ended: {exc}"]
+    config = load_config(config_file, {"data": directory})
     runtime = await open_runtime(config, joined)
     done = []
     try:
-        for pod in (await runtime.pods.observe()).values():
-            for sandbox in pod.sandboxes:
-                await runtime.pods.stop_sandbox(sandbox.id)
-                await runtime.pods.remove_sandbox(sandbox.id)
-            done.append(f"ended pod {pod.namespace}/{pod.name}")
-        for uid in runtime.pods.leftovers():
-            await runtime.pods.clear_pod(uid)
+        done += [f"ended pod {name}" for name in await ending.end_pods(runtime)]
     except EngineError as exc:
         done.append(f"pods were not ended: {exc.explained()}")
     finally:

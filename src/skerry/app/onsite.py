@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skerry.app import output
-from skerry.app.edge import load_config, read_node
+from skerry.app.edge_settings import load_config, read_node
 from skerry.app.places import edge_data
 from skerry.app.status_file import STATUS_FILE
 from skerry.base import json

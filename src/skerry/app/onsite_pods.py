@@ -9,7 +9,7 @@ from typing import Any
 
 from skerry.api.status import NotFound
 from skerry.app import output
-from skerry.app.edge import load_config, read_node
+from skerry.app.edge_settings import load_config, read_node
 from skerry.app.runtimes import open_runtime
 from skerry.base.errors import ConfigError
 from skerry.runtime.logs import read_log

@@ -18,8 +18,7 @@ from skerry.api.config import edgecore
 from skerry.api.gvk import Object
 from skerry.app import edge_unit, output
 from skerry.app.adopt import CONFIG, SERVICE, Origin, clear, read_origin, undo_all
-from skerry.app.edge import load_config, read_node
-from skerry.app.join import NODE_FILE
+from skerry.app.edge_settings import NODE_FILE, load_config, read_node
 from skerry.app.places import edge_data
 from skerry.base import json
 from skerry.base.aio.clock import SystemClock

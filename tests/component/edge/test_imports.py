@@ -58,7 +58,7 @@ def test_a_configuration_that_the_join_wrote_needs_no_yaml_reader(tmp_path: Path
         '{\n  "apiVersion": "config.skerry.dev/v1alpha1",\n  "kind": "EdgeConfig",\n  "runtime": "process"\n}\n'
     )
     code = (
-        "import sys; from pathlib import Path; from skerry.app.edge import load_config;"
+        "import sys; from pathlib import Path; from skerry.app.edge_settings import load_config;"
         f"print(load_config(Path({str(file)!r}), {{}}).runtime, 'yaml' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skerry.app import edge, onsite
+from skerry.app import edge, edge_settings, onsite
 from skerry.base.errors import ConfigError
 
 NODE = b'{"node":"gate-1","join":["c",1],"hubs":[["c",2]],"tunnels":[["c",3]]}'
@@ -26,7 +26,7 @@ def logger() -> Iterator[logging.Logger]:
 def test_a_damaged_node_file_is_named_with_what_to_do(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "node.json").write_bytes(text)
     with pytest.raises(ConfigError, match=r"node\.json") as caught:
-        edge.read_node(tmp_path)
+        edge_settings.read_node(tmp_path)
     assert "join again" in caught.value.hint
 
 
@@ -47,7 +47,7 @@ def test_a_setting_that_cannot_be_is_not_started_with(tmp_path: Path, line: str)
     file = tmp_path / "edge.yaml"
     file.write_text(f"{HEAD}{line}\n")
     with pytest.raises(ConfigError, match=line.partition(":")[0]):
-        edge.load_config(file, {})
+        edge_settings.load_config(file, {})
 
 
 def test_the_level_of_the_log_is_the_files_unless_a_flag_says_another(tmp_path: Path, logger: logging.Logger) -> None:
