@@ -18,10 +18,11 @@ from tests.component.kubectls import KUBECTLS
 from tests.interop.cluster import Cluster
 from tests.interop.gocloud import GoCloud, has_token
 from tests.interop.workload import Workload, node_is_ready
-from tests.parts import Containerd, shared_containerd
+from tests.parts import BUSYBOX_IMAGE, OTHER_HANDLER, Containerd, shared_containerd
 
-from skerry.api.gvk import EVENTS, LEASES, NODES, OBJECTSYNCS
-from skerry.testing.site import Site, until
+from skerry.api.gvk import EVENTS, LEASES, NODES, OBJECTSYNCS, PODS, RUNTIMECLASSES, Object
+from skerry.kube.ports import KubeApi
+from skerry.testing.site import Site, pod_state, until
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(400), pytest.mark.xdist_group("containerd")]
 
@@ -110,6 +111,13 @@ async def test_our_agent_lives_on_a_go_cloud(
         await at.kubectl("uncordon", node)
         await until(lambda: work.is_right(10, word="three"), within_s=120)
 
+        # cloudcore tells its nodes neither their labels nor RuntimeClasses: a pod that needs both runs all the same.
+        await at.kubectl("label", "node", node, "disk=ssd")
+        await api.create(RUNTIMECLASSES, {"metadata": {"name": OTHER_HANDLER}, "handler": "runc"})
+        await api.create(PODS, _choosy(), namespace="default")
+        await until(lambda: _runs(api, "choosy"), within_s=60)
+        await at.kubectl("delete", "pod", "choosy", "--wait=true", "--timeout=60s")
+
         # What the node reports, and what cloudcore knows of it.
         if not authorization:  # cloudcore's authorizer denies every event
             assert (await api.list(EVENTS, namespace="default")).items
@@ -121,3 +129,24 @@ async def test_our_agent_lives_on_a_go_cloud(
         await at.kubectl("delete", "deployment", "web", "--timeout=60s")
         await until(work.is_gone, within_s=60)
         await at.site.agent.stop()
+
+
+def _choosy() -> Object:
+    """A pod of a RuntimeClass for nodes with a disk of some kind."""
+    term = {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    container = {"name": "app", "image": BUSYBOX_IMAGE, "imagePullPolicy": "Never", "command": ["sleep", "300"]}
+    spec = {
+        "affinity": {"nodeAffinity": required},
+        "automountServiceAccountToken": False,
+        "containers": [container],
+        "runtimeClassName": OTHER_HANDLER,
+        "terminationGracePeriodSeconds": 1,
+        "tolerations": [{"operator": "Exists"}],
+    }
+    return {"metadata": {"name": "choosy", "namespace": "default"}, "spec": spec}
+
+
+async def _runs(api: KubeApi, name: str) -> str:
+    pod = await api.get(PODS, name, namespace="default")
+    return "" if (pod.get("status") or {}).get("phase") == "Running" else pod_state(pod)
