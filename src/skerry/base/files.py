@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -122,3 +123,20 @@ def lock_holder(directory: Path, *, name: str = "lock") -> int:
 def _pid_in(fd: int) -> int:
     text = os.pread(fd, 32, 0).decode(errors="replace").strip()
     return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def read_small(path: Path, *, limit_bytes: int) -> bytes:
+    """A file that somebody else put there: never more than is allowed, and never a pipe that nobody writes.
+
+    Raises:
+        OSError: it cannot be read, is no file, or is longer than ``limit_bytes``.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{path} is not a file")
+        text = file.read(limit_bytes + 1)
+    if len(text) > limit_bytes:
+        raise OSError(f"{path} is longer than {limit_bytes} bytes")
+    return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ async def test_a_static_pod_and_its_mirror(tmp_path: Path) -> None:
     async with site(tmp_path, runtime="process") as at:
         file = at.edge_data / "static-pods/web.yaml"
         file.parent.mkdir()
+        os.mkfifo(file.with_name("pipe.yaml"))  # nobody writes it
+        file.with_name("endless.json").symlink_to("/dev/zero")
         file.write_text(MANIFEST)
         await until(lambda: _mirror(at), within_s=60)
         first = await _id(at)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from skerry.base.errors import ConfigError
-from skerry.base.files import DirectoryLock, lock_holder, make_private_dir, write_atomic, write_secret
+from skerry.base.files import DirectoryLock, lock_holder, make_private_dir, read_small, write_atomic, write_secret
 
 
 def test_atomic_write_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -44,3 +44,17 @@ def test_asking_for_the_holder_does_not_take_the_lock(tmp_path: Path) -> None:
     assert lock_holder(tmp_path) == 0
     with DirectoryLock(tmp_path):
         assert lock_holder(tmp_path) == os.getpid()
+
+
+def test_a_file_of_somebody_else_is_read_in_part_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "good").write_bytes(b"12345")
+    assert read_small(tmp_path / "good", limit_bytes=5) == b"12345"
+    with pytest.raises(OSError, match="longer than 4 bytes"):
+        read_small(tmp_path / "good", limit_bytes=4)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name in ("pipe", "endless", "."):
+        with pytest.raises(OSError, match="not a file|Is a directory"):
+            read_small(tmp_path / name, limit_bytes=5)
+    with pytest.raises(FileNotFoundError):
+        read_small(tmp_path / "none", limit_bytes=5)

@@ -263,6 +263,36 @@ def test_sub_paths_cannot_leave_their_volume(tmp_path: Path) -> None:
         mounts_of(found, found["spec"]["containers"][0], tmp_path, {})
 
 
+@pytest.mark.parametrize("name", ["..", ".", "../x", "..data", "/etc/x", "a/../../x", "a/b", "a\0b", "", "x/.."])
+@pytest.mark.parametrize("where", ["configMap", "secret", "projected", "binaryData"])
+def test_keys_cannot_leave_their_volume(tmp_path: Path, where: str, name: str) -> None:
+    kind = "secret" if where == "secret" else "configmap"
+    data = {name: base64.b64encode(b"x").decode(), "good": base64.b64encode(b"y").decode()}
+    OBJECTS[kind, "keys"] = {"kind": "Secret" if kind == "secret" else "ConfigMap", "data": data}
+    if where == "binaryData":
+        OBJECTS[kind, "keys"] = {"kind": "ConfigMap", "binaryData": data}
+    source = {"secret": {"secretName": "keys"}, "projected": {"sources": [{"configMap": {"name": "keys"}}]}}
+    volume = {where: source[where]} if where in source else {"configMap": {"name": "keys"}}
+    below = tmp_path / "pods/volumes"
+    below.mkdir(parents=True)
+    with pytest.raises(VolumeError):
+        prepare(pod({"name": "v"} | volume), below)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} - {"pods", "pods/volumes"}
+    assert all(path.startswith("pods/volumes/v") for path in left)
+
+
+@pytest.mark.parametrize("path", ["..", "../x", "..data", "/etc/x", "a/../../x", "a\0b", "", "a//b"])
+@pytest.mark.parametrize("where", ["configMap", "token", "downwardAPI"])
+def test_paths_of_items_cannot_leave_their_volume(tmp_path: Path, where: str, path: str) -> None:
+    sources: dict[str, Any] = {
+        "configMap": {"configMap": {"name": "c", "items": [{"key": "a", "path": path}]}},
+        "token": {"serviceAccountToken": {"path": path}},
+        "downwardAPI": {"downwardAPI": {"items": [{"path": path, "fieldRef": {"fieldPath": "metadata.name"}}]}},
+    }
+    with pytest.raises(VolumeError, match="leaves its volume"):
+        prepare(pod({"name": "v", "projected": {"sources": [sources[where]]}}), tmp_path)
+
+
 def test_names_of_objects() -> None:
     found = pod(
         {"name": "v", "configMap": {"name": "c"}}, {"name": "p", "projected": {"sources": [{"secret": {"name": "s"}}]}}

@@ -270,17 +270,17 @@ class Roster:
 
     def _pod_changed(self, change: ObjectChange) -> None:
         namespace, _, name = change.key.split("/", 2)
-        uid = (change.new or {}).get("metadata", {}).get("uid")
+        uid = _uid(change.new)
         for worker in self._workers.values():
             is_another = (worker.namespace, worker.name) == (namespace, name) and worker.uid != uid
             if is_another and worker.uid not in self._static:
                 worker.gone()
-            elif is_another and (change.old or {}).get("metadata", {}).get("uid") != uid:
+            elif is_another and _uid(change.old) != uid:
                 worker.tell_again()  # a new mirror of a static pod
         if change.new is not None:
             self._want(change.new, is_new=True)
         else:
-            self._coming.pop(str((change.old or {}).get("metadata", {}).get("uid") or ""), None)
+            self._coming.pop(_uid(change.old), None)
 
     def _want(self, pod: Object, *, is_new: bool = False) -> None:
         metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
@@ -400,6 +400,10 @@ def _is_fresh(pod: Object) -> bool:
     """Whether a pod has not run here before: one that has is adopted, room or not."""
     is_deleting = bool(pod["metadata"].get("deletionTimestamp"))
     return not is_deleting and (pod.get("status") or {}).get("phase") in (None, "", "Pending")
+
+
+def _uid(pod: Object | None) -> str:
+    return str(((pod or {}).get("metadata") or {}).get("uid") or "")
 
 
 def _unfit_names(pod: Object) -> list[str]:

@@ -17,6 +17,7 @@ from skerry.api.gvk import Object
 from skerry.api.status import AlreadyExists, ApiError, ServerTimeout, Unavailable
 from skerry.base import json, yaml
 from skerry.base.aio.clock import Clock
+from skerry.base.files import read_small
 from skerry.base.obs.log import get_log
 from skerry.edge.pods.ports import NodeObjects
 from skerry.wire.kubeedge import constants as c
@@ -114,7 +115,7 @@ class StaticPods:
                 continue
             why = ""
             try:
-                text = file.read_bytes()[:_FILE_BYTES]
+                text = read_small(file, limit_bytes=_FILE_BYTES)
                 document = json.loads(text) if file.suffix == ".json" else yaml.load(text)
                 yield static_pod(document, node=self._node)
             except (OSError, json.JsonError, ValueError) as exc:

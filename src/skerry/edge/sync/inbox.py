@@ -95,4 +95,23 @@ def _object_of(envelope: Envelope) -> tuple[str, Object]:
         raise Malformed(f"{envelope.resource}: content is no object")
     if "ErrStatus" in content:
         raise Malformed(f"{envelope.resource}: content is an error, not an object")
+    _check_form(envelope.resource, content)
     return parsed.path, content
+
+
+def _check_form(resource: str, obj: Object) -> None:
+    """What is stored is told to every duty at once, and again at every start: it must at least look like an object.
+
+    Raises:
+        Malformed: a part that all objects have is of another type.
+    """
+    metadata = obj.get("metadata") or {}
+    parts: list[tuple[str, object, type]] = [
+        (name, obj.get(name), dict) for name in ("metadata", "spec", "status", "data")
+    ]
+    if isinstance(metadata, dict):
+        parts += [(f"metadata.{name}", metadata.get(name), dict) for name in ("labels", "annotations")]
+        parts += [(f"metadata.{name}", metadata.get(name), str) for name in ("name", "namespace", "uid")]
+    for name, value, form in parts:
+        if value is not None and not isinstance(value, form):
+            raise Malformed(f"{resource}: {name} is {type(value).__name__}, not {form.__name__}")
