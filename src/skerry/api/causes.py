@@ -84,6 +84,8 @@ _ROWS = (
     Cause("SK-P011", "a claim that the pod needs is missing or not bound", "create the PersistentVolumeClaim; `kubectl describe pvc` says why one is not bound"),
     Cause("SK-P012", "the pod's sandbox cannot be made", "see the message; the container engine or the pod network of the node needs a look"),
     Cause("SK-P013", "the pod's node does not exist", "correct spec.nodeName, or let the machine join under that name"),
+    Cause("SK-P014", "the node did not take the pod, or ended it", "see the message; a controller makes another one, a pod of your own has to be made anew when the reason is gone"),
+    Cause("SK-P015", "the pod cannot be ended", "see the message; the container engine or the pod network of the node needs a look"),
     Cause("SK-D001", "the device names no node", "set spec.nodeName to the node that reaches the device"),
     Cause("SK-D002", "the device's model does not exist", "create the DeviceModel in the device's namespace"),
     Cause("SK-D003", "the device does not answer", "check its power, cable and address (protocol.configData)"),

@@ -49,7 +49,7 @@ def why_pod(pod: Object, node: Object | None, events: Sequence[Object] = ()) -> 
     """What is wrong with a pod, from its status, its node's, and the Events about it."""
     table = CauseTable()
     subject = f"pod/{_name(pod)}"
-    found = _unscheduled(pod, subject, table)
+    found = _unscheduled(pod, subject, table) + _given_up(pod, subject, table) + _not_ended(pod, events, subject, table)
     for status in _container_statuses(pod):
         found += _container(status, subject, table)
     bound_to = pod.get("spec", {}).get("nodeName")
@@ -142,6 +142,25 @@ def _unscheduled(pod: Object, subject: str, table: CauseTable) -> list[Finding]:
     return []
 
 
+def _given_up(pod: Object, subject: str, table: CauseTable) -> list[Finding]:
+    """A pod that failed by decision of its node, such as NodeAffinity, OutOfcpu or Evicted."""
+    status = pod.get("status", {})
+    if status.get("phase") != "Failed" or not status.get("reason"):
+        return []
+    return [table.found("SK-P014", subject, f"{status['reason']}: {status.get('message', '')}")]
+
+
+def _not_ended(pod: Object, events: Sequence[Object], subject: str, table: CauseTable) -> list[Finding]:
+    told = [event for event in events if event.get("reason") == "FailedKillPod"]
+    if not told or not pod.get("metadata", {}).get("deletionTimestamp"):
+        return []
+    return [table.found("SK-P015", subject, str(max(told, key=_told_at).get("message") or ""))]
+
+
+def _told_at(event: Object) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
+
+
 def _container(status: Mapping[str, Any], subject: str, table: CauseTable) -> list[Finding]:
     where = f"{subject} container {status.get('name')}"
     waiting = status.get("state", {}).get("waiting") or {}
@@ -182,7 +201,7 @@ def _held_back(events: Sequence[Object], subject: str, table: CauseTable) -> lis
     telling = [event for event in events if event.get("reason") in ("FailedMount", "FailedCreatePodSandBox")]
     if not telling:
         return []
-    newest = max(telling, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    newest = max(telling, key=_told_at)
     message = str(newest.get("message") or "")
     lowered = message.lower()
     if newest["reason"] == "FailedCreatePodSandBox":

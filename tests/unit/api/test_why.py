@@ -119,6 +119,22 @@ def test_the_newest_event_counts_and_none_once_a_container_has_begun() -> None:
     assert why_pod(initializing, node(READY), events) == []
 
 
+def test_a_pod_that_its_node_gave_up() -> None:
+    found = pod()
+    found["status"] |= {"phase": "Failed", "reason": "NodeAffinity", "message": "this node is not disk=ssd"}
+    [why] = why_pod(found, node(READY))
+    assert (why.cause.code, why.evidence) == ("SK-P014", "NodeAffinity: this node is not disk=ssd")
+
+
+def test_a_pod_that_cannot_be_ended() -> None:
+    told = [event("FailedKillPod", "no iptables")]
+    assert why_pod(pod(HEALTHY_CONTAINER), node(READY), told) == [], "it is not to end"
+    ending = pod(HEALTHY_CONTAINER)
+    ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    [why] = why_pod(ending, node(READY), told)
+    assert (why.cause.code, why.evidence) == ("SK-P015", "no iptables")
+
+
 def test_a_claim_that_the_scheduler_misses() -> None:
     missing = condition("PodScheduled", "False", 'persistentvolumeclaim "d" not found')
     assert [f.cause.code for f in why_pod(pod(conditions=[missing], bound=False), None)] == ["SK-P011"]
