@@ -25,6 +25,7 @@ from skerry.app.status_file import StatusFile
 from skerry.base import json, memory
 from skerry.base.aio.clock import SystemClock
 from skerry.base.aio.supervise import Supervisor
+from skerry.base.errors import StoreError
 from skerry.base.files import DirectoryLock, write_atomic, write_secret
 from skerry.base.net.edge_tls import small_tls_buffers
 from skerry.base.net.http_edge import EdgeHttpServer
@@ -40,6 +41,7 @@ from skerry.edge.link.places import Address, Places
 from skerry.edge.node.address import NodeAddress
 from skerry.edge.node.events import NodeEvents
 from skerry.edge.node.keeper import NodeKeeper
+from skerry.edge.resources.budget import remove_old_logs
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
@@ -80,7 +82,10 @@ async def run_edge(config: EdgeConfig, joined: Mapping[str, Any], *, as_json: bo
     async with AsyncExitStack() as stack:
         agent = EdgeAgent(config, joined)
         facts = await agent.start(stack)
-        write_atomic(config.data / RUN_FILE, json.dumps(facts), mode=0o600)
+        try:
+            write_atomic(config.data / RUN_FILE, json.dumps(facts), mode=0o600)
+        except OSError as exc:  # a full disk: pods are what counts
+            log.warning("agent.run_file_not_written", why=str(exc))
         stack.callback((config.data / RUN_FILE).unlink, missing_ok=True)
         output.emit(facts, as_json=as_json, text=f"edge node {agent.node} serves; data in {config.data}")
         memory.settle()
@@ -105,7 +110,7 @@ class EdgeAgent:
         self.metrics = Registry()
         self.space = StoreSpace(config.data, clock=self._clock)
         self.space.hold()
-        self.database = open_database(config.data, relieve=self.space.give_up)
+        self.database = open_database(config.data, relieve=self._make_room)
         self._keys = row_keys(config.data, wanted=config.store_key)
         codec = SealingCodec(self._keys.key, self._keys.former)
         self.objects = EdgeObjects(self.database, codec=codec, clock=self._clock, keeps_unread=self._keys.is_stopgap)
@@ -122,6 +127,10 @@ class EdgeAgent:
         )
         self.events = NodeEvents(self.outbox, node=self.node, facts=self.objects, clock=self._clock)
         self._address = NodeAddress(config.node_ip, towards=lambda: self.places.hubs[0])
+
+    def _make_room(self) -> bool:
+        """On a full disk: the reserve, and without one container logs that nobody writes any more."""
+        return self.space.give_up() or remove_old_logs(self.config.data, of_bytes=self.space.size_bytes) > 0
 
     async def start(self, stack: AsyncExitStack) -> dict[str, Any]:
         """Bring everything up; ``stack`` takes it down again. Returns the facts that say so."""
@@ -223,7 +232,10 @@ class EdgeAgent:
         """Prefix of container ids; remembered, for an engine that comes up after the agent."""
         name = (await self.runtime.describe())[0].partition("://")[0]
         if name and name != self.objects.fact(_ENGINE):
-            await self.objects.remember(_ENGINE, name)
+            try:
+                await self.objects.remember(_ENGINE, name)
+            except StoreError as exc:  # a full disk; the next start remembers it
+                log.warning("engine.not_remembered", why=str(exc))
         return name or self.objects.fact(_ENGINE) or ("containerd" if self.runtime.kind == "cri" else "process")
 
     async def _settle(self, keeper: NodeKeeper) -> None:

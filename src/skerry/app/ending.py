@@ -9,6 +9,7 @@ from typing import Any
 
 from skerry.api.config.edge import EdgeConfig
 from skerry.app.runtimes import OpenRuntime, open_runtime
+from skerry.base.errors import StoreError
 from skerry.base.obs.log import get_log
 from skerry.edge.store.objects import EdgeObjects
 from skerry.runtime.ports import ContainerState, EngineError
@@ -66,4 +67,7 @@ async def end_former(objects: EdgeObjects, config: EdgeConfig, joined: Mapping[s
         finally:
             await former.pods.aclose()
         log.warning("runtime.changed", before=before, now=now, ended=ended)
-    await objects.remember(_RUNTIME, now)
+    try:
+        await objects.remember(_RUNTIME, now)
+    except StoreError as exc:  # a full disk; the next start remembers it
+        log.warning("runtime.not_remembered", why=str(exc))

@@ -92,8 +92,9 @@ class DirectoryLock:
                 f"{self._path.parent} is in use by another Skerry process (pid {holder})",
                 hint="stop that process or choose another directory with --data",
             ) from exc
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        line = f"{os.getpid()}\n".encode()
+        os.pwrite(self._fd, line, 0)  # first, so that a full disk has the room that the file had
+        os.ftruncate(self._fd, len(line))
         return self
 
     def __exit__(

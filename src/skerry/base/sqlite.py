@@ -12,6 +12,7 @@ statement indexed and short.
 from __future__ import annotations
 
 import asyncio
+import errno
 import queue
 import sqlite3
 import threading
@@ -45,8 +46,8 @@ class Database:
         synchronous: FULL (a commit survives a power cut) or NORMAL (it survives a crash of the process).
         cache_kib: page cache of each connection.
         late: for files with late writes; None syncs every commit.
-        relieve: called by the writer thread when the disk is full; True when there is room now, and the batch is tried
-            once more. The functions of a batch may therefore run twice.
+        relieve: called when the disk is full, by the writer thread or while the file is opened; True when there is room
+            now, and the batch, or the opening, is tried once more. The functions of a batch may therefore run twice.
     """
 
     def __init__(
@@ -70,14 +71,11 @@ class Database:
         self._gather_s = gather_s
         self._late = late
         self._relieve = relieve
+        self._vfs = ""
         self._is_synced = True
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         try:
-            path.touch(mode=0o600, exist_ok=True)
-            self._writer = self._connect(read_only=False)
-            _check(self._writer, path)
-            _migrate(self._writer, migrations, path)
-            self._reader = self._connect(read_only=True)
+            self._open_anyhow(migrations)
         except (sqlite3.Error, OSError) as exc:
             if _is_damage(exc):
                 raise _damaged(path, str(exc)) from exc
@@ -89,6 +87,33 @@ class Database:
         self._thread = threading.Thread(target=self._work, name=f"sqlite-{path.name}", daemon=True)
         self._thread.start()
         self._closed = False
+
+    def _open_anyhow(self, migrations: Sequence[str]) -> None:
+        """Open the file, on a full disk too: after room was made, else to be read."""
+        for _ in range(2):
+            try:
+                self._open(migrations)
+            except (sqlite3.Error, OSError) as exc:
+                if not _is_full(exc):
+                    raise
+            else:
+                return
+            if self._relieve is None or not self._relieve():
+                break
+        self._vfs = _INDEX_IN_MEMORY
+        self._open(migrations)
+
+    def _open(self, migrations: Sequence[str]) -> None:
+        self.path.touch(mode=0o600, exist_ok=True)
+        writer = self._connect(read_only=False)
+        try:
+            _check(writer, self.path)
+            _migrate(writer, migrations, self.path)
+            self._reader = self._connect(read_only=True)
+        except BaseException:
+            writer.close()
+            raise
+        self._writer = writer
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one short query on the loop; sees every commit whose ``write`` has returned."""
@@ -143,22 +168,27 @@ class Database:
 
     def _connect(self, *, read_only: bool) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            f"file:{_uri(self.path)}?mode={'ro' if read_only else 'rwc'}",
+            f"file:{_uri(self.path)}?mode={'ro' if read_only else 'rwc'}{self._vfs}",
             uri=True,
             isolation_level=None,
             check_same_thread=False,
             timeout=5.0,
             cached_statements=64,
         )
-        if not read_only:
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(f"PRAGMA synchronous={self._synchronous}")
-            connection.execute("PRAGMA journal_size_limit=4194304")
-        connection.execute(f"PRAGMA cache_size=-{self._cache_kib}")
-        connection.execute("PRAGMA temp_store=MEMORY")
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute(f"PRAGMA mmap_size={self._mmap_bytes}")
+        try:
+            if not read_only:
+                if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != _INCREMENTAL:  # else it writes anyway
+                    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute(f"PRAGMA synchronous={self._synchronous}")
+                connection.execute("PRAGMA journal_size_limit=4194304")
+            connection.execute(f"PRAGMA cache_size=-{self._cache_kib}")
+            connection.execute("PRAGMA temp_store=MEMORY")
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute(f"PRAGMA mmap_size={self._mmap_bytes}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _work(self) -> None:
@@ -275,8 +305,15 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise _damaged(path, str(found[0]) if found else "no answer")
 
 
-def _is_full(failure: sqlite3.Error) -> bool:
+_INCREMENTAL = 2
+_INDEX_IN_MEMORY = "&vfs=unix-excl"
+"""The index of the write-ahead log takes no file then, for which a full disk has no room; no other process may read."""
+
+
+def _is_full(failure: Exception) -> bool:
     """A full disk is told by SQLite's own code, and sometimes as a failed write to its log."""
+    if isinstance(failure, OSError):
+        return failure.errno == errno.ENOSPC
     code = getattr(failure, "sqlite_errorcode", 0)
     return code & 0xFF == sqlite3.SQLITE_FULL or code in (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 

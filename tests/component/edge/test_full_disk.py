@@ -13,7 +13,7 @@ import pytest
 
 from skerry.base.aio.clock import SystemClock
 from skerry.base.errors import StoreError
-from skerry.edge.resources.budget import DiskBudget
+from skerry.edge.resources.budget import DiskBudget, remove_old_logs
 from skerry.edge.store.db import open_database
 from skerry.edge.store.objects import EdgeObjects
 from skerry.edge.store.outbox import EdgeOutbox
@@ -100,3 +100,57 @@ def test_logs_over_the_budget_go_oldest_first_and_the_newest_of_a_container_neve
     assert left == ["default_a_u1/app/1.log", "default_a_u1/app/1.log.1", "default_b_u2/app/0.log"]
     assert DiskBudget(tmp_path, limit_bytes=0, clock=SystemClock()).keep() == 1
     assert budget.keep() == 0
+
+
+@pytest.fixture
+def blocks(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of blocks, on which a file that grows needs one."""
+    image, place = tmp_path / "image", tmp_path / "blocks"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(32 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-F", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+async def test_the_store_opens_on_a_full_disk(blocks: Path, has_room: bool) -> None:
+    database = open_database(blocks)
+    objects = EdgeObjects(database, codec=SealingCodec(bytes(32)), clock=SystemClock())
+    await objects.put("default/pod/p1", pod(1))
+    database.close()
+    filler = fill(blocks)
+    asked: list[str] = []
+
+    def relieve() -> bool:
+        asked.append("room")
+        if has_room and filler.exists():
+            filler.unlink()
+            return True
+        return False
+
+    again = open_database(blocks, relieve=relieve)
+    assert asked, "the disk was not full"
+    stored = EdgeObjects(again, codec=SealingCodec(bytes(32)), clock=SystemClock())
+    assert stored.get("default/pod/p1") == pod(1)
+    if not has_room:
+        with pytest.raises(StoreError, match="disk"):
+            await stored.put("default/pod/p2", pod(2))
+        assert stored.get("default/pod/p2") is None
+        filler.unlink()
+    assert await stored.put("default/pod/p2", pod(2))
+    again.close()
+
+
+def test_old_logs_make_room_and_the_newest_stay(tmp_path: Path) -> None:
+    place = tmp_path / "pod-logs/a_b_c/app"
+    place.mkdir(parents=True)
+    for age, name in enumerate(("1.log", "1.log.1", "1.log.2", "0.log")):
+        (place / name).write_bytes(bytes(1000))
+        os.utime(place / name, (1_000_000 - age, 1_000_000 - age))
+    assert remove_old_logs(tmp_path, of_bytes=1500) == 2000
+    assert sorted(path.name for path in place.iterdir()) == ["1.log", "1.log.1"]
+    assert remove_old_logs(tmp_path, of_bytes=1500) == 1000
+    assert remove_old_logs(tmp_path, of_bytes=1500) == 0

@@ -53,7 +53,10 @@ class Places:
             return False
         self._joined |= {"hubs": self.hubs, "tunnels": self.tunnels, "joins": self.joins, "join": self.joins[0]}
         self._joined["api_port"] = self._api_port
-        write_secret(self._path, json.dumps(self._joined))
+        try:
+            write_secret(self._path, json.dumps(self._joined))
+        except OSError as exc:  # a full disk: known until the next start, and told again then
+            log.warning("cloud.addresses_not_kept", why=str(exc))
         log.info("cloud.addresses_learnt", hubs=[f"{host}:{port}" for host, port in self.hubs])
         return True
 

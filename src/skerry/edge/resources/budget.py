@@ -53,6 +53,17 @@ def log_files(directory: Path) -> Iterator[LogFile]:
             yield LogFile(path, found.st_size, found.st_mtime, path.name != newest)
 
 
+def remove_old_logs(data: Path, *, of_bytes: int) -> int:
+    """Make room on a full disk: log files that nobody writes any more, oldest first; how many bytes went."""
+    gone = superfluous(list(log_files(data / "pod-logs")), over_bytes=of_bytes)
+    for file in gone:
+        file.path.unlink(missing_ok=True)
+    freed = sum(file.size_bytes for file in gone)
+    if gone:
+        log.error("disk.full", hint="free some space: see the node's DiskPressure", removed=len(gone), bytes=freed)
+    return freed
+
+
 class DiskBudget:
     """Keeps store and logs together below ``limit_bytes``."""
 
