@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from skerry import __version__
 from skerry.app import output
@@ -22,6 +22,7 @@ from skerry.base.obs import levels, log
 from skerry.base.oserrors import in_words
 
 Run = Callable[[argparse.Namespace], int]
+N = TypeVar("N", int, float)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -220,7 +221,7 @@ def _edge(commands: Any) -> None:
     logs.add_argument("pod", metavar="[NAMESPACE/]POD")
     logs.add_argument("-c", "--container", default=None, help="which container, where there are several")
     logs.add_argument("-f", "--follow", action="store_true", help="go on with what is written later")
-    logs.add_argument("--tail", type=int, default=None, metavar="N", help="only the last N lines")
+    logs.add_argument("--tail", type=_count, default=None, metavar="N", help="only the last N lines")
     logs.add_argument("--previous", action="store_true", help="of the container before its last restart")
     logs.add_argument("--timestamps", action="store_true", help="each line with its time")
     _config(logs)
@@ -420,23 +421,24 @@ def _client(command: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds of at least 0")
-    return value
+    return _number(float, text, "number of seconds of at least 0", 0, sys.float_info.max)
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is less than 0")
-    return value
+    return _number(int, text, "whole number of at least 0", 0, math.inf)
 
 
 def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
+    return _number(int, text, "port: 0 to 65535", 0, 65535)
+
+
+def _number(kind: type[N], text: str, what: str, lowest: float, highest: float) -> N:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = kind(-1)
+    if not lowest <= value <= highest:
+        raise argparse.ArgumentTypeError(f"{text!r} is no {what}")
     return value
 
 

@@ -59,7 +59,8 @@ def test_help_is_shown(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     [
         "", "nonsense", "edge", "edge nonsense", "delete pod", "describe pod", "get", "demo --nonsense",
         "demo --plug-s -1", "demo --plug-s nan", "demo --plug-s x", "device simulate --port 65536",
-        "device set a b=1 --wait-s -1", "logs web --tail -1", "config print nonsense", "version -o yaml", "join",
+        "device set a b=1 --wait-s -1", "logs web --tail -1", "edge logs web --tail -3", "edge logs web --tail x",
+        "config print nonsense", "version -o yaml", "join",
     ],
 )  # fmt: skip
 def test_wrong_usage_exits_2(line: str, capsys: pytest.CaptureFixture[str]) -> None:
