@@ -78,7 +78,12 @@ async def _exchange(
     while True:
         came = http.next_event()
         if came is h11.NEED_DATA:
-            http.receive_data(await reader.read(_READ_BYTES))
+            data = await reader.read(_READ_BYTES)
+            if not data and not status:
+                raise ConnectFailed(
+                    f"{host} closed the connection without an answer", hint="try again; its log may say why"
+                )
+            http.receive_data(data)
         elif isinstance(came, h11.Response):
             status = came.status_code
             found = {name.decode("latin-1"): value.decode("latin-1") for name, value in came.headers}
