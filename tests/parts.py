@@ -626,7 +626,11 @@ def _cgroup_trees() -> list[Path]:
 
 def _remove_cgroups(ids: Sequence[str]) -> None:
     for controller in _cgroup_trees():
-        own = [path for i in ids for path in (controller / "k8s.io" / i, *controller.glob(f"skerry-*/pod*/{i}"))]
+        try:
+            pods = list(controller.glob("skerry-*/pod*"))
+        except FileNotFoundError:  # another test's, gone meanwhile
+            pods = []
+        own = [parent / i for i in ids for parent in (controller / "k8s.io", *pods) if (parent / i).is_dir()]
         for path in [*own, *(parent for each in own for parent in (each.parent, each.parent.parent))]:
             if path != controller:
                 with contextlib.suppress(OSError):

@@ -45,7 +45,7 @@ _NETWORK = """
 ip link set lo up && ip link add uplink type bridge && ip addr add 192.0.2.10/24 dev uplink
 ip link set uplink up && ip route add default via 192.0.2.1
 """
-_RULE_OF_ONE = re.compile(r"CNI-(?:DN-|SN-)?[0-9a-f]{10,}")
+_RULE_OF_ONE = re.compile(r"CNI-(?:DN-)?[0-9a-f]{10,}")
 """Chains that are a single sandbox's, by a digest of its name."""
 _LATE_S = 30.0
 """For so long after the disk is free again the node may still evict: it looks now and then, and a pressure settles."""
@@ -375,6 +375,7 @@ async def _storm(directory: Path, engine: Containerd, *, seed: int, pods: int, a
                 await storm.end()
             except AssertionError as exc:
                 shutil.copy(engine.directory / "log", directory / "engine.log")
+                (directory / "storm.txt").write_text(f"seed {seed}: {exc}\n")
                 raise AssertionError(f"seed {seed}, after {storm.done}: {exc}") from exc
             told = f"seed {seed}: {pods} pods, {dict(Counter(storm.done))}, {storm.evicted} evicted and replaced, "
             told += f"lost by the engine and cleaned up: {storm.cured()}\n"

@@ -1,12 +1,14 @@
-"""Rules of masquerading that outlive their sandbox.
+"""Rules of masquerading and host ports that outlive their sandbox.
 
 The bridge plugin takes a sandbox's interface away first, and its chain in the table ``nat`` afterwards; asked again, it
-finds no interface, and so no address, and leaves the chain. Whoever kills it in between, as containerd does when its
-caller is killed, leaves a chain for good. The rules name network and sandbox. A sandbox that has no address in that
-network, that no note tells of and that the engine does not know, has none of them, whosever it was.
+finds no interface, and so no address, and leaves the chain. Whoever kills a plugin in between, as containerd does when
+its caller is killed, leaves a chain for good; and the iptables that the plugin had started may add one after all was
+undone. The rules name network and sandbox. A sandbox that has no address in that network, that no note tells of and
+that the engine does not know, has none of them, whosever it was. A chain of a host port that nothing leads to serves
+nobody.
 
 Source: containernetworking/plugins plugins/main/bridge/bridge.go (cmdDel), pkg/ip/ipmasq_iptables_linux.go,
-pkg/utils/utils.go (names and comments); iptables-save(8).
+plugins/meta/portmap/portmap_iptables.go, pkg/utils/utils.go (names and comments); iptables-save(8).
 """
 
 from __future__ import annotations
@@ -32,8 +34,11 @@ log = get_log(__name__)
 LOOK_S = 60.0
 _PROGRAMS = ("iptables", "ip6tables")
 _PROGRAM_S = 30.0
-_NAME = re.compile(r"CNI-[0-9a-f]{24}")
-_COMMENT = re.compile(r'name: "([^"]+)" id: "([0-9a-f]{64})"')
+_MASQUERADE = re.compile(r"CNI-[0-9a-f]{24}")
+_PORTS = re.compile(r"CNI-DN-[0-9a-f]{21}")
+_COMMENT = re.compile(r'(?:dnat )?name: "([^"]+)" id: "([0-9a-f]{64})"')
+_CALM_LOOKS = 10
+"""So many looks are left out at most while no sandbox came or went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Chain:
     """One sandbox's chain in one network.
 
     Args:
+        sandbox: empty, as the network, where nothing leads to the chain.
         jumps: the rules of other chains that lead there, each as it is added.
     """
 
@@ -55,6 +61,8 @@ def chains_in(saved: str) -> list[Chain]:
     owners: dict[str, set[tuple[str, str]]] = {}
     jumps: dict[str, list[tuple[str, ...]]] = {}
     for line in saved.splitlines():
+        if line.startswith(":"):
+            owners.setdefault(line[1:].split()[0], set())
         if not line.startswith("-A "):
             continue
         words = shlex.split(line)
@@ -62,16 +70,18 @@ def chains_in(saved: str) -> list[Chain]:
         told = _COMMENT.fullmatch(comment)
         owner = (told[1], told[2]) if told else ("", "")
         target = words[words.index("-j") + 1] if "-j" in words[:-1] else ""
-        if _NAME.fullmatch(words[1]):
+        if _MASQUERADE.fullmatch(words[1]):
             owners.setdefault(words[1], set()).add(owner)
-        if _NAME.fullmatch(target):
+        if _MASQUERADE.fullmatch(target) or _PORTS.fullmatch(target):
             owners.setdefault(target, set()).add(owner)
             jumps.setdefault(target, []).append(tuple(words))
-    return [
-        Chain(name, *next(iter(named)), tuple(jumps.get(name, ())))
-        for name, named in owners.items()
-        if len(named) == 1 and ("", "") not in named
-    ]
+    found = []
+    for name, named in owners.items():
+        if _PORTS.fullmatch(name) and not named:
+            found.append(Chain(name, "", ""))
+        elif len(named) == 1 and ("", "") not in named:
+            found.append(Chain(name, *next(iter(named)), tuple(jumps.get(name, ()))))
+    return found
 
 
 def removal(chain: Chain) -> list[list[str]]:
@@ -79,12 +89,13 @@ def removal(chain: Chain) -> list[list[str]]:
     return [*(["-D", *jump[1:]] for jump in chain.jumps), ["-F", chain.name], ["-X", chain.name]]
 
 
-def masquerading(networks: Iterable[Network]) -> list[Network]:
+def with_rules(networks: Iterable[Network]) -> list[Network]:
     """Those whose plugins make such chains, and whose addresses host-local gives. Pure."""
     found = []
     for network in networks:
         plugins = network.configuration.get("plugins") or [network.configuration]
-        if any(plugin.get("ipMasq") for plugin in plugins) and lease_directory(network) is not None:
+        makes_rules = any(plugin.get("ipMasq") or plugin.get("type") == "portmap" for plugin in plugins)
+        if makes_rules and lease_directory(network) is not None:
             found.append(network)
     return found
 
@@ -103,6 +114,7 @@ class LostRules:
         self._networks = LostNetworks(client, notes=notes)
         self._seen: set[tuple[str, str]] = set()
         self._clean: frozenset[str] | None = None
+        self._left_out = 0
 
     async def run(self) -> None:
         """Look each ``LOOK_S``; never ends."""
@@ -120,16 +132,18 @@ class LostRules:
             EngineError: the engine does not tell what it knows.
             OSError, TimeoutError: iptables cannot be run.
         """
-        networks = masquerading(networks_of((await self._client.call("Status", {"verbose": True})).get("info", {}))[1])
+        networks = with_rules(networks_of((await self._client.call("Status", {"verbose": True})).get("info", {}))[1])
         held = frozenset({lease.sandbox for lease in leases_of(networks)} | self._networks.sandboxes())
-        if not networks or held == self._clean:
+        if not networks or (held == self._clean and self._left_out < _CALM_LOOKS):
+            self._left_out += 1
             return 0
+        self._left_out = 0
         names = {str(network.configuration["name"]) for network in networks}
         found = {
             (program, chain.name): chain
             for program in _PROGRAMS
             for chain in chains_in(await _run(f"{program}-save", "-t", "nat"))
-            if chain.network in names and chain.sandbox not in held
+            if not chain.sandbox or (chain.network in names and chain.sandbox not in held)
         }
         before, self._seen = self._seen, set(found)
         self._clean = None if found else held
@@ -145,7 +159,7 @@ class LostRules:
             removed += 1
             log.warning(
                 "engine.lost_rules_removed", sandbox=chain.sandbox, chain=name,
-                hint="a plugin of the network was killed while it took the sandbox's interface away",
+                hint="a plugin of the network was killed while it made or undid the sandbox's network",
             )  # fmt: skip
         return removed
 

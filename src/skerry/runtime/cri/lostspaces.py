@@ -11,6 +11,10 @@ else's, and nobody's at work:
 - they are older than the engine's process, or have been seen for longer than the making of a sandbox may take;
 - they were seen the same at two looks in a row, so that a clock that is set ends nothing by itself.
 
+An address is in a sandbox a moment after it was taken. One that was taken at both looks, that no interface of the
+machine has, and whose sandbox is in no note and unknown to the engine, was taken by a plugin that went on after its
+parent was killed: nobody has it, whosever it was.
+
 Source: containerd pkg/cri/server/{sandbox_run.go,sandbox_status.go,service_linux.go}, pkg/netns/netns_linux.go.
 """
 
@@ -19,7 +23,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +35,7 @@ from skerry.runtime.cri.addresses import Lease, leases_in, leases_of
 from skerry.runtime.cri.client import SANDBOX_S, CriClient
 from skerry.runtime.cri.lostnets import NOTES, LostNetworks, networks_of, remove_name_space
 from skerry.runtime.cri.lostshims import Owner, Told, all_of
-from skerry.runtime.cri.netspaces import Space, addresses_inside, entered, mounted_in
+from skerry.runtime.cri.netspaces import Space, addresses_in_use, addresses_inside, entered, mounted_in
 from skerry.runtime.ports import EngineError, EngineUnavailable
 
 log = get_log(__name__)
@@ -178,19 +182,24 @@ class LostSpaces:
             return 0
         told = await all_of(self._client)
         began_at_s, engine = listener(self._client.socket)
-        if engine == 0 or not self._owner.has_all(told):
+        if engine == 0:
             return 0
-        made_at_s = {key: _made_at_s(space.place) for key, space in spaces.items()}
-        made_at_s |= {key: _made_at_s(lease.path) for key, lease in unnoted.items()}
-        lost = ripe(made_at_s, first_s=before, now_s=now_s, engine_began_at_s=began_at_s) - self._refused(now_s)
-        is_only = not other_engines(_processes(), engine)
-        ended = 0
-        if place.is_private or is_only:
-            ended += await self._end_spaces([spaces[key] for key in lost & spaces.keys()], place, told, leases)
-        known = told.known()
-        for key in lost & unnoted.keys() if is_only else ():
-            lease = unnoted[key]
-            if lease.sandbox not in known and lease in leases_in(lease.path.parent):  # not given back with its space
+        refused, ended = self._refused(now_s), 0
+        if self._owner.has_all(told) and (place.is_private or not other_engines(_processes(), engine)):
+            made_at_s = {key: _made_at_s(space.place) for key, space in spaces.items()}
+            lost = ripe(made_at_s, first_s=before, now_s=now_s, engine_began_at_s=began_at_s) - refused
+            ended += await self._end_spaces([spaces[key] for key in sorted(lost)], place, told, leases)
+        kept = {key: unnoted[key] for key in unnoted.keys() & before.keys() - refused}
+        return ended + await self._end_leases(kept, told.known())
+
+    async def _end_leases(self, kept: Mapping[str, Lease], known: Collection[str]) -> int:
+        """Give addresses back that were taken at both looks and that nothing has."""
+        kept = {key: lease for key, lease in kept.items() if lease.sandbox not in known}
+        if not kept:
+            return 0
+        in_use, ended = addresses_in_use(), 0
+        for key, lease in kept.items():
+            if lease.address not in in_use and lease in leases_in(lease.path.parent):  # not given back meanwhile
                 ended += await self._undo(key, lease.sandbox, "")
         return ended
 

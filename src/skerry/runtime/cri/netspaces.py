@@ -86,6 +86,29 @@ def entered(*, has_threads: bool) -> set[int]:
     return {int(inode[1]) for text in found if (inode := _INODE.fullmatch(text))}
 
 
+def addresses_in_use() -> set[str]:
+    """Addresses of all interfaces of the machine, in every name space that a process is in or a mount keeps.
+
+    Raises:
+        OSError: some name space may not be entered.
+    """
+    places: dict[int, Path] = {}
+    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+        words = line.split()
+        if inode := _INODE.fullmatch(words[3]):
+            places[int(inode[1])] = Path(words[4])
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdigit() and name != "1":
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                if inode := _INODE.fullmatch(os.readlink(f"/proc/{name}/ns/net")):  # noqa: PTH115
+                    places.setdefault(int(inode[1]), Path(f"/proc/{name}/ns/net"))
+    found: set[str] = set()
+    for place in places.values():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found |= addresses_inside(place)
+    return found
+
+
 def addresses_inside(place: Path) -> set[str]:
     """Addresses of the interfaces in a name space; a thread of its own goes there and does not come back.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from skerry.runtime.cri.lostnets import Network
-from skerry.runtime.cri.lostrules import Chain, chains_in, masquerading, removal
+from skerry.runtime.cri.lostrules import Chain, chains_in, removal, with_rules
 
 _FIRST, _SECOND = "db" * 32, "0c" * 32
 _WHOLE, _HALF, _MIXED = "CNI-2390c7ae43531c42d124a8bf", "CNI-5a0e6f4b8a1d7c3e2f9b0d41", "CNI-ffffffffffffffffffffffff"
+
+_PORT, _UNREACHED = "CNI-DN-2390c7ae43531c42d124a", "CNI-DN-000000000000000000000"
 
 
 def comment(sandbox: str, network: str = "skerry") -> str:
@@ -23,7 +25,9 @@ _SAVED = f"""\
 :{_WHOLE} - [0:0]
 :{_HALF} - [0:0]
 :{_MIXED} - [0:0]
+:{_UNREACHED} - [0:0]
 :CNI-HOSTPORT-DNAT - [0:0]
+:{_PORT} - [0:0]
 -A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
 -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
 -A POSTROUTING -s 10.244.7.5/32 {comment(_FIRST)} -j {_WHOLE}
@@ -32,20 +36,23 @@ _SAVED = f"""\
 -A {_WHOLE} ! -d 224.0.0.0/4 {comment(_FIRST)} -j MASQUERADE
 -A {_HALF} -d 10.244.7.0/24 {comment(_SECOND)} -j ACCEPT
 -A {_MIXED} -d 10.244.7.0/24 {comment(_SECOND)} -j ACCEPT
--A CNI-HOSTPORT-DNAT -p tcp -m comment --comment "dnat name: \\"skerry\\" id: \\"{_FIRST}\\"" -j CNI-DN-2390c7ae43
+-A CNI-HOSTPORT-DNAT -p tcp -m comment --comment "dnat name: \\"skerry\\" id: \\"{_FIRST}\\"" -j {_PORT}
+-A {_PORT} -p tcp -m tcp --dport 20001 -j DNAT --to-destination 10.244.7.5:80
 COMMIT
 """
 
 
 def test_a_chain_is_its_sandboxs_if_all_its_rules_say_so() -> None:
-    whole, half = chains_in(_SAVED)
+    whole, half, unreached, port = chains_in(_SAVED)
+    assert (port.name, port.network, port.sandbox) == (_PORT, "skerry", _FIRST)
+    assert unreached == Chain(_UNREACHED, "", "")
     assert (whole.name, whole.network, whole.sandbox) == (_WHOLE, "skerry", _FIRST)
     assert half == Chain(_HALF, "skerry", _SECOND)
     assert chains_in("") == []
 
 
 def test_a_chain_goes_after_what_leads_there() -> None:
-    whole, half = chains_in(_SAVED)
+    whole, half, *_ = chains_in(_SAVED)
     text = f'name: "skerry" id: "{_FIRST}"'
     jump = ["-D", "POSTROUTING", "-s", "10.244.7.5/32", "-m", "comment", "--comment", text, "-j", _WHOLE]
     assert removal(whole) == [jump, ["-F", _WHOLE], ["-X", _WHOLE]]
@@ -54,7 +61,7 @@ def test_a_chain_goes_after_what_leads_there() -> None:
 
 def test_networks_that_masquerade_and_say_who_has_an_address() -> None:
     def network(name: str, **plugin: Any) -> Network:
-        return Network("eth0", {"name": name, "plugins": [{"type": "bridge", **plugin}, {"type": "portmap"}]})
+        return Network("eth0", {"name": name, "plugins": [{"type": "bridge", **plugin}, {"type": "tuning"}]})
 
     wanted = network("skerry", ipMasq=True, ipam={"type": "host-local"})
     others = [
@@ -63,4 +70,6 @@ def test_networks_that_masquerade_and_say_who_has_an_address() -> None:
         network("bare", ipMasq=True),
         Network("lo", {"name": "cni-loopback", "plugins": [{"type": "loopback"}]}),
     ]
-    assert masquerading([wanted, *others]) == [wanted]
+    ports = Network("eth0", {"name": "p", "plugins": [
+        {"type": "bridge", "ipam": {"type": "host-local"}}, {"type": "portmap"}]})  # fmt: skip
+    assert with_rules([wanted, *others, ports]) == [wanted, ports]
