@@ -67,7 +67,8 @@ def fetch(program: str, *packages: str) -> Part:
         return Part(Path(found))
     root = unpack(*packages)
     path = _program_in(root, program)
-    libraries = [str(p) for p in root.glob("usr/lib/*-linux-*") if p.is_dir()]
+    places = ("usr/lib/*-linux-*", "usr/lib/*-linux-*/systemd")
+    libraries = [str(p) for place in places for p in root.glob(place) if p.is_dir()]
     return Part(path, {"LD_LIBRARY_PATH": ":".join(libraries)})
 
 

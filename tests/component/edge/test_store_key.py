@@ -37,7 +37,7 @@ def pod() -> Object:
 
 
 async def test_from_a_file_to_the_machines_vault_and_over_its_loss(tmp_path: Path) -> None:
-    part = fetch("systemd-creds", "systemd")
+    part = fetch("systemd-creds", "systemd", "libsystemd-shared")
     host_key = tmp_path / "host-key"
     environment = {
         **part.environment, "PATH": f"{part.path.parent}:{os.environ['PATH']}",

@@ -24,7 +24,7 @@ def vault(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     if request.param == "fake":
         fake = FakeVault()
         return fake, lambda: setattr(fake, "seed", b"other")
-    part = fetch("systemd-creds", "systemd")
+    part = fetch("systemd-creds", "systemd", "libsystemd-shared")
     for name, value in part.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", f"{part.path.parent}:{os.environ['PATH']}")
