@@ -56,7 +56,7 @@ _ROWS = (
     Cause("SK-E004", "the container engine does not answer on its socket", "start it (`systemctl start containerd`) or name another socket in criSocket"),
     Cause("SK-E005", "the engine's CRI plugin is switched off", "remove \"cri\" from disabled_plugins in /etc/containerd/config.toml and restart containerd"),
     Cause("SK-E006", "the engine has no pod network (cni plugin not initialized)", "install the CNI plugins and put a conflist into /etc/cni/net.d; Skerry writes a default one at join"),
-    Cause("SK-E007", "the engine may not lower oom_score_adj", "set restrict_oom_score_adj = true in containerd's CRI section, as in unprivileged containers"),
+    Cause("SK-E007", "the engine may not lower oom_score_adj", "give the engine CAP_SYS_RESOURCE, or set restrict_oom_score_adj = true in containerd's CRI section"),
     Cause("SK-E008", "the pause image is not on this machine", "connect once to a registry, or `ctr -n k8s.io images import` the sandbox image"),
     Cause("SK-E009", "the disk is nearly full", "free space: nothing new can be stored, and the engine removes images"),
     Cause("SK-E010", "the clock is wrong", "set the clock (timedatectl set-ntp true): certificates are judged by it"),

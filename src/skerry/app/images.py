@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,22 +52,30 @@ async def _load(socket: Path, file: Path, names: list[str]) -> list[str]:
     client = CriClient(socket)
     try:
         engine = str((await client.call("Version", {})).get("runtime_name", ""))
-        await asyncio.to_thread(_import, engine, socket, file)
+        for command in commands(engine, socket, file, names):
+            await asyncio.to_thread(_run, command, engine, file)
         images = CriImages(client)
         return [name for name in names if not await images.is_present(name)]
     finally:
         await client.aclose()
 
 
-def _import(engine: str, socket: Path, file: Path) -> None:
-    commands = {
-        "containerd": ["ctr", "--address", str(socket), "--namespace", "k8s.io", "images", "import", str(file)],
-        "docker": ["docker", "load", "--input", str(file)],
-        "cri-o": ["skopeo", "copy", f"docker-archive:{file}", "containers-storage:"],
-    }
-    command = commands.get(engine)
-    if command is None:
-        raise ConfigError(f"loading archives into {engine or 'this engine'} is not known", hint="use its own tools")
+def commands(engine: str, socket: Path, file: Path, names: Sequence[str]) -> list[list[str]]:
+    """What brings the images ``names`` of an archive into an engine, by its own programs. Pure.
+
+    Raises:
+        ConfigError: an engine of another kind.
+    """
+    if engine == "containerd":
+        return [["ctr", "--address", str(socket), "--namespace", "k8s.io", "images", "import", str(file)]]
+    if engine == "docker":
+        return [["docker", "load", "--input", str(file)]]
+    if engine == "cri-o":
+        return [["skopeo", "copy", f"docker-archive:{file}:{name}", f"containers-storage:{name}"] for name in names]
+    raise ConfigError(f"loading archives into {engine or 'this engine'} is not known", hint="use its own tools")
+
+
+def _run(command: Sequence[str], engine: str, file: Path) -> None:
     program = shutil.which(command[0])
     if program is None:
         raise ConfigError(f"{command[0]} is not on this machine", hint=f"install the command line tools of {engine}")

@@ -356,6 +356,22 @@ async def test_a_rename_whose_reopen_was_lost_is_made_good(rig: Rig) -> None:
     await log_lines(path, 1)
 
 
+async def test_a_log_that_is_a_link_is_the_engines_to_rotate(rig: Rig) -> None:
+    runtime, spec = rig.adapter(), rig.sandbox()
+    _, container_id = await started(runtime, spec, rig.container("echo x; sleep 300"))
+    path = (await container_in(runtime, container_id, ContainerState.RUNNING)).log_path
+    assert path is not None
+    await log_lines(path, 1)
+    engines = rig.directory / "engines.log"
+    path.replace(engines)
+    path.symlink_to(engines)
+    await LogRotation(runtime, clock=SystemClock(), max_bytes=1).rotate()
+    assert [file.name for file in path.parent.iterdir()] == ["0.log"]
+    engines.unlink()
+    await LogRotation(runtime, clock=SystemClock(), max_bytes=1).rotate()
+    assert path.is_symlink()
+
+
 async def test_a_rotated_log_keeps_its_newest_files_only(rig: Rig) -> None:
     runtime, spec = rig.adapter(), rig.sandbox()
     _, container_id = await started(runtime, spec, rig.container("while true; do date +%s%N; sleep 0.02; done"))

@@ -66,7 +66,7 @@ class Streams:
     @staticmethod
     async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         where = urlsplit(url)
-        if where.scheme != "http" or not where.hostname or not where.port:
+        if where.scheme not in ("http", "") or not where.hostname or not where.port:
             raise EngineError(
                 f"the engine offers its streams at {where.scheme}://{where.netloc}",
                 hint="let its streaming server listen on 127.0.0.1 without TLS",

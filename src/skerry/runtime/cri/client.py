@@ -49,7 +49,8 @@ _REMEDIES: tuple[tuple[str, str, str], ...] = (
     (
         "oom_score_adj",
         "SK-E007",
-        "set restrict_oom_score_adj = true in containerd's CRI section and restart it",
+        "the container engine may not lower it here: give its service CAP_SYS_RESOURCE, or set "
+        "restrict_oom_score_adj = true in the CRI section of containerd; then restart the engine",
     ),
     (
         "memory.max: no such file",
@@ -110,7 +111,7 @@ class CriClient:
         try:
             await self._grpc.call(_path(name), request, timeout_s=timeout_s)
         except GrpcError as exc:
-            if exc.status is Status.NOT_FOUND or "not found" in exc.message:
+            if exc.status is Status.NOT_FOUND or is_gone(exc.message):
                 return False
             raise self._translated(name, "EngineError", exc) from exc
         return True
@@ -143,6 +144,11 @@ class CriClient:
             return EngineRefused(f"container engine at {self.socket} does not implement {name}", reason=reason)
         _, hint = remedy(exc.message)
         return EngineError(exc.message, reason=reason, hint=hint)
+
+
+def is_gone(text: str) -> bool:
+    """Whether an engine's error text says that there is no such thing (containerd, CRI-O; Docker). Pure."""
+    return "not found" in text or "No such container" in text
 
 
 def _path(name: str) -> str:

@@ -22,7 +22,7 @@ from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.grpc import GrpcError, Status
 from skerry.base.obs.log import get_log
 from skerry.runtime.cri import observed, spec
-from skerry.runtime.cri.client import ACTION_S, SANDBOX_S, CriClient, remedy
+from skerry.runtime.cri.client import ACTION_S, SANDBOX_S, CriClient, is_gone, remedy
 from skerry.runtime.cri.lostnets import LostNetworks
 from skerry.runtime.cri.observed import Details
 from skerry.runtime.cri.podgroups import PodGroups
@@ -61,6 +61,24 @@ class _Snapshot:
     pods: dict[str, ObservedPod]
     taken_at_s: float
     generation: int
+
+
+def exec_result(answer: Mapping[str, Any], program: str, timeout_s: float) -> tuple[int, bytes]:
+    """Exit code and output of an ``ExecSync``. Pure.
+
+    CRI-O answers -1 where others fail with ``DeadlineExceeded``; Docker runs the command and says in its output that
+    there is no such program. Source: cri-o internal/oci/runtime_oci.go, cri-dockerd core/exec.go.
+
+    Raises:
+        ExecTimeout: it did not end in time.
+        EngineError: no such program.
+    """
+    code, output = answer.get("exit_code", 0), answer.get("stdout", b"") + answer.get("stderr", b"")
+    if code == -1 and output == b"command timed out":
+        raise ExecTimeout(f"command {program!r} timed out after {timeout_s:g}s")
+    if code in (126, 127) and output.startswith(b"OCI runtime exec failed: "):
+        raise EngineError(output[:_EXEC_OUTPUT_BYTES].decode(errors="replace").strip())
+    return code, output[:_EXEC_OUTPUT_BYTES]
 
 
 class CriRuntime:
@@ -257,8 +275,7 @@ class CriRuntime:
             if isinstance(cause, GrpcError) and cause.status is Status.DEADLINE_EXCEEDED:
                 raise ExecTimeout(f"command {command[0]!r} timed out after {timeout_s:g}s") from exc
             raise
-        output = answer.get("stdout", b"") + answer.get("stderr", b"")
-        return answer.get("exit_code", 0), output[:_EXEC_OUTPUT_BYTES]
+        return exec_result(answer, command[0], timeout_s)
 
     async def stats(self) -> dict[str, ContainerUsage]:
         """Usage of our containers by id. Asked per container: the engine's pod statistics fail as a whole."""
@@ -410,7 +427,7 @@ class CriRuntime:
         except EngineUnavailable:
             raise
         except EngineError as exc:
-            if "not found" in str(exc):
+            if is_gone(str(exc)):
                 return None
             raise
         found: dict[str, Any] = answer.get("status", {})

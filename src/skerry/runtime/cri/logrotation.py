@@ -2,6 +2,9 @@
 
 ``0.log`` becomes ``0.log.1``, the one before ``0.log.2``, and so on; the last goes. Each step is one rename: a crash in
 between loses no line, and the next round goes on. The process runtime rotates by itself, in the same names.
+
+A log that is a link is the engine's own file: behind cri-dockerd it is Docker's, which opens none anew and rotates by
+itself (``max-size`` and ``max-file`` of its ``log-opts``).
 """
 
 from __future__ import annotations
@@ -64,6 +67,8 @@ class LogRotation:
         return largest
 
     async def _one(self, container: ObservedContainer, path: Path) -> int:
+        if path.is_symlink():
+            return 0
         try:
             size = path.stat().st_size
         except FileNotFoundError:

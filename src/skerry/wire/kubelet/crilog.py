@@ -1,9 +1,12 @@
-"""One line of a container log file in the CRI format, as text and back.
+"""One line of a container log file in the CRI format, as text and back; Docker's form is read too.
 
 ``<RFC 3339 time with nanoseconds> <stdout|stderr> <P|F> <bytes>\\n``. ``P`` marks a piece whose line goes on in the
 next entry of the same stream, ``F`` the last (or only) piece. The content is bytes: nothing promises that it is text.
 
-Source: kubernetes pkg/kubelet/kuberuntime/logs/logs.go, design-proposals node/kubelet-cri-logging.
+Behind cri-dockerd the file is Docker's own: one JSON object a line, ``{"log": "text\\n", "stream": "stdout", "time":
+"…"}``, where a ``log`` without a line feed is a piece whose line goes on.
+
+Source: kubernetes staging/src/k8s.io/cri-client/pkg/logs/logs.go, design-proposals node/kubelet-cri-logging.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import calendar
 import re
 from dataclasses import dataclass
 
+from skerry.base import json
 from skerry.wire.errors import Malformed, TooLarge
 
 MAX_ENTRY_BYTES = 16 * 1024
@@ -81,15 +85,17 @@ def encode(time_ns: int, stream: str, content: bytes, *, is_partial: bool = Fals
 
 
 def decode(line: bytes, *, limit_bytes: int = MAX_READ_BYTES) -> Entry:
-    """Read one line of the file, with or without its line feed.
+    """Read one line of the file in either form, with or without its line feed.
 
     Raises:
         TooLarge: over ``limit_bytes``.
         Malformed: fewer than three fields, or an unknown stream or tag. Further tags after ``P`` or ``F``, joined by
-            a colon, are ignored.
+            a colon, are ignored. In Docker's form: no such object.
     """
     if len(line) > limit_bytes:
         raise TooLarge(f"log entry of {len(line)} bytes is larger than {limit_bytes} bytes")
+    if line.startswith(b"{"):
+        return _decode_docker(line)
     parts = line.removesuffix(b"\n").split(b" ", 3)
     if len(parts) < 3:
         raise Malformed(f"log entry {line[:40]!r} has fewer than three fields")
@@ -98,6 +104,18 @@ def decode(line: bytes, *, limit_bytes: int = MAX_READ_BYTES) -> Entry:
     if stream not in (b"stdout", b"stderr") or tag not in (b"P", b"F"):
         raise Malformed(f"log entry has stream {stream[:20]!r} and tag {tag[:20]!r}")
     return Entry(time, stream.decode(), tag == b"P", parts[3] if len(parts) > 3 else b"")
+
+
+def _decode_docker(line: bytes) -> Entry:
+    try:
+        found = json.loads(line)
+        text, stream, time = found["log"], found["stream"], found["time"]
+        if stream in ("stdout", "stderr"):
+            content = text.encode()
+            return Entry(time.encode(), stream, not content.endswith(b"\n"), content.removesuffix(b"\n"))
+    except (json.JsonError, KeyError, AttributeError) as exc:
+        raise Malformed(f"log entry {line[:40]!r} is no line of Docker's: {exc}") from exc
+    raise Malformed(f"log entry has stream {str(stream)[:20]!r}")
 
 
 def _civil(days: int) -> tuple[int, int, int]:

@@ -48,3 +48,19 @@ def test_bad_time_is_malformed() -> None:
 def test_long_entry_is_refused() -> None:
     with pytest.raises(TooLarge):
         crilog.decode(b"x" * 20, limit_bytes=10)
+
+
+def test_dockers_lines_are_read() -> None:
+    line = b'{"log":"good \\u003cday\\u003e\\n","stream":"stdout","time":"2026-11-27T06:47:15.296143409Z"}\n'
+    assert crilog.decode(line) == crilog.Entry(b"2026-11-27T06:47:15.296143409Z", "stdout", False, b"good <day>")
+    piece = b'{"log":"begins","stream":"stderr","time":"2026-11-27T06:47:15Z"}'
+    assert crilog.decode(piece) == crilog.Entry(b"2026-11-27T06:47:15Z", "stderr", True, b"begins")
+
+
+@pytest.mark.parametrize("line", [
+    b"{", b"{}", b'{"log":1,"stream":"stdout","time":"t"}', b'{"log":"a","stream":"stdout","time":null}',
+    b'{"log":"a","stream":"other","time":"t"}', b'{"log":"a","stream":[],"time":"t"}',
+])  # fmt: skip
+def test_other_objects_are_malformed(line: bytes) -> None:
+    with pytest.raises(Malformed):
+        crilog.decode(line)
