@@ -14,6 +14,7 @@ from skerry.edge.pods.plan import (
     RemoveContainer,
     RemoveDirectory,
     RemoveSandbox,
+    RemoveVolumes,
     ReportEnd,
     RequestDelete,
     StartContainer,
@@ -22,7 +23,7 @@ from skerry.edge.pods.plan import (
     plan,
     plan_removal,
 )
-from skerry.edge.pods.view import Failure, spec_hash
+from skerry.edge.pods.view import EVICTED, Failure, Verdict, spec_hash
 from skerry.runtime.ports import ContainerState
 
 END = (ReportEnd(), StopSandbox(SANDBOX), RemoveSandbox(SANDBOX), RemoveDirectory(), RequestDelete())
@@ -141,6 +142,25 @@ def test_no_restart_while_deleting() -> None:
 def test_a_finished_pod_stays_finished_though_its_containers_are_forgotten() -> None:
     done = pod() | {"status": {"phase": "Succeeded"}}
     assert plan(done, None, now()) == Plan()
+
+
+def test_an_ended_pod_gives_its_volumes_back_when_nothing_runs_any_more() -> None:
+    verdict = Verdict("Terminated", "the machine shuts down", 1.0)
+    running = plan(pod(), seen(container()), now(verdict=verdict, has_volumes=True))
+    assert running.actions == (StopContainer("app-0", "app", 1.0), StopSandbox(SANDBOX))
+    ended = plan(pod(), seen(exited()), now(verdict=verdict, has_volumes=True))
+    assert ended.actions == (StopSandbox(SANDBOX), RemoveVolumes())
+    done = pod() | {"status": {"phase": "Succeeded"}}
+    assert plan(done, None, now(has_volumes=True)).actions == (RemoveVolumes(),)
+    assert plan(pod(), seen(container()), now(has_volumes=True)) == Plan()
+
+
+def test_an_evicted_pod_gives_back_what_its_containers_wrote() -> None:
+    verdict = Verdict(EVICTED, "the node was low on resource", 1.0)
+    running = plan(pod(), seen(container()), now(verdict=verdict, has_volumes=True))
+    assert running.actions == (StopContainer("app-0", "app", 1.0), StopSandbox(SANDBOX))
+    ended = plan(pod(), seen(exited()), now(verdict=verdict, has_volumes=True))
+    assert ended.actions == (StopSandbox(SANDBOX), RemoveContainer("app-0"), RemoveVolumes())
 
 
 def test_a_pod_that_is_gone_is_removed() -> None:

@@ -83,6 +83,16 @@ def test_ended_for_good(code: int, reason: str, phase: str, shown: str) -> None:
     assert conditions(found)["Ready"] == "False"
 
 
+def test_the_end_of_a_container_is_known_though_the_engine_has_it_no_more() -> None:
+    verdict = Verdict("Evicted", "the node was low on resource")
+    ended = status(pod(), seen(exited(code=137)), verdict=verdict)
+    after = status(pod() | {"status": ended}, seen(), verdict=verdict)
+    assert after["containerStatuses"] == ended["containerStatuses"] and after["phase"] == "Failed"
+    assert state(after)["terminated"]["exitCode"] == 137
+    never_run = status(pod(), seen(), verdict=verdict)
+    assert never_run["containerStatuses"] == []
+
+
 def test_failed_init_container_fails_the_pod() -> None:
     assert status(pod(inits=("one",), policy="Never"), seen(exited("one", code=1)))["phase"] == "Failed"
 
