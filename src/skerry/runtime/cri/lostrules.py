@@ -4,8 +4,8 @@ The bridge plugin takes a sandbox's interface away first, and its chain in the t
 finds no interface, and so no address, and leaves the chain. Whoever kills a plugin in between, as containerd does when
 its caller is killed, leaves a chain for good; and the iptables that the plugin had started may add one after all was
 undone. The rules name network and sandbox. A sandbox that has no address in that network, that no note tells of and
-that the engine does not know, has none of them, whosever it was. A chain of a host port that nothing leads to serves
-nobody.
+that the engine does not know, has none of them, whosever it was. A chain of a host port that nothing leads to, or one
+of masquerading that is empty as well, serves nobody.
 
 Source: containernetworking/plugins plugins/main/bridge/bridge.go (cmdDel), pkg/ip/ipmasq_iptables_linux.go,
 plugins/meta/portmap/portmap_iptables.go, pkg/utils/utils.go (names and comments); iptables-save(8).
@@ -46,7 +46,7 @@ class Chain:
     """One sandbox's chain in one network.
 
     Args:
-        sandbox: empty, as the network, where nothing leads to the chain.
+        sandbox: empty, as the network, where nothing leads to the chain: one of a host port, or an empty one.
         jumps: the rules of other chains that lead there, each as it is added.
     """
 
@@ -77,7 +77,7 @@ def chains_in(saved: str) -> list[Chain]:
             jumps.setdefault(target, []).append(tuple(words))
     found = []
     for name, named in owners.items():
-        if _PORTS.fullmatch(name) and not named:
+        if not named and (_PORTS.fullmatch(name) or _MASQUERADE.fullmatch(name)):
             found.append(Chain(name, "", ""))
         elif len(named) == 1 and ("", "") not in named:
             found.append(Chain(name, *next(iter(named)), tuple(jumps.get(name, ()))))

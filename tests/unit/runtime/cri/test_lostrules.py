@@ -10,6 +10,7 @@ from skerry.runtime.cri.lostrules import Chain, chains_in, removal, with_rules
 _FIRST, _SECOND = "db" * 32, "0c" * 32
 _WHOLE, _HALF, _MIXED = "CNI-2390c7ae43531c42d124a8bf", "CNI-5a0e6f4b8a1d7c3e2f9b0d41", "CNI-ffffffffffffffffffffffff"
 
+_EMPTY = "CNI-378d09beff76b009d1928857"
 _PORT, _UNREACHED = "CNI-DN-2390c7ae43531c42d124a", "CNI-DN-000000000000000000000"
 
 
@@ -25,6 +26,7 @@ _SAVED = f"""\
 :{_WHOLE} - [0:0]
 :{_HALF} - [0:0]
 :{_MIXED} - [0:0]
+:{_EMPTY} - [0:0]
 :{_UNREACHED} - [0:0]
 :CNI-HOSTPORT-DNAT - [0:0]
 :{_PORT} - [0:0]
@@ -43,7 +45,8 @@ COMMIT
 
 
 def test_a_chain_is_its_sandboxs_if_all_its_rules_say_so() -> None:
-    whole, half, unreached, port = chains_in(_SAVED)
+    whole, half, empty, unreached, port = chains_in(_SAVED)
+    assert empty == Chain(_EMPTY, "", "")
     assert (port.name, port.network, port.sandbox) == (_PORT, "skerry", _FIRST)
     assert unreached == Chain(_UNREACHED, "", "")
     assert (whole.name, whole.network, whole.sandbox) == (_WHOLE, "skerry", _FIRST)
