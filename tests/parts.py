@@ -118,7 +118,7 @@ def _unpack_one(package: str, root: Path) -> None:
 
 
 def _download(package: str, directory: Path) -> None:
-    tries = [[], _own_lists()]
+    tries = [[], _own_lists(), []]
     errors = ""
     for options in tries:
         if options:
@@ -139,8 +139,10 @@ def _own_lists() -> list[str]:
 
 
 def _run_apt(arguments: Sequence[str], directory: Path) -> subprocess.CompletedProcess[str]:
-    sandbox = ["-o", "APT::Sandbox::User=root"] if os.geteuid() == 0 else []
-    return subprocess.run(["apt-get", "-q", *sandbox, *arguments], cwd=directory, capture_output=True, text=True)
+    options = ["-o", "Acquire::Retries=5", "-o", "Acquire::http::Timeout=20"]
+    if os.geteuid() == 0:
+        options += ["-o", "APT::Sandbox::User=root"]
+    return subprocess.run(["apt-get", "-q", *options, *arguments], cwd=directory, capture_output=True, text=True)
 
 
 def _add_libraries(packages: Sequence[str], root: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -116,6 +115,8 @@ def build(
     values: dict[str, Any] = {}
     for key, value in (file or {}).items():
         if key not in by_key:
+            import difflib  # here: it is only wanted for a file that is refused
+
             near = difflib.get_close_matches(key, by_key, n=1)
             hint = f'did you mean "{near[0]}"?' if near else f"known keys: {', '.join(sorted(by_key))}"
             raise ConfigError(f'{file_name or "configuration"}: unknown key "{key}"', hint=hint)

@@ -52,6 +52,12 @@ def test_nothing_heavy_and_nothing_of_the_cloud_is_loaded(loaded: set[str]) -> N
     assert [name for name in loaded if name.startswith(_OTHER_SIDES)] == []
 
 
+def test_what_the_command_loads_leaves_out_compressors_and_what_finds_near_names() -> None:
+    found = modules("from skerry.cli.main import parser; parser(); import skerry.app.edge, shutil")
+    assert "shutil" in found and found.isdisjoint({"bz2", "lzma", "difflib"})
+    assert {"bz2", "lzma"} <= modules("import skerry.cli, bz2, lzma")
+
+
 def test_a_configuration_that_the_join_wrote_needs_no_yaml_reader(tmp_path: Path) -> None:
     file = tmp_path / "edge.yaml"
     file.write_text(
