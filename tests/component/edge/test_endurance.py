@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing, cgroups_named
+from tests.parts import BUSYBOX_IMAGE, CONTAINERD_PACKAGES, Containerd, PartMissing, cgroups_named, unpack
 
 from skerry.api.gvk import CONFIGMAPS, PODS, Object
 from skerry.base import json
@@ -317,7 +317,16 @@ def pod(name: str) -> Object:
 
 
 @pytest.fixture
-def own_network() -> Iterator[None]:
+def packages() -> None:
+    """What the engine needs is fetched while there is a network."""
+    try:
+        unpack(*CONTAINERD_PACKAGES, "iptables")
+    except PartMissing as exc:
+        pytest.skip(str(exc))
+
+
+@pytest.fixture
+def own_network(packages: None) -> Iterator[None]:
     """A network name space for this thread and what it starts."""
     libc = ctypes.CDLL(None, use_errno=True)
     with Path("/proc/thread-self/ns/net").open("rb") as before:
