@@ -281,6 +281,7 @@ async def half_deleted(directory: Path) -> dict[str, Any]:
         return {"before": before, "ended": ended, "after": left()}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes name spaces of networks")
 def test_the_machines_own_place_is_touched_only_where_no_other_engine_runs(tmp_path: Path) -> None:
     found = _on_an_island("beside_others", tmp_path)
     assert found["kept"] == found["end"] == {"mounted": 1, "addresses": 1}
@@ -290,6 +291,7 @@ def test_the_machines_own_place_is_touched_only_where_no_other_engine_runs(tmp_p
     assert found["foreign"] == [True, True, True]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes name spaces of networks")
 def test_rules_that_a_killed_plugin_left_are_removed(tmp_path: Path) -> None:
     found = _on_an_island("half_deleted", tmp_path)
     assert found["before"] == [True, True, True]
