@@ -8,6 +8,7 @@ Only tests and benches import this file.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import io
@@ -21,7 +22,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -653,6 +654,21 @@ def _remove_cni_results(ids: Sequence[str], directory: Path) -> None:
 
 
 _CONTAINERD = pytest.StashKey[Containerd]()
+
+
+@contextlib.asynccontextmanager
+async def own_containerd() -> AsyncIterator[Containerd]:
+    """A containerd of the caller's own, started, and closed at the end.
+
+    Raises:
+        PartMissing: there cannot be one here.
+    """
+    engine = Containerd()
+    try:
+        await asyncio.to_thread(engine.start)
+        yield engine
+    finally:
+        await asyncio.to_thread(engine.close)
 
 
 def shared_containerd(config: pytest.Config) -> Containerd:

@@ -34,7 +34,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.interop.goedge import GoEdge
-from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing
+from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing, own_containerd
 
 from skerry.api.gvk import DEVICEMODELS, DEVICES, NODES, PODS, Object
 from skerry.kube.ports import KubeApi
@@ -90,7 +90,7 @@ async def _memory(data: Path, runtime: str, python: str) -> dict[str, Any] | str
     if runtime == "process":
         return await _aging(data, None, python)
     try:
-        async with _engine() as engine:
+        async with own_containerd() as engine:
             return await _aging(data, engine, python)
     except PartMissing as exc:
         return f"not measured: {exc}"
@@ -111,7 +111,7 @@ async def _aging(data: Path, engine: Containerd | None, python: str) -> dict[str
 
 async def _loaded(data: Path, quiet: asyncio.Event) -> dict[str, Any] | str:
     try:
-        async with _engine() as engine, _agent(data, engine) as at:
+        async with own_containerd() as engine, _agent(data, engine) as at:
             await asyncio.sleep(_REST_S)
             alone = Alone(engine, data / "alone")
             agent_s, alone_s = [], []
@@ -146,7 +146,7 @@ async def _go(data: Path, quiet: asyncio.Event) -> dict[str, Any] | str:
     if not Path(os.environ.get("SKERRY_EDGECORE", "")).is_file():
         return "not measured: SKERRY_EDGECORE names no program"
     try:
-        async with _engine() as engine, _edgecore(data, engine) as (at, edge):
+        async with own_containerd() as engine, _edgecore(data, engine) as (at, edge):
             pid = edge.process.pid
             await asyncio.sleep(_REST_S)
             found: dict[str, Any] = {"idle": await _window(pid, _WINDOW_S)}
@@ -167,16 +167,6 @@ async def _go(data: Path, quiet: asyncio.Event) -> dict[str, Any] | str:
             return found
     except PartMissing as exc:
         return f"not measured: {exc}"
-
-
-@asynccontextmanager
-async def _engine() -> AsyncIterator[Containerd]:
-    engine = Containerd()
-    try:
-        await asyncio.to_thread(engine.start)
-        yield engine
-    finally:
-        await asyncio.to_thread(engine.close)
 
 
 @asynccontextmanager

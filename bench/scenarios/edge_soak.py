@@ -31,7 +31,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.component.kubectls import KUBECTLS
-from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing
+from tests.parts import BUSYBOX_IMAGE, Containerd, PartMissing, own_containerd
 
 from skerry.api.gvk import CONFIGMAPS, PODS, Object
 from skerry.kube.requests import Request
@@ -64,21 +64,11 @@ async def measured(data: Path, runtime: str, python: str, *, for_s: float) -> di
     """One agent's numbers."""
     async with AsyncExitStack() as stack:
         try:
-            engine = await stack.enter_async_context(_engine()) if runtime == "containerd" else None
+            engine = await stack.enter_async_context(own_containerd()) if runtime == "containerd" else None
         except PartMissing as exc:
             return f"not measured: {exc}"
         at = await stack.enter_async_context(_site(data, engine, python))
         return await _soak(Churn(at, engine), for_s)
-
-
-@asynccontextmanager
-async def _engine() -> AsyncIterator[Containerd]:
-    engine = Containerd()
-    try:
-        await asyncio.to_thread(engine.start)
-        yield engine
-    finally:
-        await asyncio.to_thread(engine.close)
 
 
 @asynccontextmanager

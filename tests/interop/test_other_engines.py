@@ -7,24 +7,22 @@ holds, with ``sh``, ``sleep``, ``cat`` and ``pwd`` (by default the one that the 
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.component.test_pod_streams import by_websocket
-from tests.parts import BUSYBOX_IMAGE, busybox_program, cgroups_named, image_archive
+from tests.contract.runtime.test_cri import cri_rig
+from tests.parts import BUSYBOX_IMAGE, busybox_program, image_archive
 
 from skerry.api.gvk import CONFIGMAPS, PODS, Object
 from skerry.base.aio.clock import SystemClock
 from skerry.kube.requests import Request
-from skerry.runtime.cgroups import Cgroups, group_name
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages
 from skerry.runtime.cri.logrotation import LogRotation
-from skerry.runtime.cri.podgroups import PodGroups
-from skerry.testing.contracts.pod_runtime import LOGS, MOUNTS, RESOLVER, PodRuntimeContract, Rig, log_lines, started
+from skerry.testing.contracts.pod_runtime import ABILITIES, LOGS, PodRuntimeContract, Rig, log_lines, started
 from skerry.testing.site import Site, site, until
 
 SOCKET = os.environ.get("SKERRY_CRI_SOCKET", "")
@@ -40,28 +38,12 @@ pytestmark = [
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    node_uid = str(uuid.uuid4())
     client = CriClient(Path(SOCKET))
-    image_ref = await CriImages(client).resolve(IMAGE)
     is_docker = (await client.call("Version", {}))["runtime_name"] == "docker"
     await client.aclose()
-
-    def open_runtime() -> CriRuntime:
-        client = CriClient(Path(SOCKET))
-        groups = PodGroups(client, Cgroups(group_name(node_uid), clock=SystemClock()), cpu_count=2)
-        return CriRuntime(client, node_uid=node_uid, groups=groups)
-
-    rig = Rig(
-        open=open_runtime,
-        directory=tmp_path,
-        image=IMAGE,
-        image_ref=image_ref,
-        abilities=frozenset({MOUNTS, RESOLVER} if is_docker else {MOUNTS, RESOLVER, LOGS}),
-        wait_s=30,
-    )
-    yield rig
-    await rig.close()
-    assert not cgroups_named(group_name(node_uid))
+    abilities = ABILITIES - {LOGS} if is_docker else ABILITIES
+    async with cri_rig(Path(SOCKET), tmp_path, image=IMAGE, abilities=abilities, wait_s=30) as found:
+        yield found
 
 
 class TestOtherEngine(PodRuntimeContract):

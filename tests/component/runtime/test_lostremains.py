@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.component.runtime.sandboxes import bare_sandbox
 from tests.parts import CONTAINERD_PACKAGES, ROOT, Containerd, PartMissing, unpack
 
 from skerry.base.aio.clock import SystemClock
@@ -62,11 +63,7 @@ class Node:
         return LostSpaces(self.client, Owner(self.uid, logs=Path("/nowhere")), clock=SystemClock())
 
     def sandbox(self) -> SandboxSpec:
-        uid = str(uuid.uuid4())
-        return SandboxSpec(
-            namespace="default", name=f"pod-{uid[:8]}", uid=uid, attempt=0, hostname="pod",
-            log_directory=self.directory / "pod-logs" / f"default_pod_{uid}", pod={"spec": {"containers": []}},
-        )  # fmt: skip
+        return bare_sandbox(self.directory)
 
     def make_space(self, name: str = "") -> Path:
         """As the engine does."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.component.runtime.sandboxes import bare_sandbox
 from tests.parts import Containerd, PartMissing
 
 from skerry.base.aio.clock import SystemClock
@@ -53,11 +54,7 @@ class Node:
         return LostShims(self.client, Owner(node_uid, logs=Path("/nowhere")), clock=SystemClock())
 
     def sandbox(self) -> SandboxSpec:
-        uid = str(uuid.uuid4())
-        return SandboxSpec(
-            namespace="default", name=f"pod-{uid[:8]}", uid=uid, attempt=0, hostname="pod",
-            log_directory=self.directory / "pod-logs" / f"default_pod_{uid}", pod={"spec": {"containers": []}},
-        )  # fmt: skip
+        return bare_sandbox(self.directory)
 
     def shim_of(self, sandbox_id: str) -> int:
         """A handle of the process that watches over a sandbox."""

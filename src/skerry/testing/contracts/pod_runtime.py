@@ -40,6 +40,8 @@ MOUNTS = "mounts"
 LOGS = "logs"
 """A log file outlives its container (Docker keeps it among the container's own things)."""
 
+ABILITIES = frozenset({MOUNTS, RESOLVER, LOGS})
+
 
 class Adapter(PodRuntime, ContainerIO, Protocol):
     """What an adapter gives."""
@@ -61,7 +63,7 @@ class Rig:
     directory: Path
     image: str
     image_ref: str
-    abilities: frozenset[str] = frozenset({MOUNTS, RESOLVER, LOGS})
+    abilities: frozenset[str] = ABILITIES
     wait_s: float = 10.0
     adapters: list[Adapter] = field(default_factory=list)
 
