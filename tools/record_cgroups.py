@@ -15,9 +15,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import asdict
 
 from skerry.base.aio.clock import SystemClock
 from skerry.runtime.cgroups import ROOT, Cgroups, GroupLimits, files_of, member_files

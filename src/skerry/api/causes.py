@@ -7,14 +7,14 @@ does not raise it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 Severity = Literal["broken", "risk"]
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Struct, frozen=True):
     """One row of the table.
 
     Args:
@@ -30,8 +30,7 @@ class Cause:
     severity: Severity = "broken"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """A cause that was found, with the object it concerns and the evidence."""
 
     cause: Cause

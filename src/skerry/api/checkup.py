@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from skerry.api.causes import CauseTable, Finding
 
@@ -12,8 +13,7 @@ _EPOCH_FLOOR_S = 1_700_000_000.0
 """No machine that runs this program lives before November 2023."""
 
 
-@dataclass(frozen=True, slots=True)
-class CloudFacts:
+class CloudFacts(Struct, frozen=True):
     """What is known of the cloud process on this machine."""
 
     is_running: bool
@@ -21,16 +21,14 @@ class CloudFacts:
     answer: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineProbe:
+class EngineProbe(Struct, frozen=True):
     """What a probe of the container engine found: a cause code and the engine's words."""
 
     code: str
     evidence: str
 
 
-@dataclass(frozen=True, slots=True)
-class EdgeFacts:
+class EdgeFacts(Struct, frozen=True):
     """What is known of the edge agent on this machine.
 
     Args:
@@ -54,8 +52,7 @@ class EdgeFacts:
     rivals: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MachineFacts:
+class MachineFacts(Struct, frozen=True):
     """Everything that ``doctor`` looks at. ``cloud`` and ``edge`` are None where that side is not examined."""
 
     now_s: float

@@ -7,8 +7,9 @@ either of them when neither is ``*``; Sunday is 0; ``@every`` counts from the la
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+
+from msgspec import Struct
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
@@ -29,8 +30,7 @@ SEARCH_YEARS = 5
 """A schedule that does not come within so many years never comes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True):
     """When something is to happen.
 
     Args:

@@ -13,8 +13,9 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object
 
@@ -33,8 +34,7 @@ _INT_TYPES = frozenset({"INT"})
 _FLOAT_TYPES = frozenset({"FLOAT", "DOUBLE"})
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(Struct, frozen=True):
     """One property of a device: how to reach it and what its values look like.
 
     Args:
@@ -65,8 +65,7 @@ class Point:
         return self.access == READ_WRITE
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceView:
+class DeviceView(Struct, frozen=True):
     """A Device with its model merged in. ``problems`` are properties that cannot be driven, with the reason."""
 
     namespace: str

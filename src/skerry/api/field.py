@@ -8,8 +8,9 @@ Source: apimachinery pkg/util/validation/field/errors.go (v1.36).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.status import Invalid
 from skerry.base.json import dumps
@@ -27,8 +28,7 @@ _TEXTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class FieldError:
+class FieldError(Struct, frozen=True):
     """One cause of an ``Invalid`` answer.
 
     Args:

@@ -6,8 +6,9 @@ Source: client-go util/jsonpath (v1.36).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 _STEP = re.compile(
     r"""\.(?P<member>(?:\\.|[^.\[\\])+)"""
@@ -16,8 +17,7 @@ _STEP = re.compile(
 _FILTER = re.compile(r"""@\.(?P<path>[\w./\\-]+)\s*(?P<op>==|!=)\s*(?P<quote>["']?)(?P<value>.*?)(?P=quote)\s*\Z""")
 
 
-@dataclass(frozen=True, slots=True)
-class _Filter:
+class _Filter(Struct, frozen=True):
     path: tuple[str, ...]
     is_equal: bool
     value: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.quantity import canonical
 from skerry.api.schema_table import DEFINITIONS
@@ -30,8 +31,7 @@ _FREE = frozenset(
 )
 
 
-@dataclass(slots=True, eq=False)
-class Schema:
+class Schema(Struct, eq=False):
     """What is known of one place in an object. Treat as read-only once built; nodes may refer to themselves.
 
     Args:
@@ -291,7 +291,7 @@ def _default_members(obj: dict[str, Any], schema: Schema) -> None:
 
 def _copied(node: Schema) -> Schema:
     """A second node over the same members, which may still be in the making."""
-    return Schema(**{name: getattr(node, name) for name in Schema.__slots__})
+    return Schema(**{name: getattr(node, name) for name in Schema.__struct_fields__})
 
 
 def _openapi(name: str, raw: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.field import show
 from skerry.api.gvk import Object, Resource
@@ -25,8 +26,7 @@ _OPERATORS = {
 _EXPRESSIONS = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!", "Gt": "gt", "Lt": "lt"}
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(Struct, frozen=True):
     """One condition. ``operator`` is ``in notin exists ! gt lt``."""
 
     key: str
@@ -58,8 +58,7 @@ class Requirement:
         return f"{self.key} {self.operator} ({','.join(sorted(self.values))})"
 
 
-@dataclass(frozen=True, slots=True)
-class LabelSelector:
+class LabelSelector(Struct, frozen=True):
     """All requirements must be met. ``is_nothing`` matches no object whatever the requirements."""
 
     requirements: tuple[Requirement, ...] = ()
@@ -81,8 +80,7 @@ class LabelSelector:
         return ",".join(str(requirement) for requirement in self.requirements)
 
 
-@dataclass(frozen=True, slots=True)
-class FieldTerm:
+class FieldTerm(Struct, frozen=True):
     """``label`` equal (or not) to ``value``; the value is found at one of ``paths`` and is of ``kind`` str bool int."""
 
     label: str
@@ -100,8 +98,7 @@ class FieldTerm:
         return _read(obj, self.paths, self.kind)
 
 
-@dataclass(frozen=True, slots=True)
-class FieldSelector:
+class FieldSelector(Struct, frozen=True):
     """All terms must be met."""
 
     terms: tuple[FieldTerm, ...] = ()

@@ -20,9 +20,10 @@ import datetime
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.apiserver.auth.authn import User
 from skerry.apiserver.request_info import RequestInfo
@@ -41,8 +42,7 @@ _LONGEST = 256
 _MOST_NOTES, _LONGEST_NOTE = 32, 2048
 
 
-@dataclass(slots=True)
-class Trace:
+class Trace(Struct):
     """What is known of one request; filled while it is answered.
 
     Args:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object
 from skerry.apiserver.auth.authn import User
@@ -12,8 +13,7 @@ from skerry.apiserver.request_info import RequestInfo, WriteOptions
 from skerry.apiserver.store.entry import Entry
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct):
     """One request on a served resource.
 
     Args:
@@ -39,8 +39,7 @@ class Call:
         return self.info.name
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """Either a stored state of the call's kind, or any other object (Status, Scale, a review)."""
 
     status: int
@@ -48,8 +47,7 @@ class Answer:
     obj: Object | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ListAnswer:
+class ListAnswer(Struct, frozen=True):
     """One page."""
 
     entries: list[Entry]

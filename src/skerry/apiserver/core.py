@@ -9,9 +9,10 @@ import asyncio
 import datetime
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from skerry.api import gvk
 from skerry.api.crds import crd_manifests

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
+
+from msgspec import Struct
 
 from skerry.api.status import ApiError, Unavailable
 from skerry.base import json
@@ -31,16 +32,14 @@ _QUESTION = KubeletRequest("GET", "/stats/summary", "only_cpu_and_memory=true")
 log = get_log(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """A mean rate in cores × 10⁻⁹, and memory in bytes without what can be had back."""
 
     cpu_nanocores: int
     memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class NodeUsage:
+class NodeUsage(Struct, frozen=True):
     """One answer of a node.
 
     Args:

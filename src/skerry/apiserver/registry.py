@@ -7,8 +7,9 @@ name in ``handlers`` and ``api.kinds``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Resource
 
@@ -41,8 +42,7 @@ GROUP_ORDER = (
 """Order of built-in groups in discovery; CRD groups follow by name. It is kubectl's order of preference."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subresource:
+class Subresource(Struct, frozen=True):
     """One subresource: its verbs, and the kind that it takes and gives when that differs from its parent's."""
 
     name: str
@@ -52,8 +52,7 @@ class Subresource:
     kind: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CustomInfo:
+class CustomInfo(Struct, frozen=True):
     """What a CRD's version adds to a row.
 
     Args:
@@ -77,8 +76,7 @@ class CustomInfo:
     deprecation: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """A row: one resource in one version.
 
     Args:
@@ -124,8 +122,7 @@ class Kind:
         return next((sub for sub in self.subresources if sub.name == name), None)
 
 
-@dataclass(slots=True)
-class Registry:
+class Registry(Struct):
     """The rows that are served now. ``revision`` changes with every change of the table.
 
     Args:

@@ -6,8 +6,9 @@ Source: Kubernetes apiserver/pkg/endpoints/request/requestinfo.go (v1.36).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
+
+from msgspec import Struct, field
 
 from skerry.api.selectors import exact_field
 from skerry.api.status import BadRequest, Invalid
@@ -19,8 +20,7 @@ MAX_QUERY_BYTES = 32 * 1024
 Query = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestInfo:
+class RequestInfo(Struct, frozen=True):
     """What one request asks for.
 
     Args:
@@ -144,8 +144,7 @@ def _selected_name(selector: str) -> str:
     return "" if name in (".", "..") or "/" in name or "%" in name else name
 
 
-@dataclass(frozen=True, slots=True)
-class WriteOptions:
+class WriteOptions(Struct, frozen=True):
     """Query parameters of a write.
 
     Args:

@@ -16,10 +16,11 @@ import ssl
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.config import edge as config_kind
 from skerry.api.config import edgecore
@@ -64,8 +65,7 @@ class AdoptionFailed(SkerryError):
     """A check did not pass, or a step failed and everything was undone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """An edgecore as its configuration file describes it.
 
     Args:
@@ -92,8 +92,7 @@ class Origin:
         return {name: str(getattr(self, name)) for name in names}
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(Struct):
     """What the checks found."""
 
     objects: dict[str, Object] = field(default_factory=dict)

@@ -15,9 +15,10 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
+
+from msgspec.structs import asdict
 
 from skerry import __version__
 from skerry.apiserver.store import snapshot

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.api.config.cloud import CloudConfig
 from skerry.api.gvk import (
@@ -27,8 +28,7 @@ from skerry.kube.kubeconfig import SERVICE_ACCOUNT, Credentials
 _NEEDED = (NODES, PODS, ENROLMENTS, OBJECTSYNCS, CLUSTEROBJECTSYNCS, DEVICES, DEVICEMODELS, DEVICESTATUSES)
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
+class Cluster(Struct, frozen=True):
     """A cluster that somebody else runs."""
 
     api: HttpKubeApi

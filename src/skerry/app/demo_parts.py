@@ -10,8 +10,9 @@ import asyncio
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.api.causes import CauseTable
 from skerry.api.config import edge as config_kind
@@ -29,8 +30,7 @@ from skerry.wire.kubeedge.twin import device_topic
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
-@dataclass(frozen=True, slots=True)
-class Engine:
+class Engine(Struct, frozen=True):
     """How the demo's pod runs.
 
     Args:

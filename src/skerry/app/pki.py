@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.base import yaml
 from skerry.base.certificates import Certifier, Credential, X509Error, save
@@ -20,8 +21,7 @@ _FIXED_HOSTS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class ApiFiles:
+class ApiFiles(Struct, frozen=True):
     """Where the files of the API server lie."""
 
     directory: Path

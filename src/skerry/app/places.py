@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,6 +41,8 @@ def socket_directory(data: Path) -> Path:
     """
     if len(os.fsencode(data)) + _LONGEST_SOCKET_NAME <= _SOCKET_PATH_BYTES:
         return data
+    import tempfile  # here: it is wanted for a long path only
+
     directory = Path(tempfile.gettempdir()) / _name_for(data)
     if not _is_made_private(directory):
         raise ConfigError(f"{directory} belongs to somebody else", hint="remove it, or choose a shorter --data")

@@ -12,8 +12,9 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 _WAITER = Path(__file__).with_name("waiter.py")
 _SIGNALS = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)
@@ -24,8 +25,7 @@ OURS = (_LOCK, _TOLD)
 _TURNS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Woken:
+class Woken(Struct, frozen=True):
     """What we were before this program began.
 
     Args:

@@ -1,43 +1,37 @@
 """Which container engine the agent uses, and how it is opened.
 
-What speaks CRI is in ``runtime_cri`` and loaded only where an engine is asked: gRPC costs 6 MB.
+What speaks CRI is in ``runtime_cri``, what runs processes in ``runtime_process``: each is loaded only where it is used
+(gRPC costs 6 MB).
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.causes import CauseTable
 from skerry.api.config.edge import EdgeConfig
 from skerry.app.places import claims_directory
-from skerry.base.aio.clock import SystemClock
 from skerry.base.errors import ConfigError
 from skerry.base.files import DirectoryLock, lock_holder, make_private_dir
 from skerry.base.obs.log import get_log
-from skerry.edge.node.machine import cpu_count, memory
 from skerry.edge.node.podnet import NetworkPlaces
 from skerry.edge.node.rivals import conflicting
-from skerry.runtime.cgroups import CONTROLLERS, Cgroups, GroupLimits, group_name
-from skerry.runtime.podlimits import cpu_shares
+from skerry.runtime.cgroups import CONTROLLERS
 from skerry.runtime.ports import ContainerIO, EngineError, ImageStore, PodRuntime
-from skerry.runtime.process.engine import ProcessRuntime
-from skerry.runtime.process.images import ProcessImages
-from skerry.runtime.process.settings import ProcessSettings
 
 log = get_log(__name__)
 
 _NO_NETWORK = "SK-E006"
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRuntime:
+class OpenRuntime(Struct, frozen=True):
     """An engine in use.
 
     Args:
@@ -102,7 +96,9 @@ async def open_runtime(config: EdgeConfig, joined: Mapping[str, Any]) -> OpenRun
         from skerry.app.runtime_cri import open_cri
 
         return open_cri(config, cri_socket, str(joined.get("nodeUid") or joined["node"]), adopted)
-    return _open_process(config, str(joined.get("nodeUid") or joined["node"]))
+    from skerry.app.runtime_process import open_process
+
+    return open_process(config, str(joined.get("nodeUid") or joined["node"]))
 
 
 def refuse_rivals(runtime: OpenRuntime) -> None:
@@ -147,22 +143,3 @@ def claim_engine(runtime: OpenRuntime, joined: Mapping[str, Any], *, place: Path
                 hint="stop that one; if its data directory is a copy, join the copy anew: skerry reset, skerry join",
             ) from exc
         yield
-
-
-def _open_process(config: EdgeConfig, node_uid: str) -> OpenRuntime:
-    allowed = config.allow_privileged
-    settings = ProcessSettings(
-        node_ip=config.node_ip, allow_host_paths=allowed, allow_host_namespaces=allowed, allow_privileged=allowed,
-        log_limit_bytes=config.container_log_max_bytes, log_keep_count=config.container_log_max_files,
-        process_count=config.pod_pids_limit, machine_memory_bytes=memory()["MemTotal"],
-    )  # fmt: skip
-    clock = SystemClock()
-    groups = Cgroups(group_name(node_uid), clock=clock)
-    keeps = groups.controllers() if groups.is_writable() else frozenset[str]()
-    if config.pod_pids_limit and "pids" not in keeps:
-        log.warning("process.pids_not_limited", hint="podPidsLimit needs an agent that may make control groups: root")
-    if keeps:
-        groups.make("", GroupLimits(cpu_shares=cpu_shares(cpu_count() * 1000) if "cpu" in keeps else 0))
-    runtime = ProcessRuntime(config.data / "process", settings=settings, groups=groups if keeps else None, clock=clock)
-    notes = {"skerry.dev/runtime": "process", "skerry.dev/runtime-user": "root" if os.geteuid() == 0 else "user"}
-    return OpenRuntime("process", runtime, runtime, ProcessImages(), notes=notes, keeps=keeps)

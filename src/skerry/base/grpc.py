@@ -14,7 +14,6 @@ import os
 import socket
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
@@ -25,6 +24,7 @@ from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
 from grpclib.server import Server
 from h2.utilities import SizeLimitDict
+from msgspec import Struct
 
 from skerry.base.errors import SkerryError
 from skerry.base.obs.log import get_log
@@ -67,8 +67,7 @@ class Codec(Protocol):
         """Bytes → dict. Raises a ``SkerryError``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """Who is at the other end of a unix socket, as the kernel says; -1 and 0 where it does not."""
 
     uid: int = -1

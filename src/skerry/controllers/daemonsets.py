@@ -10,8 +10,9 @@ Source of behaviour: kubernetes pkg/controller/daemon/{daemon_controller,update}
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.affinity import fits_affinity
 from skerry.api.gvk import CONTROLLERREVISIONS, DAEMONSETS, NODES, PODS, Object
@@ -137,8 +138,7 @@ def daemon_pod(daemon_set: Object, node: str, revision: str) -> Object:
     return pod
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonPlan:
+class DaemonPlan(Struct, frozen=True):
     """What a DaemonSet needs, and its status' numbers."""
 
     create: list[str] = field(default_factory=list)

@@ -7,7 +7,7 @@ shows the pod alive. (Upstream counts events instead, which needs a handler for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object
 from skerry.api.meta import is_deleting
@@ -18,8 +18,7 @@ EXPIRY_S = 300.0
 """After this an expectation is given up: better a pod too many than a loop that stands still."""
 
 
-@dataclass(slots=True)
-class _Pending:
+class _Pending(Struct):
     since_s: float
     revision: int = 0
     deleted: list[tuple[Key, str]] = field(default_factory=list)

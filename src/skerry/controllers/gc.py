@@ -7,8 +7,9 @@ Source: kubernetes pkg/controller/garbagecollector/garbagecollector.go (v1.36).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import CRDS, Object, Resource
 from skerry.api.meta import is_deleting
@@ -26,8 +27,7 @@ NOT_COLLECTED = frozenset({"events", "leases.coordination.k8s.io"})
 """Too many and too short-lived to be worth a cache; nobody owns through them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(Struct, frozen=True):
     """One object in the graph."""
 
     resource: Resource
@@ -36,8 +36,7 @@ class Item:
     uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class Owners:
+class Owners(Struct, frozen=True):
     """Owner references by what their owner is doing."""
 
     solid: list[dict[str, Any]]

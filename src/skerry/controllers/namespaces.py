@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import NAMESPACES, PODS, Object, Resource
 from skerry.api.meta import is_deleting
@@ -25,8 +26,7 @@ FINALIZER = "kubernetes"
 RETRY_S = 2.0
 
 
-@dataclass(slots=True)
-class _Rest:
+class _Rest(Struct):
     """What is still there after a round."""
 
     counts: Counter[str] = field(default_factory=Counter)

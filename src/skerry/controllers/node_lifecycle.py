@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import LEASES, NODES, PODS, Object
 from skerry.api.meta import is_deleting, parse_rfc3339, rfc3339
@@ -48,8 +49,7 @@ _BY_CONDITION = (
 _OURS = frozenset({NOT_READY, UNREACHABLE, UNSCHEDULABLE, *(key for _, key in _BY_CONDITION)})
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(Struct, frozen=True):
     """How long silence is borne, in seconds.
 
     Args:

@@ -6,8 +6,9 @@ Source of behaviour: kubernetes pkg/controller/controller_ref_manager.go (v1.36)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import PODS, Object, Resource
 from skerry.api.meta import controller_of, is_deleting, owner_reference
@@ -34,8 +35,7 @@ def concerned(obj: Object, owners: Informer, kind: str) -> Iterator[Key]:
             yield namespace, owner["metadata"]["name"]
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """Which pods belong to a set, and what ownership has to change."""
 
     owned: list[Object] = field(default_factory=list)

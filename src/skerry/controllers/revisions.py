@@ -7,8 +7,9 @@ Source of behaviour: kubernetes pkg/controller/history/controller_history.go (v1
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import CONTROLLERREVISIONS, Object, Resource
 from skerry.api.meta import controller_of, owner_reference
@@ -26,8 +27,7 @@ DEFAULT_LIMIT = 10
 """Revisions that no pod uses and that are kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(Struct, frozen=True):
     """One remembered template.
 
     Args:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import EVENTS, Object
 from skerry.api.status import ApiError, NotFound
@@ -26,8 +27,7 @@ MEMORY_S = 600.0
 MESSAGE_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
+class _Key(Struct, frozen=True):
     namespace: str
     kind: str
     name: str
@@ -41,8 +41,7 @@ class _Key:
         return f"{self.name[:200]}.{digest}"
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(Struct):
     first_s: float
     count: int = 0
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object, Resource
 
@@ -17,8 +18,7 @@ PatchType = Literal["json", "merge", "strategic", "apply"]
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectList:
+class ObjectList(Struct, frozen=True):
     """One page of a list.
 
     Args:
@@ -32,8 +32,7 @@ class ObjectList:
     continue_token: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
+class WatchEvent(Struct, frozen=True):
     """One change. A BOOKMARK's object carries only ``metadata.resourceVersion``."""
 
     type: EventType
@@ -120,8 +119,7 @@ class KubeApi(Protocol):
         """Delete; returns the object or the Status that the server answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class KubeletRequest:
+class KubeletRequest(Struct, frozen=True):
     """A request to a node's kubelet interface.
 
     Args:

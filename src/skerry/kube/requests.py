@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlencode
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object, Resource
 from skerry.api.status import ApiError, Gone, Unavailable, from_status
@@ -25,8 +26,7 @@ PATCH_TYPES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One request to an API server.
 
     Args:
@@ -53,8 +53,7 @@ class Request:
         return urlencode([(key, value) for key, value in self.query if value])
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """A complete answer; ``warnings`` are the values of its Warning headers, as they came."""
 
     status: int

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object, Resource
 from skerry.api.status import ApiError, Gone
@@ -25,8 +26,7 @@ QUICK_END_S = 1.0
 """A watch that ends sooner than this counts as a failed try."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """What is listed and watched."""
 
     resource: Resource

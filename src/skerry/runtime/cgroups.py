@@ -10,8 +10,9 @@ import contextlib
 import os
 import signal
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.base.aio.clock import Clock
 
@@ -23,8 +24,7 @@ LEAST_QUOTA_US = 1_000
 _END_S, _LOOK_S = 10.0, 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class GroupLimits:
+class GroupLimits(Struct, frozen=True):
     """What a group may have; 0 leaves it as it is.
 
     Args:

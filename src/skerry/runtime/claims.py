@@ -7,9 +7,10 @@ need a driver are refused by name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.runtime.volume_files import VolumeError
@@ -39,8 +40,7 @@ class Objects(Protocol):
         """As ``get``, but never an old copy; one that does not exist any more is not kept. Raises ``ApiError``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A directory or file of the node.
 
     Args:

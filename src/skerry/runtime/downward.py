@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object
 from skerry.api.quantity import parse_quantity
@@ -14,8 +15,7 @@ from skerry.runtime.ports import EngineError
 _KEYED = re.compile(r"metadata\.(labels|annotations)\['(.+)'\]\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
+class NodeFacts(Struct, frozen=True):
     """What the node adds.
 
     Args:

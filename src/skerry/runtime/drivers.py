@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from skerry.api import devices as meaning
 from skerry.api.devices import DeviceView, Point, Scalar
@@ -29,8 +30,7 @@ class PointRefused(DeviceError):
     """The device is there but will not read or write this point."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """One value as read. ``timestamp_ms`` 0 means now; ``error`` says why there is no value."""
 
     value: Scalar | None = None
@@ -38,8 +38,7 @@ class Sample:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PointReport:
+class PointReport(Struct, frozen=True):
     """What is told about one property: its actual value and, after a write, the wanted value that was taken."""
 
     point: Point

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.runtime.mounting import move_mount
@@ -26,8 +27,7 @@ _PLUGINS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(Struct, frozen=True):
     """One volume's way."""
 
     source: Path

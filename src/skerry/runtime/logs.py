@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.wire.errors import ProtocolError
@@ -165,8 +166,7 @@ class _Chain:
         return False
 
 
-@dataclass(slots=True)
-class _Shown:
+class _Shown(Struct):
     """Turns blocks of the file into what the reader sees."""
 
     since_s: float | None

@@ -7,10 +7,11 @@ The pod worker makes directories for volumes and logs (``runtime.volumes``), the
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from skerry.base.errors import Permanent, Retryable, SkerryError
 
@@ -61,8 +62,7 @@ RUNTIME_HANDLER = "skerry.dev/runtime-handler"
 """Annotation of a sandbox: the engine's handler that the pod's RuntimeClass names; empty is the engine's default."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """One volume in one container: ``host_path`` appears at ``container_path``."""
 
     host_path: Path
@@ -71,8 +71,7 @@ class Mount:
     propagation: str = "None"
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceNode:
+class DeviceNode(Struct, frozen=True):
     """A device file of the node in one container. ``permissions``: of ``rwm``."""
 
     host_path: str
@@ -80,8 +79,7 @@ class DeviceNode:
     permissions: str = "rwm"
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceGrant:
+class DeviceGrant(Struct, frozen=True):
     """What device plugins add to one container.
 
     Args:
@@ -96,8 +94,7 @@ class DeviceGrant:
     cdi_names: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxSpec:
+class SandboxSpec(Struct, frozen=True):
     """What a pod's sandbox needs.
 
     Args:
@@ -121,8 +118,7 @@ class SandboxSpec:
     dns_options: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerSpec:
+class ContainerSpec(Struct, frozen=True):
     """What one container needs; everything is resolved (no references to ConfigMaps left).
 
     Args:
@@ -157,8 +153,7 @@ class ContainerSpec:
     cdi_names: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ObservedSandbox:
+class ObservedSandbox(Struct, frozen=True):
     """A sandbox as the engine tells it now."""
 
     id: str
@@ -172,8 +167,7 @@ class ObservedSandbox:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ObservedContainer:
+class ObservedContainer(Struct, frozen=True):
     """A container as the engine tells it now. Times are seconds since 1970, 0 when unset."""
 
     id: str
@@ -195,8 +189,7 @@ class ObservedContainer:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ObservedPod:
+class ObservedPod(Struct, frozen=True):
     """Everything that the engine has for one pod uid: sandboxes newest first, containers newest attempt first."""
 
     uid: str
@@ -206,8 +199,7 @@ class ObservedPod:
     containers: Sequence[ObservedContainer]
 
 
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
+class EngineInfo(Struct, frozen=True):
     """Who the engine is, for the Node's status and for ``doctor``."""
 
     name: str
@@ -216,8 +208,7 @@ class EngineInfo:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerUsage:
+class ContainerUsage(Struct, frozen=True):
     """What a container used: CPU since its start; memory, disk and processes now. 0 where the engine does not tell."""
 
     container_id: str
@@ -274,8 +265,7 @@ class PodRuntime(Protocol):
         """Let go of the engine; containers keep running."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredImage:
+class StoredImage(Struct, frozen=True):
     """An image of the engine.
 
     Args:
@@ -319,8 +309,7 @@ class ImageStore(Protocol):
         """The reference of an image that is present. Raises ``EngineError`` (``ErrImageNeverPull``)."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamWanted:
+class StreamWanted(Struct, frozen=True):
     """A stream into a pod.
 
     Args:

@@ -11,9 +11,10 @@ import contextlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.api.quantity import parse_quantity
@@ -68,8 +69,7 @@ class Tokens(Protocol):
         """The token to mount now. Raises ``ApiError``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Volumes:
+class Volumes(Struct, frozen=True):
     """Makes the volumes of pods.
 
     Args:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import quote
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from skerry.api.gvk import PODS, Object, Resource
 from skerry.api.status import AlreadyExists, ApiError, NotFound
@@ -28,8 +30,7 @@ Validation = Literal["Strict", "Warn", "Ignore"]
 DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """A served kind and every word that means it."""
 
     resource: Resource

@@ -10,8 +10,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.fanout import Fanout
@@ -37,16 +39,14 @@ _KILLED = 137
 _EXEC_OUTPUT_BYTES = 16 * 1024
 
 
-@dataclass(slots=True)
-class _Container:
+class _Container(Struct):
     spec: ContainerSpec
     seen: ObservedContainer
     log_path: Path
     on_term: int | None = 143
 
 
-@dataclass(slots=True)
-class _Sandbox:
+class _Sandbox(Struct):
     spec: SandboxSpec
     seen: ObservedSandbox
     containers: dict[str, _Container] = field(default_factory=dict)

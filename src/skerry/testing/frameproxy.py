@@ -13,10 +13,10 @@ import ssl
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+from msgspec import Struct
 
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.http_server import ClientGone, HttpRequest, HttpResponse, HttpServer, WebSocket, server_tls
@@ -29,8 +29,7 @@ _MAX_BYTES = 64 * 1024 * 1024
 _PASSED = (c.HEADER_NODE_ID, c.HEADER_PROJECT_ID, c.HEADER_CONNECTION_USE)
 
 
-@dataclass(frozen=True, slots=True)
-class Faults:
+class Faults(Struct, frozen=True):
     """Probabilities per message, and the longest delay in seconds."""
 
     drop: float = 0.02

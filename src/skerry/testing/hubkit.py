@@ -5,8 +5,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from skerry import __version__
 from skerry.api.gvk import NODES
@@ -41,8 +42,7 @@ from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge import join
 
 
-@dataclass(slots=True)
-class CloudKit:
+class CloudKit(Struct):
     """The parts and their addresses."""
 
     api: KubeApi

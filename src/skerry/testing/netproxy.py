@@ -7,7 +7,8 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.base.aio.supervise import Supervisor
 
@@ -17,8 +18,7 @@ SEGMENT_BYTES = 52
 """Of a segment's headers: IPv4 20, TCP 20, time stamps 12."""
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(Struct, frozen=True):
     """What the kernel has counted on the connections that were accepted, in both directions.
 
     Args:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from skerry.base import json
 
 Direction = Literal["E>C", "C>E"]
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """One recorded frame of the cloud-edge link: edge to cloud (``E>C``) or back, decoded."""
 
     direction: Direction

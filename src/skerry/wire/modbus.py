@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.base.errors import DeviceError
 from skerry.wire.errors import Malformed
@@ -48,8 +49,7 @@ class ModbusRefused(DeviceError):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """One request or answer."""
 
     transaction: int

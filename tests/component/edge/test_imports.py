@@ -15,7 +15,8 @@ from skerry.runtime.cgroups import Cgroups, group_name
 LIST = Path(__file__).parents[3] / "tools" / "deps-edge.txt"
 EVERY_DUTY = (
     "skerry.app.edge", "skerry.app.edge_devices", "skerry.app.edge_plugins", "skerry.app.edge_tunnel",
-    "skerry.app.runtime_cri", "skerry.edge.bus.external", "skerry.edge.pods.probe_grpc", "skerry.edge.node.logind",
+    "skerry.app.runtime_cri", "skerry.app.runtime_process", "skerry.edge.bus.external",
+    "skerry.edge.pods.probe_grpc", "skerry.edge.node.logind",
 )  # fmt: skip
 _OF_THE_INTERPRETER = {"cython_runtime", "sitecustomize", "usercustomize"}
 _HEAVY = ("email", "http.client", "importlib.metadata", "multiprocessing", "unittest", "urllib.request", "xml")
@@ -54,7 +55,7 @@ def test_nothing_heavy_and_nothing_of_the_cloud_is_loaded(loaded: set[str]) -> N
 
 def test_what_the_command_loads_leaves_out_compressors_and_what_finds_near_names() -> None:
     found = modules("from skerry.cli.main import parser; parser(); import skerry.app.edge, shutil")
-    assert "shutil" in found and found.isdisjoint({"bz2", "lzma", "difflib"})
+    assert "shutil" in found and found.isdisjoint({"bz2", "lzma", "difflib", "tempfile", "calendar"})
     assert {"bz2", "lzma"} <= modules("import skerry.cli, bz2, lzma")
 
 
@@ -105,6 +106,12 @@ _PULLS = (
 def test_a_duty_that_is_off_is_not_loaded(what: str, module: str, on: dict[str, Any], off: dict[str, Any]) -> None:
     assert [name for name in opened(what, **off) if name.startswith(module)] == []
     assert [name for name in opened(what, **on) if name.startswith(module)] != []
+
+
+def test_what_runs_pods_as_processes_is_not_loaded_on_an_engine() -> None:
+    loaded = modules("import skerry.app.edge, skerry.app.runtime_cri")
+    assert "skerry.runtime.cri.engine" in loaded
+    assert [name for name in loaded if name.startswith("skerry.runtime.process")] == []
 
 
 def test_grpc_is_loaded_only_for_what_speaks_it(tmp_path: Path) -> None:

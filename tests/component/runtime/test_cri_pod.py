@@ -8,11 +8,11 @@ import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.parts import BUSYBOX_IMAGE, PAUSE_IMAGE, Containerd, PartMissing, shared_containerd
 
 from skerry.base import json

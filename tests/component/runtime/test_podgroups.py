@@ -8,10 +8,11 @@ import signal
 import subprocess
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.parts import BUSYBOX_IMAGE, Containerd, shared_containerd
 
 from skerry.base.aio.clock import SystemClock

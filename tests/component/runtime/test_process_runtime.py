@@ -6,10 +6,10 @@ import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from skerry.base import json
 from skerry.base.aio.clock import SystemClock

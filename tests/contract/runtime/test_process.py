@@ -3,10 +3,10 @@
 import os
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.parts import cgroups_named
 
 from skerry.base.aio.clock import SystemClock

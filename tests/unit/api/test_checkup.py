@@ -1,8 +1,7 @@
 """Each cause is raised by its fault, and a healthy machine raises none."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from skerry.api.checkup import CloudFacts, EdgeFacts, EngineProbe, MachineFacts, diagnose
 

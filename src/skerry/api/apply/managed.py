@@ -6,8 +6,10 @@ Source: apimachinery pkg/util/managedfields/internal/*.go (v1.36), structured-me
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from skerry.api.apply.fieldsets import (
     FieldSet,
@@ -44,8 +46,7 @@ _STRIPPED_METADATA = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Writer:
+class Writer(Struct, frozen=True):
     """Who writes, and how: the identity of an entry.
 
     Args:
@@ -72,8 +73,7 @@ class Writer:
         return f"{name}{where}" + (f" using {self.api_version}" if self.operation == "Update" else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Ownership:
+class Ownership(Struct, frozen=True):
     """What one writer owns. ``time`` is RFC 3339, empty when unknown."""
 
     writer: Writer
@@ -84,8 +84,7 @@ class Ownership:
 Owners = dict[tuple[str, str, str, str], Ownership]
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(Struct, frozen=True):
     """Result of an apply: the next object, without ``managedFields``, and the entries to put there."""
 
     obj: Object

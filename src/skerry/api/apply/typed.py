@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.apply.fieldsets import SELF, FieldSet, path_text
 from skerry.api.schema import Schema
@@ -32,8 +33,7 @@ class NotTyped(ValueError):
     """The object does not fit its schema: an item of a keyed list without keys, or two with the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """What a new state changed: paths that are new or have another value, and paths that are gone."""
 
     changed: FieldSet

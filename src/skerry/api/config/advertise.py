@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from skerry.base.errors import ConfigError
 
@@ -19,8 +20,7 @@ _FORM = "write HOST, HOST:PORT (of the join server), or HOST:hub=PORT:join=PORT:
 Place = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Advertised:
+class Advertised(Struct, frozen=True):
     """One entry.
 
     Args:

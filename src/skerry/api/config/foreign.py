@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.base.errors import ConfigError
 
@@ -15,8 +16,7 @@ MISSING = "not supported"
 UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """What becomes of one key.
 
     Args:
@@ -43,8 +43,7 @@ class Rule:
         return TAKEN if self.to else JOINED if self.fact else MISSING if self.lacks else NEEDLESS
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """What became of one key of a file."""
 
     key: str
@@ -57,8 +56,7 @@ class Line:
         return {"key": self.key, "value": self.value, "fate": self.fate, "why": self.why}
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
+class Converted(Struct, frozen=True):
     """A file, converted.
 
     Args:

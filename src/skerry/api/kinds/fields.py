@@ -9,8 +9,9 @@ required. Words: ``enum=a|b``, ``min=0``, ``default=text``, ``free`` (unknown me
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 _SCALARS: dict[str, dict[str, Any]] = {
     "object": {"type": "object"},
@@ -142,8 +143,7 @@ resourcesOverriders []object
 }
 
 
-@dataclass(frozen=True, slots=True)
-class PrinterColumn:
+class PrinterColumn(Struct, frozen=True):
     """One column of ``kubectl get``: its head, OpenAPI type and JSONPath."""
 
     name: str
@@ -151,8 +151,7 @@ class PrinterColumn:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class CustomVersion:
+class CustomVersion(Struct, frozen=True):
     """One version of a custom kind: its fields in the text form of this module."""
 
     name: str
@@ -161,8 +160,7 @@ class CustomVersion:
     columns: tuple[PrinterColumn, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CustomKind:
+class CustomKind(Struct, frozen=True):
     """A custom kind. The first version is the stored one; all are served."""
 
     group: str
@@ -173,8 +171,7 @@ class CustomKind:
     short_names: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class _Line:
+class _Line(Struct):
     name: str
     type: str
     words: Sequence[str]

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.field import FieldError, invalid
 
@@ -57,8 +58,7 @@ _VOLUMES = frozenset(
 _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 
 
-@dataclass(frozen=True, slots=True)
-class LevelVersion:
+class LevelVersion(Struct, frozen=True):
     """A level in a version: the minor number, or ``LATEST``."""
 
     level: str = "privileged"
@@ -68,8 +68,7 @@ class LevelVersion:
         return f"{self.level}:{'latest' if self.minor == LATEST else f'v1.{self.minor}'}"
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """What a namespace says, by mode."""
 
     enforce: LevelVersion = LevelVersion()
@@ -82,8 +81,7 @@ class Policy:
         return all(each.level == "privileged" for each in (self.enforce, self.audit, self.warn))
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(Struct, frozen=True):
     """One check that failed: a short reason, and the detail that names containers and values."""
 
     reason: str

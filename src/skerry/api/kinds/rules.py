@@ -7,7 +7,8 @@ decides itself (uid, generation, status resets, addresses), and admission.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.api.field import FieldError
 from skerry.api.gvk import Object
@@ -48,8 +49,7 @@ def _pod_errors(obj: Object) -> Iterator[FieldError]:
     return podspec.spec_errors(obj.get("spec") or {}, "spec")
 
 
-@dataclass(frozen=True, slots=True)
-class KindRules:
+class KindRules(Struct, frozen=True):
     """The rules of one kind.
 
     Args:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object
 from skerry.api.status import Forbidden
@@ -18,8 +19,7 @@ Find = Callable[[Key], Entry | None]
 Collect = Callable[[str], Collection]
 
 
-@dataclass(slots=True)
-class AdmissionRequest:
+class AdmissionRequest(Struct):
     """One write on its way.
 
     Args:

@@ -6,8 +6,9 @@ import base64
 import hmac
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object
 from skerry.api.meta import parse_rfc3339
@@ -34,8 +35,7 @@ MIN_TOKEN_S = 600
 MAX_TOKEN_S = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Struct, frozen=True):
     """An identity. ``extra`` has lists by name."""
 
     name: str

@@ -11,8 +11,9 @@ Source: Kubernetes plugin/pkg/auth/authorizer/rbac/bootstrappolicy/*policy.go (v
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api import gvk
 from skerry.api.gvk import Object, Resource
@@ -462,8 +463,7 @@ _KINDS = {"user": "User", "group": "Group", "account": "ServiceAccount"}
 _READER = "extension-apiserver-authentication-reader"
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
+class _Block(Struct, frozen=True):
     """One role of a text: its heading, and its rules."""
 
     heading: str

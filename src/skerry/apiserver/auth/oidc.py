@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.apiserver.auth.authn import AUTHENTICATED, User
 from skerry.base import json
@@ -29,8 +30,7 @@ RETRY_S = 10.0
 Fetch = Callable[[str], Awaitable[bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class OidcSettings:
+class OidcSettings(Struct, frozen=True):
     """How tokens of the issuer are read.
 
     Args:

@@ -6,8 +6,9 @@ Source: Kubernetes pkg/apis/rbac/v1/evaluation_helpers.go and plugin/pkg/auth/au
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object
 from skerry.api.status import Forbidden
@@ -16,8 +17,7 @@ from skerry.apiserver.auth.authn import MASTERS, SERVICE_ACCOUNT_PREFIX, User, s
 Rule = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(Struct, frozen=True):
     """A request as authorization sees it. ``resource`` is empty for paths outside the API.
 
     Args:
@@ -39,8 +39,7 @@ class Attributes:
         return bool(self.resource)
 
 
-@dataclass(frozen=True, slots=True)
-class _Bound:
+class _Bound(Struct, frozen=True):
     """Rules that subjects have got through one binding."""
 
     subjects: tuple[Mapping[str, Any], ...]
@@ -48,8 +47,7 @@ class _Bound:
     namespace: str
 
 
-@dataclass(slots=True)
-class Policy:
+class Policy(Struct):
     """All roles and bindings of a cluster at one moment."""
 
     cluster: list[_Bound] = field(default_factory=list)

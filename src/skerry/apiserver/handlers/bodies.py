@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json as stdlib_json
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object
 from skerry.api.status import BadRequest, UnsupportedMediaType
@@ -28,8 +29,7 @@ LARGE_YAML_BYTES = 32 * 1024
 MAX_JSON_PATCH_OPERATIONS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(Struct, frozen=True):
     """A decoded object, and the paths of members that stood twice."""
 
     content: Object
@@ -73,8 +73,7 @@ async def decode_fairly(data: bytes, content_type: str, *, expects: str, has_pro
     return decode(data, content_type, expects=expects, has_protobuf=has_protobuf)
 
 
-@dataclass(frozen=True, slots=True)
-class PatchBody:
+class PatchBody(Struct, frozen=True):
     """A decoded patch: its type (``json``, ``merge``, ``strategic``, ``apply``), document, and double members."""
 
     type: str
@@ -187,8 +186,7 @@ def _from_protobuf(data: bytes) -> Object:
         raise BadRequest(f"the protobuf body cannot be decoded: {exc}") from exc
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteOptions:
+class DeleteOptions(Struct, frozen=True):
     """What a DELETE may say, in its body or its query."""
 
     grace_period_s: int | None = None

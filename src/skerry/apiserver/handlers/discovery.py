@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.apiserver.handlers.openapi import document
 from skerry.apiserver.registry import Kind, Registry, Subresource
@@ -19,8 +20,7 @@ _V2 = "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryLi
 OPENAPI_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """A finished answer."""
 
     body: bytes
@@ -29,8 +29,7 @@ class Document:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(slots=True)
-class _Cache:
+class _Cache(Struct):
     revision: int = -1
     documents: dict[tuple[str, ...], Document] = field(default_factory=dict)
 

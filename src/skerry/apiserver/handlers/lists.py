@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.status import BadRequest, Invalid, ServerTimeout
 from skerry.apiserver.request_info import RequestInfo, invalid_options
@@ -19,8 +20,7 @@ _LONE_MATCH = "Forbidden: resourceVersionMatch is forbidden unless resourceVersi
 _EXACT_ZERO = 'Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
 
 
-@dataclass(frozen=True, slots=True)
-class ListOptions:
+class ListOptions(Struct, frozen=True):
     """What a list, watch or collection delete asks for.
 
     Args:

@@ -9,9 +9,10 @@ Source: kubernetes pkg/registry/core/pod/rest/subresources.go, pkg/kubelet/serve
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
+
+from msgspec.structs import replace
 
 from skerry.api.gvk import Object
 from skerry.api.status import BadRequest, ServerTimeout, Unavailable

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api import gvk
 from skerry.api.status import BadRequest, Unavailable, not_found
@@ -32,8 +33,7 @@ _KEPT_BACK = frozenset(
 _ANSWER_KEPT_BACK = frozenset({"connection", "content-length", "content-type", "keep-alive", "transfer-encoding", "upgrade"})  # noqa: E501  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """What ``[scheme:]name[:port]`` means. ``port`` is a number, a name, or empty."""
 
     name: str

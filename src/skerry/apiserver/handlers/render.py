@@ -9,8 +9,9 @@ import asyncio
 import json as stdlib_json
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.api.status import NotAcceptable
@@ -30,8 +31,7 @@ _META_GROUP = "meta.k8s.io"
 _ACCEPTED = "application/json, application/yaml"
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(Struct, frozen=True):
     """What the client takes.
 
     Args:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from skerry.api.gvk import Object
 from skerry.api.status import BadRequest, Forbidden, conflict, not_found

@@ -11,8 +11,10 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from skerry.api.status import Gone, ServerTimeout, TooManyRequests
 from skerry.apiserver.calls import Call
@@ -36,8 +38,7 @@ Matches = Callable[[Entry], bool]
 OnStop = Callable[[Callable[[], None]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One thing to tell a watcher. A BOOKMARK has no entry; ``rv`` is always the revision to go on from.
 
     ``event`` is what it comes of, where a selector is still to be asked.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.apiserver.store.log import Key, Op
@@ -86,8 +87,7 @@ def encode(content: Object) -> bytes:
     return head + b"," + json.dumps(rest, sort_keys=True)[1:] if rest else head + b"}"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """One change. ``before`` is None for ADDED, and where a restart has forgotten it (then ``is_blind``)."""
 
     op: Op

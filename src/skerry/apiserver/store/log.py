@@ -13,9 +13,10 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from skerry.base.errors import SkerryError
 from skerry.base.sqlite import Database
@@ -46,8 +47,7 @@ CREATE TABLE log(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """Where an object is stored: ``gr`` such as ``pods`` or ``deployments.apps``; ``ns`` empty for cluster scope."""
 
     gr: str
@@ -55,8 +55,7 @@ class Key:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One stored state. ``crv`` is the revision of the object's creation."""
 
     key: Key
@@ -66,8 +65,7 @@ class Row:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One row of the log; for DELETED ``row.body`` is the last state."""
 
     op: Op

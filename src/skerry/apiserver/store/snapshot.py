@@ -10,8 +10,9 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.base.errors import StoreError
 
@@ -25,8 +26,7 @@ _NEWEST = 1 << 52
 """Clients in languages without whole numbers beyond 2^53 read revisions too."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFacts:
+class StoreFacts(Struct, frozen=True):
     """What a file says of itself."""
 
     cluster_uid: str

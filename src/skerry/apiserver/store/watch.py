@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.apiserver.store.entry import Entry, Event
 from skerry.apiserver.store.log import LATE, Change, Key, Op, Row
@@ -25,8 +26,7 @@ class TooOld(SkerryError):
         self.floor_rv = floor_rv
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """Part of a list, as it was at ``rv``."""
 
     entries: list[Entry]

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.api.patch import json_equal
@@ -41,8 +42,7 @@ Accept = Callable[[Kind, Kind, Object], Awaitable[Object]]
 """``accept(from, to, obj)``: what a webhook made of an object, decoded, pruned and defaulted, as ``to`` stores it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Hook:
+class _Hook(Struct, frozen=True):
     """One webhook, and the configuration that it stands in."""
 
     configuration: str

@@ -6,8 +6,9 @@ Source: kubernetes apiserver/pkg/admission/plugin/policy/{validating,mutating}/d
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.apply.typed import NotTyped, merge
 from skerry.api.gvk import Object
@@ -37,8 +38,7 @@ _FAILURES = "validation.policy.admission.k8s.io/validation_failure"
 _LONGEST_MESSAGE = 5 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Binding:
+class _Binding(Struct, frozen=True):
     """A binding with the policy that it binds, in one of the versions that its rules take."""
 
     policy: str

@@ -6,8 +6,9 @@ Source: kubernetes apiserver/pkg/admission/plugin/policy/{validating,mutating}, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.apiserver.webhooks.conditions import VARIABLES
@@ -28,8 +29,7 @@ def _member(name: str) -> Type | None:
 _OBJECT = ObjectType("Object", (), _member)
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """One operation of a JSON patch, as a value of expressions."""
 
     cel_type = "JSONPatch"
@@ -89,8 +89,7 @@ class Account:
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """An expression that cannot run: its place in the policy, its text, and why."""
 
     field: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object
 from skerry.api.status import ApiError, Forbidden
@@ -26,8 +27,7 @@ class BadAnswer(SkerryError):
     """An answer that is no valid AdmissionReview."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What a webhook said.
 
     Args:

@@ -13,9 +13,10 @@ import ipaddress
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.base.errors import SkerryError
 
@@ -29,8 +30,7 @@ class PeerNotTrusted(SkerryError):
     """The server's certificate is not of our authority, not for this address, or not within its time."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientIdentity:
+class ClientIdentity(Struct, frozen=True):
     """Files of our certificate and key, PEM."""
 
     cert_file: Path

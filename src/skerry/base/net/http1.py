@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import h11
+from msgspec import Struct
 
 from skerry.base.errors import SkerryError
 
@@ -16,8 +16,7 @@ class BadAnswer(SkerryError):
     """The bytes are not an HTTP/1.1 answer, or end too early."""
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerHead:
+class AnswerHead(Struct, frozen=True):
     """Status and headers (lower-case names) of an answer."""
 
     status: int

@@ -8,7 +8,8 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from skerry.base.net.lean_aiohttp import aiohttp  # isort: skip
 from yarl import URL
@@ -23,8 +24,7 @@ class HttpBroken(SkerryError, Retryable):
     """No answer, or one that broke off: refused, timed out, closed, not TLS, not HTTP, too long."""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
+class HttpAnswer(Struct, frozen=True):
     """A complete answer; ``warnings`` are the values of its Warning headers."""
 
     status: int
@@ -33,8 +33,7 @@ class HttpAnswer:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(Struct, frozen=True):
     """What to ask.
 
     Args:

@@ -11,10 +11,10 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import h11
+from msgspec import Struct, field
 
 from skerry.base.aio.supervise import Supervisor, race
 from skerry.base.obs.log import get_log
@@ -26,8 +26,7 @@ _READ_BYTES = 64 * 1024
 _ARRIVAL_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class EdgeRequest:
+class EdgeRequest(Struct, frozen=True):
     """A request.
 
     Args:
@@ -46,8 +45,7 @@ class EdgeRequest:
     all_headers: Sequence[tuple[str, str]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class EdgeResponse:
+class EdgeResponse(Struct, frozen=True):
     """An answer: a body at once, or ``stream`` piece by piece (each piece is sent when it comes).
 
     With ``takeover`` nothing is answered: it gets the connection, after an upgrade request, and writes the head itself.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import h11
+from msgspec import Struct
 
 from skerry.base.net.ws_client import ConnectFailed, open_tls
 
@@ -15,8 +15,7 @@ _READ_BYTES = 64 * 1024
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """Status, headers (lower-case names) and body."""
 
     status: int

@@ -14,9 +14,9 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import h11
+from msgspec import Struct, field
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, ParseFailed
 
 from skerry.base.errors import Refused, SkerryError
@@ -40,8 +40,7 @@ class UpgradeRefused(Refused):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """Where to connect.
 
     Args:

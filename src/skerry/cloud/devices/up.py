@@ -11,8 +11,9 @@ import asyncio
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import DEVICES, DEVICESTATUSES, Object
 from skerry.api.status import AlreadyExists, ApiError, Conflict, NotFound
@@ -36,8 +37,7 @@ UNKNOWN_LIMIT = 1000
 FIELD_MANAGER = "skerry-devices"
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(Struct):
     """What became of reports since the start. ``values`` are the values in them, ``stale`` those that were ignored."""
 
     received: int = 0
@@ -47,8 +47,7 @@ class Counts:
     refused: int = 0
 
 
-@dataclass(slots=True)
-class _Change:
+class _Change(Struct):
     """What waits to be written to one DeviceStatus, and who waits for it."""
 
     twins: dict[str, MsgTwin] = field(default_factory=dict)

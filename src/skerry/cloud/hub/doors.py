@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from skerry.cloud.hub.ports import NodeName
 
 
-@dataclass(slots=True)
-class _Door:
+class _Door(Struct):
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
 

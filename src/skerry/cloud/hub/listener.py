@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry import __version__
 from skerry.api.status import ApiError
@@ -51,8 +52,7 @@ def system_stamp() -> tuple[str, int]:
     return str(uuid.uuid4()), int(time.time() * 1000)
 
 
-@dataclass(frozen=True, slots=True)
-class HubLimits:
+class HubLimits(Struct, frozen=True):
     """What one hub lets in.
 
     Args:

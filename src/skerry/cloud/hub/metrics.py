@@ -7,7 +7,8 @@ connection, as Prometheus expects of counters.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.api.meta import parse_rfc3339
@@ -17,8 +18,7 @@ from skerry.cloud.hub.ports import NodeLink
 Read = Callable[[NodeLink], float]
 
 
-@dataclass(frozen=True, slots=True)
-class NodeState:
+class NodeState(Struct, frozen=True):
     """One node as the cluster knows it. ``heard_s`` and ``certificate_ends_s`` are Unix seconds, 0 when unknown."""
 
     name: str

@@ -18,9 +18,11 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from skerry.api.gvk import Object
 from skerry.base import json
@@ -36,8 +38,7 @@ _CLOUD_STATUS = frozenset({"Pod", "Node"})
 _VERSIONS = frozenset({"resourceVersion", "generation", "managedFields"})
 
 
-@dataclass(slots=True)
-class _Lane:
+class _Lane(Struct):
     waiting: list[Delivery] = field(default_factory=list)
     under_way: Delivery | None = None
     sent_s: float = 0.0

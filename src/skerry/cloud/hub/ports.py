@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Literal, NewType, Protocol
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.base.net.http_server import PeerCertificate
@@ -14,8 +15,7 @@ from skerry.wire.kubeedge.envelope import Envelope
 NodeName = NewType("NodeName", str)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """One object to bring to a node, or the news that it is gone.
 
     Args:
@@ -40,8 +40,7 @@ class Delivery:
     digest: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeLink:
+class NodeLink(Struct, frozen=True):
     """The state of one node's link, for ``skerry node list`` and metrics. Times are wall-clock seconds.
 
     Args:
@@ -63,8 +62,7 @@ class NodeLink:
     features: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """An upstream envelope with the identity that the certificate proved. ``is_skerry``: the agent is ours."""
 
     node: NodeName
@@ -80,8 +78,7 @@ ErrorForm = Literal["queried", "written", "text", "silent"]
 """How a handler's ``ApiError`` travels: ``{"ErrStatus"}``, ``{"Object","Err"}``, operation ``error``, not at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class RouteEntry:
+class RouteEntry(Struct, frozen=True):
     """One row of the hub's table: who answers which messages.
 
     Args:
@@ -164,8 +161,7 @@ class Gate(Protocol):
         """While inside, ``on_revoked`` is called with the reason when the certificate is no longer good."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clone:
+class Clone(Struct, frozen=True):
     """Two living connections with one identity: a copied machine or card. The newer one was refused."""
 
     first_address: str
@@ -187,8 +183,7 @@ class Presence(Protocol):
         """A second living connection was refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Acked:
+class Acked(Struct, frozen=True):
     """One cursor entry.
 
     Args:

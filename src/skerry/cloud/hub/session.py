@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.api.status import TooManyRequests
 from skerry.base.aio.clock import Clock
@@ -44,8 +45,7 @@ CLOSE_TOO_LARGE = 1009
 CLOSE_FAILED = 1011
 
 
-@dataclass(frozen=True, slots=True)
-class SessionParts:
+class SessionParts(Struct, frozen=True):
     """What every session of a hub shares."""
 
     routes: RouteTable
@@ -61,8 +61,7 @@ class SessionParts:
     holdings_within_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """Who came, from where, with which certificate. ``tells_holdings``: it will say what it holds."""
 
     node: NodeName

@@ -17,8 +17,9 @@ import base64
 import binascii
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.api.gvk import NAMESPACES, SECRETS, Object
 from skerry.api.status import AlreadyExists, NotFound
@@ -36,8 +37,7 @@ SECRET_OLDER = "skerry-older-authorities"
 _RENEW_BEFORE_S = 30 * 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
+class TlsFiles(Struct, frozen=True):
     """Where a listener finds its certificate, key, and the CA of its clients."""
 
     cert_file: Path
@@ -45,16 +45,14 @@ class TlsFiles:
     ca_file: Path
 
 
-@dataclass(frozen=True, slots=True)
-class OlderAuthority:
+class OlderAuthority(Struct, frozen=True):
     """An authority before a rollover: its certificate, and that of the next newer one's key by it. Both DER."""
 
     cert_der: bytes
     link_der: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Authority:
+class Authority(Struct, frozen=True):
     """The CA that signs node certificates, the server certificate of hub, join and tunnel, and what was before."""
 
     ca: Credential

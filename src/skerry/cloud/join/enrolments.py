@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from skerry.api.gvk import ENROLMENTS, Object
 from skerry.api.status import AlreadyExists, Conflict, NotFound, Unavailable
@@ -30,8 +32,7 @@ GRACE_S = 30 * 86_400.0
 """So long after its end a certificate still proves its key to the join server, which renews it; nowhere else."""
 
 
-@dataclass(frozen=True, slots=True)
-class Enrolment:
+class Enrolment(Struct, frozen=True):
     """The record of one node. Certificates are named by their SHA-256 fingerprint.
 
     Args:
@@ -92,8 +93,7 @@ class Enrolment:
         return replace(self, has_connected=True, replaced="", revoked=(*self.revoked, *gone)[-MAX_REVOKED:])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Watched:
+class _Watched(Struct, frozen=True, eq=False):
     """One session: its certificate, and whom to tell."""
 
     fingerprint: str

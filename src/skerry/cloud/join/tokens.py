@@ -16,8 +16,10 @@ import binascii
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from skerry.api.gvk import SECRETS, Object
 from skerry.api.status import AlreadyExists, Conflict, NotFound
@@ -50,8 +52,7 @@ class TokenRefused(Refused):
         self.is_guess = is_guess
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """The state of one token. Times are Unix seconds.
 
     Args:
@@ -255,7 +256,7 @@ def _part(data: bytes) -> str:
 
 
 def _dumped(token: Token) -> bytes:
-    return json.dumps({name: getattr(token, name) for name in Token.__slots__})
+    return json.dumps({name: getattr(token, name) for name in Token.__struct_fields__})
 
 
 def _token_of(secret: Object) -> Token:

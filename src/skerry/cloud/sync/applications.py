@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object, Resource
 from skerry.api.status import ApiError, BadRequest, Gone, NotFound, TooManyRequests
@@ -37,8 +38,7 @@ _ORDER = 60
 _OPERATIONS = {"ADDED": c.OP_INSERT, "MODIFIED": c.OP_UPDATE, "DELETED": c.OP_DELETE}
 
 
-@dataclass(slots=True)
-class _Watch:
+class _Watch(Struct):
     """One watch of one node. ``sent``: uid by wire resource of what the node was told of."""
 
     node: NodeName

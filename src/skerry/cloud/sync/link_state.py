@@ -14,9 +14,10 @@ Bound: at most ``MOST_WRITES`` writes in ``LOOK_EVERY_S``, one after the other; 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import inf
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import LEASES, NODES, Object
 from skerry.api.meta import rfc3339
@@ -41,8 +42,7 @@ LASTS_S = 30.0
 """So long a backlog must last until it is told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """A condition without its times."""
 
     type: str

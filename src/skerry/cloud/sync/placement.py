@@ -7,15 +7,15 @@ long gone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.wire.kubeedge import constants as c
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigKey:
+class ConfigKey(Struct, frozen=True):
     """A ConfigMap or Secret; ``type`` is ``configmap`` or ``secret``."""
 
     type: str

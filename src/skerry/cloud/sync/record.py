@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from skerry.api.gvk import CLUSTEROBJECTSYNCS, CONFIGMAPS, NAMESPACES, OBJECTSYNCS, Object, Resource
 from skerry.api.meta import STORE_GENERATION

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 _DOUBLE = {"type": "Percent", "value": 100, "periodSeconds": 15}
 _UP: dict[str, Any] = {
@@ -21,8 +22,7 @@ _DOWN: dict[str, Any] = {
 }  # fmt: skip
 
 
-@dataclass(slots=True)
-class Memory:
+class Memory(Struct):
     """What an autoscaler did and wished lately.
 
     Args:
@@ -39,8 +39,7 @@ class Memory:
         return cls(wishes=[(now_s, current)])
 
 
-@dataclass(frozen=True, slots=True)
-class Bounded:
+class Bounded(Struct, frozen=True):
     """A number within its bounds.
 
     Args:

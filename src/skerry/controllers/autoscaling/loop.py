@@ -6,8 +6,9 @@ Source of behaviour: kubernetes pkg/controller/podautoscaler/horizontal.go (v1.3
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import HPAS, PODS, Object, Resource
 from skerry.api.meta import is_deleting, rfc3339
@@ -34,8 +35,7 @@ from skerry.kube.ports import KubeApi
 SYNC_S = 15.0
 
 
-@dataclass(slots=True)
-class _Look:
+class _Look(Struct):
     """One look at one autoscaler."""
 
     hpa: Object

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.api.meta import is_deleting, parse_rfc3339
@@ -37,8 +38,7 @@ def milli(text: str | int | float | None) -> int:
         return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
+class Groups(Struct, frozen=True):
     """Pods by what is known of them.
 
     Args:
@@ -103,8 +103,7 @@ def requests_milli(pods: Sequence[Object], resource: str, container: str = "") -
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(Struct, frozen=True):
     """What one metric asks for.
 
     Args:

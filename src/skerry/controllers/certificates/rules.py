@@ -7,7 +7,8 @@ Source of behaviour: kubernetes pkg/controller/certificates/{approver,signer,cle
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.api.meta import parse_rfc3339
@@ -23,8 +24,7 @@ LONGEST_S, SHORTEST_S = 365 * 86_400.0, 600.0
 _PENDING_S, _SETTLED_S = 86_400.0, 3_600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """What a request asks for, read from its DER.
 
     Args:

@@ -6,9 +6,10 @@ Source of behaviour: kubernetes pkg/controller/cronjob/{cronjob_controllerv2,uti
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.cron import Schedule
 from skerry.api.gvk import CRONJOBS, JOBS, Object
@@ -22,8 +23,7 @@ MANY_MISSED = 100
 """More missed times than this are worth a warning, unless a starting deadline bounds them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(Struct, frozen=True):
     """The newest time that has come and was not served.
 
     Args:
@@ -71,8 +71,7 @@ def _newest(schedule: Schedule, zone: tzinfo, first_s: float, gap_s: float, now_
         window_s *= 2
 
 
-@dataclass(frozen=True, slots=True)
-class CronPlan:
+class CronPlan(Struct, frozen=True):
     """What to do, in this order.
 
     Args:

@@ -7,8 +7,9 @@ util/deployment_util.go (v1.36). One call decides one step; the loop runs again 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import DEPLOYMENTS, Object
 from skerry.api.meta import is_deleting, owner_reference, parse_rfc3339, rfc3339
@@ -27,15 +28,13 @@ _NOT_COPIED = {
 _NO_DEADLINE = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class CreateSet:
+class CreateSet(Struct, frozen=True):
     """Create the ReplicaSet of the current template."""
 
     replica_set: Object
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeSet:
+class ChangeSet(Struct, frozen=True):
     """Scale a ReplicaSet, or change its annotations, or both. ``event`` is empty for annotations only."""
 
     name: str
@@ -44,23 +43,20 @@ class ChangeSet:
     event: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteSet:
+class DeleteSet(Struct, frozen=True):
     """Remove a ReplicaSet beyond the history limit."""
 
     name: str
     uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class Annotate:
+class Annotate(Struct, frozen=True):
     """Set annotations of the Deployment."""
 
     annotations: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class SetStatus:
+class SetStatus(Struct, frozen=True):
     """Write the Deployment's status."""
 
     status: dict[str, Any]
@@ -69,8 +65,7 @@ class SetStatus:
 Action = CreateSet | ChangeSet | DeleteSet | Annotate | SetStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Actions in order, and when to look again though nothing changed."""
 
     actions: list[Action] = field(default_factory=list)

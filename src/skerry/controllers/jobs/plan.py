@@ -10,8 +10,9 @@ Source of behaviour: kubernetes pkg/controller/job/{job_controller,indexed_job_u
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import JOBS, Object
 from skerry.api.meta import is_deleting, parse_rfc3339, rfc3339
@@ -60,8 +61,7 @@ def is_tracked(pod: Object) -> bool:
     return TRACKING in (pod["metadata"].get("finalizers") or ())
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How the Job ends: a condition, its reason and message."""
 
     kind: str
@@ -69,8 +69,7 @@ class Outcome:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class JobPlan:
+class JobPlan(Struct, frozen=True):
     """What to do, in this order.
 
     Args:
@@ -92,8 +91,7 @@ class JobPlan:
     again_s: float | None = None
 
 
-@dataclass(slots=True)
-class _Tally:
+class _Tally(Struct):
     """The pods of a Job sorted, and the counts with everything that is known."""
 
     active: list[Object]

@@ -6,8 +6,9 @@ Source of behaviour: kubernetes pkg/controller/job/{pod_failure_policy,success_p
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.api.meta import is_deleting, namespaced_name, parse_rfc3339
@@ -19,8 +20,7 @@ FIRST_DELAY_S, LAST_DELAY_S = 10.0, 600.0
 FAIL_JOB, FAIL_INDEX, IGNORE, COUNT = "FailJob", "FailIndex", "Ignore", "Count"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What the failure policy says of one failed pod.
 
     Args:

@@ -7,8 +7,9 @@ that waits for its volumes. A pod that pushed others out counts on the node that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import (
     NAMESPACES,
@@ -47,8 +48,7 @@ VOLUMES_S = 600.0
 _NEXT = "next"
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(Struct, frozen=True):
     """Where a pod counts that the cache does not show there.
 
     Args:

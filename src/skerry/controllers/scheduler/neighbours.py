@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.controllers.objects import labels_of, matches
@@ -52,8 +53,7 @@ def selects(term: Term, owner: Object, pod: Object, namespaces: Labels) -> bool:
     return is_there and matches(term.get("labelSelector"), labels_of(pod))
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbourhood:
+class Neighbourhood(Struct, frozen=True):
     """What the pods that run mean for one that is to be placed.
 
     Args:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from skerry.api.affinity import affinity_score, fits_affinity
 from skerry.api.gvk import Object
@@ -36,8 +37,7 @@ _IMAGE_LEAST_BYTES, _IMAGE_MOST_BYTES = 23 * _MIB, 1000 * _MIB
 """Images on a node count from the first size on, fully at the second (times the number of containers)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Obstacle:
+class Obstacle(Struct, frozen=True):
     """Why a pod cannot be on a node.
 
     Args:
@@ -49,8 +49,7 @@ class Obstacle:
     is_curable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """A node, or why there is none.
 
     Args:
@@ -66,8 +65,7 @@ class Choice:
     bindings: tuple[volumes.Binding, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(Struct, frozen=True):
     """What besides nodes and their pods decides.
 
     Args:
@@ -79,8 +77,7 @@ class World:
     storage: volumes.Storage = field(default_factory=volumes.Storage)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """One pod read once, against which nodes are held."""
 
     pod: Object

@@ -6,7 +6,8 @@ Source of behaviour: kubernetes pkg/scheduler/framework/preemption and plugins/d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.api.meta import is_deleting, parse_rfc3339
@@ -22,8 +23,7 @@ NEVER = "not eligible due to preemptionPolicy=Never."
 WAITING = "not eligible due to a terminating pod on the nominated node."
 
 
-@dataclass(frozen=True, slots=True)
-class Victims:
+class Victims(Struct, frozen=True):
     """A node and who has to leave it.
 
     Args:
@@ -37,8 +37,7 @@ class Victims:
     broken_count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """The victims, or why there are none."""
 
     victims: Victims | None = None

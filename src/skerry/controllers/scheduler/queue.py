@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from skerry.kube.informer import Key
 
@@ -15,14 +16,12 @@ FIRST_DELAY_S, LAST_DELAY_S = 1.0, 10.0
 """An unschedulable pod is looked at again no earlier than this after the first, and after many attempts."""
 
 
-@dataclass(slots=True)
-class _Parked:
+class _Parked(Struct):
     attempts: int
     since_s: float
 
 
-@dataclass(slots=True)
-class SchedulingQueue:
+class SchedulingQueue(Struct):
     """Keys of pods."""
 
     _heap: list[tuple[int, int, Key]] = field(default_factory=list)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.api.meta import controller_of
@@ -26,8 +27,7 @@ def scored_of(spec: Mapping[str, Any]) -> dict[str, int]:
     return {key: asked.get(key) or default * count for key, default in _SCORED_DEFAULTS.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class NodeView:
+class NodeView(Struct, frozen=True):
     """What the scheduler knows of a node; ``picky`` are those of its pods that have an affinity of any kind."""
 
     node: Object
@@ -55,8 +55,7 @@ class NodeView:
         return self.per_controller.get(controller_uid, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(Struct, frozen=True):
     """What a pod asks of a node, read once per choice."""
 
     spec: Mapping[str, Any]

@@ -6,8 +6,9 @@ Source of behaviour: kubernetes pkg/scheduler/framework/plugins/volumebinding (v
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.affinity import matches_term
 from skerry.api.gvk import Object
@@ -23,8 +24,7 @@ WRONG_NODE = "node(s) didn't match PersistentVolume's node affinity"
 VANISHED = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
+class Storage(Struct, frozen=True):
     """Claims by ``(namespace, name)``, volumes and classes by name."""
 
     claims: Mapping[tuple[str, str], Object] = field(default_factory=dict)
@@ -32,8 +32,7 @@ class Storage:
     classes: Mapping[str, Object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class PodClaims:
+class PodClaims(Struct, frozen=True):
     """A pod's claims.
 
     Args:
@@ -100,8 +99,7 @@ def reaches(volume: Object, node: Object) -> bool:
     return required is None or any(matches_term(term, node) for term in required.get("nodeSelectorTerms") or ())
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(Struct, frozen=True):
     """What makes one waiting claim get its volume.
 
     Args:

@@ -8,8 +8,9 @@ when its template is mended.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import STATEFULSETS, Object
 from skerry.api.meta import is_deleting
@@ -86,8 +87,7 @@ def has_identity(pod: Object) -> bool:
     return bool(labels_of(pod).get(POD_NAME_LABEL) == pod["metadata"]["name"])
 
 
-@dataclass(frozen=True, slots=True)
-class StatefulPlan:
+class StatefulPlan(Struct, frozen=True):
     """What to do, in this order.
 
     Args:
@@ -103,8 +103,7 @@ class StatefulPlan:
     again_s: float | None = None
 
 
-@dataclass(slots=True)
-class _Draft:
+class _Draft(Struct):
     create: list[Object] = field(default_factory=list)
     delete: list[Object] = field(default_factory=list)
     relabel: list[Object] = field(default_factory=list)

@@ -13,7 +13,8 @@ import contextlib
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.base.aio.backoff import Backoff
 from skerry.base.aio.clock import Clock, SystemClock
@@ -34,16 +35,14 @@ class BrokerLost(DeviceError):
     """No broker, or it went away or refused us."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """Messages that match ``pattern`` go to ``handler``; the first matching route has them."""
 
     pattern: str
     handler: Callable[[str, bytes], Awaitable[None]]
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(Struct):
     """Since the start. ``dropped`` documents never left because the queue was full."""
 
     received: int = 0

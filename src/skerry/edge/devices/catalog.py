@@ -7,7 +7,8 @@ their merged views, who must be told. Not here: twins (``twins``), mappers (``dm
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.api import devices as meaning
 from skerry.api.devices import DeviceView
@@ -18,8 +19,7 @@ DEVICE = "device"
 MODEL = "devicemodel"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One object changed. ``type`` is ``DEVICE`` or ``MODEL``; ``new`` is None when it is gone."""
 
     type: str

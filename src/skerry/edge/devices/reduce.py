@@ -9,7 +9,9 @@ Not here: storing, publishing, sending (``edge.devices.twins``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from skerry.api.devices import same_value
 from skerry.base.errors import DeviceError
@@ -31,8 +33,7 @@ class TwinRefused(DeviceError):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class Twin:
+class Twin(Struct, frozen=True):
     """One property of one device as this node knows it."""
 
     expected: Value | None = None
@@ -53,8 +54,7 @@ class Twin:
         return MsgTwin(self.observed, self.actual, self.optional, self.type, self.expected_version, self.actual_version)
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """One device and its twins."""
 
     device_id: str
@@ -69,8 +69,7 @@ class Device:
         return self.device_id.partition("/")[2]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """What a mapper says about one property; a side that is None is not said.
 
     Args:
@@ -84,16 +83,14 @@ class Reading:
     type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True):
     """A document for local applications."""
 
     topic: str
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What to store, to publish and to report.
 
     Args:

@@ -9,7 +9,9 @@ Not here: sockets (``dmi``), built-in mappers (``mapper``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from skerry.api import devices as meaning
 from skerry.api.gvk import Object
@@ -37,22 +39,19 @@ class NotAllowed(DeviceError):
     """The caller may not speak for this device or under this name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """Who is on the other end of a socket, as the kernel says; -1 where it does not."""
 
     uid: int = -1
     pid: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class _Mapper:
+class _Mapper(Struct, frozen=True):
     info: MapperInfo
     uid: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(Struct, frozen=True):
     """What a mapper knows of a device: the merged Device and the model it was told with."""
 
     mapper: str

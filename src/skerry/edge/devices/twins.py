@@ -15,8 +15,10 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from skerry.base import json
 from skerry.base.aio.clock import Clock, SystemClock
@@ -43,8 +45,7 @@ class DeviceUnknown(TwinRefused):
         super().__init__(docs.DEVICE_UNKNOWN, f"device {device_id} is not known on this node")
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(Struct):
     """What became of readings since the start; see the head of this module."""
 
     accepted: int = 0

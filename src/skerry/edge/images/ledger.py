@@ -7,9 +7,11 @@ told by another process (``skerry image load``), in a file of names.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from skerry.base import json
 from skerry.base.aio.clock import Clock
@@ -30,8 +32,7 @@ class Facts(Protocol):
         """Keep a fact."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+class Fetched(Struct, frozen=True):
     """One image that this node pulled.
 
     Args:

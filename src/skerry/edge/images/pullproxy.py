@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor, race
@@ -45,8 +46,7 @@ class ByteRate:
         return self._free_s - now_s
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What a client of the proxy wants.
 
     Args:

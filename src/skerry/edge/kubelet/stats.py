@@ -7,8 +7,9 @@ Source: kubernetes staging/src/k8s.io/kubelet/pkg/apis/stats/v1alpha1/types.go (
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.meta import rfc3339
 from skerry.base.aio.clock import Clock
@@ -17,16 +18,14 @@ from skerry.runtime.ports import ContainerState, ContainerUsage, ObservedPod
 _LEAST_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Filesystem:
+class Filesystem(Struct, frozen=True):
     """Of the node's data, or of its images."""
 
     available_bytes: int
     capacity_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class NodeUsage:
+class NodeUsage(Struct, frozen=True):
     """What the machine uses: CPU of all processors since the boot, memory without what can be had back."""
 
     cpu_ns: int

@@ -10,9 +10,10 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from skerry import __version__
 from skerry.base import json
@@ -31,8 +32,7 @@ class CheckFailed(SkerryError):
     """One check did not pass."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """One line of the report."""
 
     name: str

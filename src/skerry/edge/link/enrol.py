@@ -10,8 +10,9 @@ import base64
 import contextlib
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.base import x509_child
 from skerry.base.errors import Refused, SkerryError
@@ -31,8 +32,7 @@ class CertificateUnusable(SkerryError):
     """The node's certificate, its key or the authority is missing, damaged, or not to be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateFiles:
+class CertificateFiles(Struct, frozen=True):
     """The node's certificate files below one directory."""
 
     directory: Path

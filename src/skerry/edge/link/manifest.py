@@ -8,8 +8,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.base import json
 from skerry.base.files import write_secret
@@ -20,8 +21,7 @@ log = get_log(__name__)
 FILE = "manifest.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Struct, frozen=True):
     """One thing: ``kind`` is ``file``, ``directory``, ``unit`` (systemd) or ``bridge`` (network device)."""
 
     kind: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.base.obs.metrics import Registry
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(Struct, frozen=True):
     """What waits to be sent. ``oldest_s``: Unix time of the oldest, 0 when nothing waits."""
 
     count: int

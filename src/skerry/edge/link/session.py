@@ -7,7 +7,8 @@ import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.ws_client import WebSocketClient
@@ -26,8 +27,7 @@ def stamp() -> tuple[str, int]:
     return str(uuid.uuid4()), int(time.time() * 1000)
 
 
-@dataclass(frozen=True, slots=True)
-class Liveness:
+class Liveness(Struct, frozen=True):
     """When a silent connection counts as dead. Every hub answers WebSocket pings, so silence is a broken path.
 
     Args:

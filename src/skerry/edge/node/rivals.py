@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.base import yaml
 
@@ -14,8 +15,7 @@ _CONFIG_BYTES = 1024 * 1024
 _FLAGS = ("--container-runtime-endpoint", "--remote-runtime-endpoint")
 
 
-@dataclass(frozen=True, slots=True)
-class Rival:
+class Rival(Struct, frozen=True):
     """One running agent and the socket of the engine that it manages."""
 
     name: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.base.aio.clock import Clock
@@ -59,8 +60,7 @@ class Pods(Protocol):
         """Run again what was ended and has not failed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """Pods that end together, and the seconds that they have."""
 
     pods: tuple[Object, ...]

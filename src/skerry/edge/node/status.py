@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object
 from skerry.base.errors import ConfigError
@@ -16,8 +17,7 @@ _EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _MAX_IMAGES = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """What does not change while the agent runs.
 
     Args:
@@ -38,8 +38,7 @@ class Machine:
     taints: Sequence[Mapping[str, str]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Vitals:
+class Vitals(Struct, frozen=True):
     """What changes.
 
     Args:

@@ -6,16 +6,16 @@ Source: kubernetes pkg/kubelet/network/dns/dns.go (1.36).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 
 _SERVERS, _SEARCHES, _SEARCH_CHARS = 3, 32, 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Resolver:
+class Resolver(Struct, frozen=True):
     """What a resolv.conf says."""
 
     servers: Sequence[str] = ()
@@ -23,8 +23,7 @@ class Resolver:
     options: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class NodeDns:
+class NodeDns(Struct, frozen=True):
     """The node's resolver, and the cluster's where there is one.
 
     Args:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.base.aio.clock import Clock
 from skerry.base.net import probe_http
@@ -22,8 +23,7 @@ _HOOK_S = 3600.0
 _AGENT = ("User-Agent", "kube-probe/1.33")
 
 
-@dataclass(frozen=True, slots=True)
-class Aim:
+class Aim(Struct, frozen=True):
     """The container that is asked.
 
     Args:
@@ -36,8 +36,7 @@ class Aim:
     ports: Sequence[Mapping[str, Any]] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """``is_good`` is None where the question itself could not be put."""
 
     is_good: bool | None

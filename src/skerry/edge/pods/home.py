@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.base import json
 from skerry.base.files import write_atomic
@@ -12,8 +13,7 @@ from skerry.runtime import volumes
 from skerry.runtime.trees import remove_tree
 
 
-@dataclass(frozen=True, slots=True)
-class PodHome:
+class PodHome(Struct, frozen=True):
     """The places.
 
     Args:

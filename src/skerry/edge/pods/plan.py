@@ -7,8 +7,10 @@ and ``plan`` is asked again. So each answer needs to hold only what can be done 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from skerry.api.gvk import Object
 from skerry.edge.pods.view import PodView, Stimulus, Verdict, next_backoff_s, restart_wait_s, spec_hash
@@ -20,15 +22,13 @@ _CLOCK_SKEW_S = 2.0
 _DEADLINE_TEXT = "Pod was active on the node longer than the specified deadline"
 
 
-@dataclass(frozen=True, slots=True)
-class CreateSandbox:
+class CreateSandbox(Struct, frozen=True):
     """Make volumes, log directory and a sandbox."""
 
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class StartContainer:
+class StartContainer(Struct, frozen=True):
     """Pull if needed, create and start. ``backoff_s`` is what a restart of this attempt will have to wait."""
 
     name: str
@@ -37,8 +37,7 @@ class StartContainer:
     backoff_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class StopContainer:
+class StopContainer(Struct, frozen=True):
     """End a container; several in a row are ended side by side.
 
     Args:
@@ -53,51 +52,43 @@ class StopContainer:
     after: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveContainer:
+class RemoveContainer(Struct, frozen=True):
     """Forget an ended container."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopSandbox:
+class StopSandbox(Struct, frozen=True):
     """End a sandbox."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveSandbox:
+class RemoveSandbox(Struct, frozen=True):
     """Remove a sandbox and its containers."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(Struct, frozen=True):
     """Remember that this node ends the pod for good."""
 
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class ReportEnd:
+class ReportEnd(Struct, frozen=True):
     """Leave the final status, before what it is read from is removed."""
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveVolumes:
+class RemoveVolumes(Struct, frozen=True):
     """Remove the volumes of a pod that has ended: what it kept in memory and on the disk is free again."""
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveDirectory:
+class RemoveDirectory(Struct, frozen=True):
     """Remove volumes, logs and tokens of the pod."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestDelete:
+class RequestDelete(Struct, frozen=True):
     """Ask the cloud to delete the object, which waits for us only."""
 
 
@@ -116,8 +107,7 @@ Action = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Actions for now, and when to ask again if nothing happens (None: when something changes)."""
 
     actions: tuple[Action, ...] = ()

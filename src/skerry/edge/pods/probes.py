@@ -6,9 +6,11 @@ Source: kubernetes pkg/kubelet/prober/{worker,prober_manager}.go (1.36).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 
 class ProbeKind(StrEnum):
@@ -17,8 +19,7 @@ class ProbeKind(StrEnum):
     READINESS = "readiness"
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeTimes:
+class ProbeTimes(Struct, frozen=True):
     """How often and how long, with the defaults of the API.
 
     Args:
@@ -32,8 +33,7 @@ class ProbeTimes:
     success_count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(Struct, frozen=True):
     """What the probes of one kind have told about one container so far.
 
     Args:

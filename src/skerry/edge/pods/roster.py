@@ -10,9 +10,10 @@ import asyncio
 import re
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.api.status import BadRequest, NotFound
@@ -74,8 +75,7 @@ class Observer:
         return (await self.pods()).get(uid)
 
 
-@dataclass(frozen=True, slots=True)
-class LogPlace:
+class LogPlace(Struct, frozen=True):
     """Where a container's log lies, and whether more may come."""
 
     path: Path

@@ -6,9 +6,10 @@ Not here: when to start what (``plan``), images (``pulls``).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.api.status import ApiError, NotFound
@@ -48,8 +49,7 @@ _NODE_HOSTS_BYTES = 256 * 1024
 _LAST_WORDS = "/dev/termination-log"
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """One container to start.
 
     Args:

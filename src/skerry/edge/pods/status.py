@@ -6,8 +6,9 @@ The reasons are those that kubectl users know.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.api.meta import rfc3339
@@ -25,8 +26,7 @@ _NEVER_SEEN = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class NodeView:
+class NodeView(Struct, frozen=True):
     """What the node adds to every status.
 
     Args:

@@ -8,9 +8,10 @@ schema: a field without an entry fails it, so that none is ignored in silence.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 
@@ -24,8 +25,7 @@ class Support(StrEnum):
     ELSEWHERE = "not applicable"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One field.
 
     Args:

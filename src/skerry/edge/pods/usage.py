@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.api.quantity import parse_quantity
@@ -19,8 +20,7 @@ _ENTRIES = 200_000
 _STORAGE = "ephemeral-storage"
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What a pod may take.
 
     Args:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object
 from skerry.api.meta import parse_rfc3339
@@ -31,8 +32,7 @@ _GOOD_RUN_S = 600.0
 _DEFAULT_GRACE_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """Why a container (or, with an empty name, the pod) cannot be started now.
 
     Args:
@@ -47,8 +47,7 @@ class Failure:
     delay_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """Why this node ends a pod for good, whatever its restart policy says.
 
     Args:
@@ -66,8 +65,7 @@ class Verdict:
         return self.reason == EVICTED
 
 
-@dataclass(frozen=True, slots=True)
-class Stimulus:
+class Stimulus(Struct, frozen=True):
     """What else is known when deciding.
 
     Args:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from skerry.api.gvk import Object
 from skerry.base.aio.clock import Clock
@@ -53,8 +55,7 @@ _PULL_REASONS = ("ErrImagePull", "RegistryUnavailable")
 _POD_EVENTS = ("FailedMount", "FailedCreatePodSandBox")
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
+class Tools(Struct, frozen=True):
     """What every worker works with.
 
     Args:

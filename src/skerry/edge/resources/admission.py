@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.affinity import fits_affinity, unmet_selector
 from skerry.api.gvk import Object
@@ -22,8 +23,7 @@ _MEMORY_TAINT = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSched
 _NAMES = {"cpu": "cpu", "memory": "memory", "ephemeral-storage": "ephemeral-storage", "pods": "pods"}
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """Why a pod is not taken: ``reason`` and ``message`` of its status."""
 
     reason: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.base.aio.clock import Clock
 from skerry.base.obs.log import get_log
@@ -19,8 +20,7 @@ log = get_log(__name__)
 LOOK_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class LogFile:
+class LogFile(Struct, frozen=True):
     """One file below ``pod-logs``. ``is_old``: nobody writes it any more."""
 
     path: Path

@@ -7,7 +7,8 @@ does not flap. Source: kubernetes pkg/kubelet/eviction/helpers.go (v1.36).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from skerry.edge.resources.amounts import threshold
 
@@ -34,16 +35,14 @@ DEFAULTS = {
 """Thresholds where the configuration gives none; shares, because nodes have from 256 MB to 256 GB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(Struct, frozen=True):
     """How much of something is left."""
 
     available: int
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class Shortage:
+class Shortage(Struct, frozen=True):
     """One amount that is below its threshold."""
 
     signal: str
@@ -61,8 +60,7 @@ class Shortage:
         return not self.signal.endswith(".available") or self.kind == PID
 
 
-@dataclass(frozen=True, slots=True)
-class Pressures:
+class Pressures(Struct, frozen=True):
     """What holds now.
 
     Args:

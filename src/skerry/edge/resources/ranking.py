@@ -8,8 +8,9 @@ Never: static pods, and pods with a system priority. Source: kubernetes pkg/kube
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object
 from skerry.api.podrequests import requests_of
@@ -22,8 +23,7 @@ STATIC_ANNOTATION = "kubernetes.io/config.source"
 _RESOURCES = {MEMORY: "memory", DISK: "ephemeral-storage"}
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """What a pod uses now.
 
     Args:

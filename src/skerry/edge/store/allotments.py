@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.base import json
 from skerry.base.sqlite import Database
@@ -25,8 +26,7 @@ CREATE TABLE allotment (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Allotment:
+class Allotment(Struct, frozen=True):
     """Devices of one resource in one container.
 
     Args:

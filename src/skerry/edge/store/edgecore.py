@@ -12,9 +12,10 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.api.gvk import Object
 from skerry.base import json
@@ -25,8 +26,7 @@ _TABLES = {"meta", "device", "device_twin"}
 _BUSY_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Devices:
+class Devices(Struct, frozen=True):
     """Rows of devices.
 
     Args:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.base.aio.clock import Clock
@@ -27,8 +28,7 @@ _FORGET = "DELETE FROM object WHERE key = ?"
 _REMEMBER = "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One committed change. ``old`` or ``new`` is None when the object was not, or is no longer, there."""
 
     key: str

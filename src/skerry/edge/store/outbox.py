@@ -14,8 +14,9 @@ import asyncio
 import sqlite3
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from skerry.base import json
 from skerry.base.aio.clock import Clock
@@ -33,8 +34,7 @@ _DEFLATED = b"\x78"
 """First byte of a deflated row; others begin with a brace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """What waits. ``seq`` changes with every new value of a key."""
 
     seq: int

@@ -14,8 +14,9 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.base.aesgcm import KEY_BYTES
 from skerry.base.errors import ConfigError
@@ -35,8 +36,7 @@ _TRIES = 3
 _PAUSE_S = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class RowKeys:
+class RowKeys(Struct, frozen=True):
     """The key of today and those that rows may still be sealed with.
 
     Attributes:

@@ -10,8 +10,9 @@ import re
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from skerry.api.gvk import Object
 from skerry.api.meta import rfc3339
@@ -41,8 +42,7 @@ class Tell(Protocol):
         """One event; raises nothing."""
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(Struct):
     first_s: float
     told_s: float
     count: int = 1

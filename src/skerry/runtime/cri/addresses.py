@@ -8,8 +8,9 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.runtime.cri.lostnets import Network
 
@@ -17,8 +18,7 @@ _USUAL = Path("/var/lib/cni/networks")
 _LEASE_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """An address that a sandbox was given."""
 
     path: Path

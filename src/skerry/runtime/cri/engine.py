@@ -13,9 +13,10 @@ import contextlib
 import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.base.aio.backoff import Backoff
 from skerry.base.aio.clock import Clock, SystemClock
@@ -56,8 +57,7 @@ _STATUS_CALLS = 8
 """How many status calls run at once after a list."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
+class _Snapshot(Struct, frozen=True):
     pods: dict[str, ObservedPod]
     taken_at_s: float
     generation: int

@@ -17,9 +17,10 @@ import contextlib
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.base import json
 from skerry.base.obs.log import get_log
@@ -36,8 +37,7 @@ _POD_NETWORK = 0
 _ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """One network that a sandbox was joined to.
 
     Args:
@@ -54,8 +54,7 @@ class Note:
     name_space: str
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(Struct, frozen=True):
     """A network of the engine: its plugins' configuration, and the interface that it makes."""
 
     interface: str

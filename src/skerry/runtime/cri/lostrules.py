@@ -18,8 +18,9 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from skerry.base.aio.clock import Clock
 from skerry.base.obs.log import get_log
@@ -41,8 +42,7 @@ _CALM_LOOKS = 10
 """So many looks are left out at most while no sandbox came or went."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """One sandbox's chain in one network.
 
     Args:

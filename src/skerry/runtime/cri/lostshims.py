@@ -16,9 +16,10 @@ import contextlib
 import itertools
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.base import json
 from skerry.base.aio.clock import Clock
@@ -42,8 +43,7 @@ _BUNDLE_BYTES = 1024 * 1024
 _GONE = " (deleted)"
 
 
-@dataclass(frozen=True, slots=True)
-class Shim:
+class Shim(Struct, frozen=True):
     """A shim of our engine.
 
     Args:
@@ -56,8 +56,7 @@ class Shim:
     is_parent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """All that an engine has, whosever, as CRI lists it."""
 
     sandboxes: Sequence[Mapping[str, Any]]
@@ -68,8 +67,7 @@ class Told:
         return {item["id"] for item in self.sandboxes} | {item.get("pod_sandbox_id", "") for item in self.containers}
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """A node, by what it leaves in its sandboxes.
 
     Args:

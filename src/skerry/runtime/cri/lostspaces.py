@@ -24,9 +24,10 @@ import os
 import socket
 import struct
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.base import json
 from skerry.base.aio.clock import Clock
@@ -51,8 +52,7 @@ _ENGINES = frozenset({"containerd", "crio", "conmon", "podman"})
 _UNKNOWN = (("IgnoreUnknown", "1"),)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where an engine keeps name spaces.
 
     Args:
@@ -63,8 +63,7 @@ class Place:
     is_private: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(Struct, frozen=True):
     """What somebody has, or may have.
 
     Args:

@@ -14,8 +14,9 @@ import ipaddress
 import os
 import re
 import threading
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 _NAME = re.compile(r"cni-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _INODE = re.compile(r"net:\[(\d+)\]")
@@ -23,8 +24,7 @@ _LOCAL = re.compile(r"\|-- (\S+)\n\s*/32 host LOCAL")
 _CLONE_NEWNET = 0x40000000
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
+class Space(Struct, frozen=True):
     """A name space with an engine's name.
 
     Args:

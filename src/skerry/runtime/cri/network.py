@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.base import json
 from skerry.runtime.cri.client import CriClient
@@ -12,8 +13,7 @@ from skerry.runtime.cri.client import CriClient
 _DEFAULT_CONF, _DEFAULT_PLUGINS = "/etc/cni/net.d", "/opt/cni/bin"
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(Struct, frozen=True):
     """Where the network's files are, and whether there is none."""
 
     is_missing: bool

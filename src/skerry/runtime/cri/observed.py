@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.runtime.cri.spec import CONTAINER_NAME, IMAGE, LOG_PATH, OWN_ANNOTATIONS, POD_UID, SPEC_HASH
 from skerry.runtime.ports import ContainerState, ObservedContainer, ObservedPod, ObservedSandbox
@@ -16,8 +17,7 @@ _NS = 1e9
 Message = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Details:
+class Details(Struct, frozen=True):
     """The part of a container's status that a list does not tell. ``log_path`` is absolute, or empty."""
 
     started_at_s: float = 0.0

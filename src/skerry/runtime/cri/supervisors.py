@@ -13,8 +13,9 @@ import os
 import select
 import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from skerry.base.aio.clock import Clock
 
@@ -27,8 +28,7 @@ _ERRANDS = ("start", "delete")
 _LOOK_S = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Supervisors:
+class Supervisors(Struct, frozen=True):
     """Some, by handles that stay theirs whatever becomes of their numbers.
 
     Args:

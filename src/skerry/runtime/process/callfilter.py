@@ -13,7 +13,8 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER_AT, _ABI_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # struct seccomp_data, little endian
@@ -26,8 +27,7 @@ _NOT_THERE = {"clone3": 435, "io_uring_setup": 425, "io_uring_enter": 426, "io_u
 """Answered with ENOSYS, so that programs fall back; ``clone3`` hides its flags behind a pointer. Same everywhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Abi:
+class _Abi(Struct, frozen=True):
     """One way to call the kernel: its audit number, and the number of clone(2).
 
     Args:

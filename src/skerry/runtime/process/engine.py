@@ -12,9 +12,10 @@ import secrets
 import signal
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import asdict
 
 import skerry
 from skerry.api.quantity import parse_quantity

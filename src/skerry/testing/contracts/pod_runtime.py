@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from skerry.base.aio.supervise import together
 from skerry.runtime.ports import (
@@ -47,8 +48,7 @@ class Adapter(PodRuntime, ContainerIO, Protocol):
     """What an adapter gives."""
 
 
-@dataclass(slots=True)
-class Rig:
+class Rig(Struct):
     """One engine under test.
 
     Args:

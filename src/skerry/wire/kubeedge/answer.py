@@ -19,16 +19,16 @@ edge/pkg/metamanager/client (v1.23).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.base import json
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge.envelope import Envelope
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What an answer says.
 
     Args:

@@ -24,8 +24,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.base import json
 from skerry.wire.errors import Malformed
@@ -44,8 +45,7 @@ _PATHS = frozenset({"api", "apis", "version", "healthz", "livez", "readyz", "ope
 _KEY_PARTS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """What an Application is about. ``path`` is set, and all else empty, for a pass-through path."""
 
     group: str = ""
@@ -56,8 +56,7 @@ class Key:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Application:
+class Application(Struct, frozen=True):
     """A request.
 
     Args:

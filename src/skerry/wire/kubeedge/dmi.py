@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.base import json
 from skerry.wire.errors import Malformed
@@ -35,8 +36,7 @@ TYPE_URL, ANY_VALUE = "type_url", "value"
 """Field names of ``google.protobuf.Any``."""
 
 
-@dataclass(frozen=True, slots=True)
-class MapperInfo:
+class MapperInfo(Struct, frozen=True):
     """A mapper that registers. ``address`` is the plain path of its unix socket."""
 
     name: str
@@ -47,8 +47,7 @@ class MapperInfo:
     state: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """One property of a status report; a side that the mapper left out or empty is None."""
 
     actual: Value | None

@@ -6,8 +6,9 @@ Source: kubeedge staging/src/github.com/kubeedge/beehive/pkg/core/model/message.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.base import json
 from skerry.wire.errors import Malformed, TooLarge
@@ -15,8 +16,7 @@ from skerry.wire.errors import Malformed, TooLarge
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """One message.
 
     Args:

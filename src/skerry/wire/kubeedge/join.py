@@ -18,8 +18,9 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.base import json
 from skerry.wire.errors import Malformed, TooLarge
@@ -45,8 +46,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class JoinToken:
+class JoinToken(Struct, frozen=True):
     """A token in its two halves."""
 
     ca_hash: str
@@ -111,8 +111,7 @@ def request_headers(node: str, *, jwt: str = "", usages: Iterable[int] = (USAGE_
     return headers
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateRequest:
+class CertificateRequest(Struct, frozen=True):
     """Who asks for a certificate, and by which proof; ``jwt`` is empty for a rotation by client certificate."""
 
     node: str

@@ -8,8 +8,9 @@ Source: kubeedge cloud/pkg/common/messagelayer/util.go, cloud/pkg/cloudhub/commo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec import Struct
 
 from skerry.wire.errors import Malformed, TooLarge
 from skerry.wire.kubeedge import constants as c
@@ -18,8 +19,7 @@ MAX_PATH_BYTES = 1024
 _MAX_NAME_BYTES = 253
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """An object or a collection.
 
     Args:

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from skerry.wire.errors import Malformed, OutOfOrder
 from skerry.wire.kubeedge import constants as c
@@ -36,30 +38,26 @@ ACK_DELAY_S = 0.05
 ACK_BATCH = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     """A message for the layer above: a request or report (in the cloud), a delivery or request (on the edge)."""
 
     envelope: Envelope
 
 
-@dataclass(frozen=True, slots=True)
-class Acked:
+class Acked(Struct, frozen=True):
     """The edge has stored a delivery."""
 
     msg_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """The edge could not take a delivery; it is sent again later."""
 
     msg_id: str
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Struct, frozen=True):
     """The answer to a request of ours. ``needs_ack``: store it, then acknowledge it."""
 
     request_id: str
@@ -67,8 +65,7 @@ class Answered:
     needs_ack: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Expired:
+class Expired(Struct, frozen=True):
     """Nothing came for too long; close the connection."""
 
     silent_s: float
@@ -160,8 +157,7 @@ class _Peer:
         return envelope
 
 
-@dataclass(slots=True)
-class _Outstanding:
+class _Outstanding(Struct):
     frame: bytes
     due_s: float
     wait_s: float

@@ -8,9 +8,10 @@ Source: kubeedge pkg/stream/{constants,message,tunnel}.go (v1.23).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.base import json
 from skerry.wire.errors import Malformed, TooLarge
@@ -45,8 +46,7 @@ class FrameType(IntEnum):
     """Ours, only between peers that both named ``HEADER_WINDOW``: data is a LEB128 count of bytes consumed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """One message. ``type`` may be a number that we do not know; such frames are ignored."""
 
     connection_id: int
@@ -54,8 +54,7 @@ class Frame:
     data: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamRequest:
+class StreamRequest(Struct, frozen=True):
     """What a stream asks of the node's kubelet interface.
 
     Args:

@@ -7,7 +7,7 @@ peers ``sendable_bytes`` is without limit, and the shell bounds what it buffers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from skerry.wire.errors import Malformed, OutOfOrder
 from skerry.wire.kubeedge.tunnel import (
@@ -30,8 +30,7 @@ _CONNECTS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class StreamOpened:
+class StreamOpened(Struct, frozen=True):
     """The cloud asks for a stream (seen by the edge)."""
 
     stream_id: int
@@ -39,38 +38,33 @@ class StreamOpened:
     request: StreamRequest
 
 
-@dataclass(frozen=True, slots=True)
-class StreamRefused:
+class StreamRefused(Struct, frozen=True):
     """The cloud asked for a stream that cannot be; the end of it is already in ``messages_to_send``."""
 
     stream_id: int
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class StreamData:
+class StreamData(Struct, frozen=True):
     """Bytes of a stream."""
 
     stream_id: int
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StreamClosed:
+class StreamClosed(Struct, frozen=True):
     """The other side ended the stream."""
 
     stream_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class WindowOpened:
+class WindowOpened(Struct, frozen=True):
     """The reader took bytes: ``sendable_bytes`` has grown."""
 
     stream_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class TunnelClosed:
+class TunnelClosed(Struct, frozen=True):
     """The cloud ends the whole session; ``why`` is its text."""
 
     why: str

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from skerry.base import json
 from skerry.wire.errors import Malformed, TooLarge
@@ -40,40 +41,35 @@ _DEVICE_PREFIX = ("$hw", "events", "device")
 _NODE_PREFIX = ("$hw", "events", "node")
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceTopic:
+class DeviceTopic(Struct, frozen=True):
     """A topic of one device; ``leaf`` is such as ``twin/update``."""
 
     device_id: str
     leaf: str
 
 
-@dataclass(frozen=True, slots=True)
-class NodeTopic:
+class NodeTopic(Struct, frozen=True):
     """A topic of one node; ``leaf`` is such as ``membership/get``."""
 
     node: str
     leaf: str
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(Struct, frozen=True):
     """A value as text, and when it was true. ``timestamp_ms`` is 0 when the writer gave none."""
 
     value: str
     timestamp_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(Struct, frozen=True):
     """Change counters of the two sides."""
 
     cloud: int = 0
     edge: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class MsgTwin:
+class MsgTwin(Struct, frozen=True):
     """One property in a document; every member is optional."""
 
     expected: Value | None = None
@@ -84,8 +80,7 @@ class MsgTwin:
     actual_version: Version | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TwinMessage:
+class TwinMessage(Struct, frozen=True):
     """A twin document that was read; None as a twin asks for the property's removal."""
 
     event_id: str
@@ -93,8 +88,7 @@ class TwinMessage:
     twin: Mapping[str, MsgTwin | None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class StateMessage:
+class StateMessage(Struct, frozen=True):
     """A device's state that was read; ``last_online`` is RFC 3339 or empty."""
 
     event_id: str
@@ -103,8 +97,7 @@ class StateMessage:
     last_online: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A device as membership messages name it."""
 
     device_id: str
@@ -114,8 +107,7 @@ class Member:
     last_online: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MembershipChange:
+class MembershipChange(Struct, frozen=True):
     """Devices that joined and left a node."""
 
     event_id: str

@@ -11,9 +11,10 @@ Source: kubernetes staging/src/k8s.io/cri-client/pkg/logs/logs.go, design-propos
 
 from __future__ import annotations
 
-import calendar
 import re
-from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from msgspec import Struct
 
 from skerry.base import json
 from skerry.wire.errors import Malformed, TooLarge
@@ -27,8 +28,7 @@ MAX_READ_BYTES = 1024 * 1024
 _TIME = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:Z|([+-])(\d\d):(\d\d))\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One entry.
 
     Args:
@@ -72,7 +72,11 @@ def parse_time(text: bytes) -> float:
     if found is None:
         raise Malformed(f"log entry begins with {text[:40]!r}, not with a time")
     parts = found.groups()
-    seconds = calendar.timegm((*map(int, parts[:6]), 0, 0, 0))
+    year, month, day, hour, minute, second = map(int, parts[:6])
+    try:
+        seconds = datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
+    except ValueError as exc:
+        raise Malformed(f"log entry begins with {text[:40]!r}, not with a time: {exc}") from exc
     if parts[7]:
         offset = int(parts[8]) * 3600 + int(parts[9]) * 60
         seconds += -offset if parts[7] == b"+" else offset

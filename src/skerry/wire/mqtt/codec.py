@@ -1,6 +1,6 @@
 """MQTT 3.1.1 packets: bytes to values and back, for client and broker.
 
-Here: one frozen dataclass per packet, ``encode``, and an incremental ``Decoder``. Not here: what answers what
+Here: one frozen value per packet, ``encode``, and an incremental ``Decoder``. Not here: what answers what
 (``session``), which filter matches (``topics``).
 
 Layout: one byte of type and flags, a length of one to four bytes, seven bits each, then the body. Texts are UTF-8
@@ -11,7 +11,8 @@ Source: OASIS MQTT Version 3.1.1 (2014), sections 2 and 3.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from skerry.wire.errors import Malformed, TooLarge
 
@@ -23,8 +24,7 @@ _CONNECT, _CONNACK, _PUBLISH, _PUBACK, _PUBREC, _PUBREL, _PUBCOMP = range(1, 8)
 _SUBSCRIBE, _SUBACK, _UNSUBSCRIBE, _UNSUBACK, _PINGREQ, _PINGRESP, _DISCONNECT = range(8, 15)
 
 
-@dataclass(frozen=True, slots=True)
-class Connect:
+class Connect(Struct, frozen=True):
     """A client introduces itself. ``keep_alive_s`` 0 means no limit."""
 
     client_id: str
@@ -38,16 +38,14 @@ class Connect:
     will_retain: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ConnAck:
+class ConnAck(Struct, frozen=True):
     """The broker's answer; ``code`` 0 is welcome, 1 to 5 are refusals."""
 
     code: int = 0
     session_present: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True):
     """A message; ``packet_id`` is 0 exactly for quality of service 0."""
 
     topic: str
@@ -58,82 +56,70 @@ class Publish:
     packet_id: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PubAck:
+class PubAck(Struct, frozen=True):
     """Receipt of a message of quality 1."""
 
     packet_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class PubRec:
+class PubRec(Struct, frozen=True):
     """First receipt of quality 2."""
 
     packet_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class PubRel:
+class PubRel(Struct, frozen=True):
     """Release of quality 2."""
 
     packet_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class PubComp:
+class PubComp(Struct, frozen=True):
     """Last receipt of quality 2."""
 
     packet_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribe:
+class Subscribe(Struct, frozen=True):
     """Filters with the highest quality of service wanted."""
 
     packet_id: int
     filters: tuple[tuple[str, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SubAck:
+class SubAck(Struct, frozen=True):
     """Per filter the quality granted, or ``SUBSCRIBE_FAILED``."""
 
     packet_id: int
     codes: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unsubscribe:
+class Unsubscribe(Struct, frozen=True):
     """Filters no longer wanted."""
 
     packet_id: int
     filters: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class UnsubAck:
+class UnsubAck(Struct, frozen=True):
     """Receipt of ``Unsubscribe``."""
 
     packet_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class PingReq:
+class PingReq(Struct, frozen=True):
     """Are you there?"""
 
 
-@dataclass(frozen=True, slots=True)
-class PingResp:
+class PingResp(Struct, frozen=True):
     """I am."""
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnect:
+class Disconnect(Struct, frozen=True):
     """The client leaves in good order; its will is dropped."""
 
 
-@dataclass(frozen=True, slots=True)
-class Oversized:
+class Oversized(Struct, frozen=True):
     """A message over the limit was skipped; topic and packet id are all that was kept of it."""
 
     topic: str

@@ -8,7 +8,7 @@ Source: OASIS MQTT Version 3.1.1 (2014), sections 3 and 4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from skerry.wire.errors import OutOfOrder
 from skerry.wire.mqtt import codec
@@ -23,28 +23,24 @@ REFUSALS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(Struct, frozen=True):
     """The broker welcomed us."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Struct, frozen=True):
     """The broker refused the connection."""
 
     code: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribed:
+class Subscribed(Struct, frozen=True):
     """Answer to a subscription; ``refused`` are the filters that the broker would not grant."""
 
     refused: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """A message arrived; it is acknowledged by ``MqttClient.accept``."""
 
     topic: str
@@ -55,20 +51,17 @@ class Message:
     duplicate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(Struct, frozen=True):
     """The broker has our message of quality 1."""
 
     packet_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Silent:
+class Silent(Struct, frozen=True):
     """The broker did not answer a ping in time; close the connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(Struct, frozen=True):
     """A message over our limit went by unread; it was acknowledged so that the broker does not wait for us."""
 
     topic: str

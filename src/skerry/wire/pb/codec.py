@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from skerry.wire.errors import Malformed, TooLarge
 from skerry.wire.pb import cri_table, deviceplugin_table, dmi_table
@@ -27,8 +28,7 @@ _WIRE_TYPES: Final = {"string": BYTES, "bytes": BYTES, "message": BYTES, "double
 _MAP_KEY: Final = b"\x0a"
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(Struct, frozen=True):
     """The generated tables of one gRPC interface.
 
     Args:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from skerry.cloud.hub.outbox import MAX_UNDER_WAY, NodeOutbox, acked_of, deletion_of, digest_of, holdings_of, is_newer
 from skerry.cloud.hub.ports import Acked, Delivery

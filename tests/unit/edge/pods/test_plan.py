@@ -1,9 +1,9 @@
 """Decisions for one pod."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.unit.edge.pods.cases import NOW_S, SANDBOX, container, exited, now, pod, seen
 
 from skerry.api.meta import rfc3339

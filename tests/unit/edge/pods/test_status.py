@@ -1,9 +1,9 @@
 """What the cloud is told."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.unit.edge.pods.cases import NOW_S, container, exited, now, pod, seen
 
 from skerry.edge.pods.status import NodeView, pod_status, with_removals

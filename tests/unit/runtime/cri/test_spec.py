@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from skerry.runtime.cri import spec
 from skerry.runtime.ports import ContainerSpec, EngineRefused, Mount, SandboxSpec

@@ -40,9 +40,12 @@ def test_nonsense_is_malformed(line: bytes) -> None:
         crilog.decode(line)
 
 
-def test_bad_time_is_malformed() -> None:
-    with pytest.raises(Malformed):
-        crilog.parse_time(b"yesterday")
+@pytest.mark.parametrize(
+    "text", [b"yesterday", b"2025-13-01T00:00:00Z", b"2025-02-30T00:00:00Z", b"0000-01-01T00:00:00Z"]
+)
+def test_bad_time_is_malformed(text: bytes) -> None:
+    with pytest.raises(Malformed, match="not with a time"):
+        crilog.parse_time(text)
 
 
 def test_long_entry_is_refused() -> None:

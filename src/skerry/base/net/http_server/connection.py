@@ -7,13 +7,13 @@ import hashlib
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
+from msgspec import Struct
 
 from skerry.base.net.http_server.limits import Address, HttpLimits, PeerCertificate
 from skerry.base.obs.log import get_log
@@ -38,8 +38,7 @@ class Owner(Protocol):
         """Run what outlives its request; ends with the server."""
 
 
-@dataclass(slots=True)
-class Opening:
+class Opening(Struct):
     """A connection that is not ours yet: until ``is_taken`` nobody else closes or uncounts it."""
 
     peer: socket.socket

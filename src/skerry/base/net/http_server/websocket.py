@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from aiohttp import WSMessage, WSMsgType, web
@@ -19,6 +18,7 @@ from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import WebSocketError
 from aiohttp.streams import EofStream
+from msgspec import Struct
 
 from skerry.base.net.http_server.connection import Connection
 from skerry.base.net.http_server.limits import ClientGone
@@ -27,8 +27,7 @@ CLOSE_WAIT_S = 2.0
 _CLOSE_OK, _CLOSE_UNSAID, _CLOSE_BROKEN = 1000, 1005, 1006
 
 
-@dataclass(frozen=True, slots=True)
-class WsMessage:
+class WsMessage(Struct, frozen=True):
     """One data message. Text is given as its bytes, which need not be UTF-8."""
 
     kind: Literal["text", "binary"]

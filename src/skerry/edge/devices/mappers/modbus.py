@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from skerry.api.devices import DeviceView, Point, Scalar, option
 from skerry.base.errors import DeviceError
@@ -43,8 +44,7 @@ class ModbusConfigError(DeviceError):
     """A key of a Device or DeviceModel is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Register:
+class Register(Struct, frozen=True):
     """Where a point lives and how its number is written there."""
 
     function: int
