@@ -220,6 +220,11 @@ async def test_only_unused_images_of_our_own_are_collected(desk: Site, registry:
     state["age_s"] = 3600.0
     assert await collector.look() > 0
     assert [reason for reason, _ in told] == ["FreeDiskSpaceFailed"] and "unused images (freed " in told[0][1]
+    await collector.look()
+    assert len(told) == 1, "what stays wrong is not told at each look"
+    state["age_s"] += 3600.0
+    await collector.look()
+    assert [reason for reason, _ in told] == ["FreeDiskSpaceFailed"] * 2
     assert await here() == [True, False, True, True, True]
     state["is_offline"] = False
     await collector.collect(1 << 50)

@@ -15,6 +15,8 @@ from skerry.runtime.ports import EngineError, ImageStore
 log = get_log(__name__)
 
 LOOK_S = 300.0
+TELL_S = 3600.0
+"""What stays wrong is told once an hour, not at each look: an Event is a write to flash."""
 _TOO_FULL = (
     "Insufficient free disk space on the node's image filesystem ({used}% used). Failed to free sufficient space by "
     "deleting unused images (freed {freed} bytes). Investigate disk usage: it may be images in use, logs, volumes, or "
@@ -50,6 +52,7 @@ class ImageCollector:
         self._tell = tell
         self._clock = clock
         self._has_failed = False
+        self._told_s: dict[str, float] = {}
         self._high = high_percent
         self._low = low_percent
 
@@ -67,9 +70,9 @@ class ImageCollector:
         try:
             freed = await self._look()
         except (EngineError, OSError) as exc:
-            log.debug("images.not_collected", why=str(exc))
+            log.debug("images.look_failed", why=str(exc))
             if self._has_failed:
-                await self._tell("ImageGCFailed", f"images cannot be collected: {exc}", warning=True)
+                await self._complain("ImageGCFailed", f"images cannot be collected: {exc}")
             self._has_failed = True
             return 0
         self._has_failed = False
@@ -82,13 +85,22 @@ class ImageCollector:
         found = os.statvfs(place)
         total, available = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
         wanted = bytes_to_free(total, available, high_percent=self._high, low_percent=self._low)
-        if not wanted:
-            return 0
-        freed = await self.collect(wanted)
+        freed = await self.collect(wanted) if wanted else 0
         if freed < wanted:
             used = 100 - 100 * available // total
-            await self._tell("FreeDiskSpaceFailed", _TOO_FULL.format(used=used, freed=freed), warning=True)
+            await self._complain("FreeDiskSpaceFailed", _TOO_FULL.format(used=used, freed=freed))
+        else:
+            self._told_s.clear()
         return freed
+
+    async def _complain(self, reason: str, message: str) -> None:
+        """Tell and log it, unless it was told within the hour and nothing was well since."""
+        now_s = self._clock.now_s()
+        if 0 <= now_s - self._told_s.get(reason, -TELL_S) < TELL_S:
+            return
+        self._told_s[reason] = now_s
+        log.warning("images.too_full" if reason == "FreeDiskSpaceFailed" else "images.not_collected", why=message)
+        await self._tell(reason, message, warning=True)
 
     async def collect(self, wanted_bytes: int) -> int:
         """Remove images until they had ``wanted_bytes`` together; what they had.
@@ -113,5 +125,5 @@ class ImageCollector:
             freed += image.size_bytes
             log.info("image.collected", image=name, bytes=image.size_bytes)
         if freed < wanted_bytes:
-            log.warning("images.not_enough", wanted_bytes=wanted_bytes, freed_bytes=freed, left=len(images))
+            log.debug("images.not_enough", wanted_bytes=wanted_bytes, freed_bytes=freed, left=len(images))
         return freed

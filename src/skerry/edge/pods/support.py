@@ -109,7 +109,7 @@ _SPEC = (
     Entry("spec.schedulingGates[]", _NA, _NA, _CLOUD),
     Entry("spec.schedulingGroup", _NA, _NA, _CLOUD),
     Entry("spec.os", _YES, _YES, "linux only"),
-    Entry("spec.os.name", _NO, _NO, "Linux nodes only", ("linux",)),
+    Entry("spec.os.name", _NO, _NO, "Linux nodes only: the pod fails with PodOSNotSupported", ("linux",)),
     Entry("spec.resourceClaims[]", _NO, _NO, "dynamic resource allocation needs drivers that this node does not run"),
     Entry("spec.resources", _NO, _NO, "set resources of the containers"),
 )  # fmt: skip

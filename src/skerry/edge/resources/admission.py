@@ -39,6 +39,8 @@ def admit(pod: Object, others: Iterable[Object], *, amounts: Mapping[str, int], 
         node: as the cloud has it; None where that is not known, so that its labels say nothing.
     """
     spec: dict[str, Any] = pod.get("spec") or {}
+    if refused := _other_system(spec):
+        return refused
     if node is not None and (refused := _elsewhere(spec, node)):
         return refused
     uid = (pod.get("metadata") or {}).get("uid")
@@ -91,6 +93,15 @@ def _asks(pod: Object) -> tuple[set[HostPort], dict[str, int]]:
         return host_ports(spec), requests_of(spec)
     except (KeyError, TypeError, ValueError, AttributeError):
         return set(), {}
+
+
+def _other_system(spec: Mapping[str, Any]) -> Refusal | None:
+    os = spec.get("os")
+    name = os.get("name", "linux") if isinstance(os, Mapping) else "linux"
+    if name == "linux":
+        return None
+    text = "Failed to admit pod as the OS field doesn't match node OS"
+    return Refusal("PodOSNotSupported", f"{text}: spec.os.name is {str(name)[:60]}, this node's is linux")
 
 
 def _ports(spec: Mapping[str, Any], running: Iterable[Object]) -> Refusal | None:

@@ -216,3 +216,10 @@ def test_what_goes_quickly_is_looked_at_more_often_when_it_is_near() -> None:
     assert not is_near(calm, thresholds) and not is_near({}, thresholds)
     assert is_near(calm | {"memory.available": Amount(9, 100)}, thresholds)
     assert is_near(calm | {"pid.available": Amount(199, 300)}, thresholds)
+
+
+@pytest.mark.parametrize(
+    ("os", "expected"), [({"name": "linux"}, ""), ({}, ""), (None, ""), ({"name": "windows"}, "PodOSNotSupported")]
+)
+def test_a_pod_for_another_operating_system_is_not_taken(os: object, expected: str) -> None:
+    assert reason(pod(os=os)) == expected
