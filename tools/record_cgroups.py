@@ -18,9 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import asdict
-
 from skerry.base.aio.clock import SystemClock
+from skerry.base.values import asdict
 from skerry.runtime.cgroups import ROOT, Cgroups, GroupLimits, files_of, member_files
 
 _TOP = "skerry-n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct, field
+from skerry.base.values import Struct, field
 
 Severity = Literal["broken", "risk"]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct, field
-
 from skerry.api.causes import CauseTable, Finding
+from skerry.base.values import Struct, field
 
 _DAY_S = 86_400.0
 _EPOCH_FLOOR_S = 1_700_000_000.0

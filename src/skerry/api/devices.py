@@ -15,9 +15,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object
+from skerry.base.values import Struct, field
 
 Scalar = bool | int | float | str | bytes
 """A value of a property. Reading ``None`` instead means that there is none."""

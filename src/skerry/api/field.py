@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.status import Invalid
 from skerry.base.json import dumps
+from skerry.base.values import Struct
 
 _TEXTS = {
     "FieldValueRequired": "Required value",

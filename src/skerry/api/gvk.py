@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from skerry.base.values import Struct
 
 Object = dict[str, Any]
 """A Kubernetes object as decoded JSON."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from msgspec import Struct
+from skerry.base.values import Struct
 
 _STEP = re.compile(
     r"""\.(?P<member>(?:\\.|[^.\[\\])+)"""

@@ -11,11 +11,10 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.quantity import canonical
 from skerry.api.schema_table import DEFINITIONS
 from skerry.base.json import deep_copy, loads
+from skerry.base.values import Struct, field
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"

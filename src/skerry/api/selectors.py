@@ -11,12 +11,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.field import show
 from skerry.api.gvk import Object, Resource
 from skerry.api.names import label_value, qualified_name
 from skerry.api.status import BadRequest
+from skerry.base.values import Struct
 
 _TOKEN = re.compile(r"\s*(==|!=|=|!|\(|\)|,|>|<|[^\s=!(),<>]+)")
 _SYMBOLS = frozenset(("==", "!=", "=", "!", "(", ")", ",", ">", "<", ""))

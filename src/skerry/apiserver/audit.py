@@ -23,14 +23,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.apiserver.auth.authn import User
 from skerry.apiserver.request_info import RequestInfo
 from skerry.base import json
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct, field
 
 log = get_log(__name__)
 

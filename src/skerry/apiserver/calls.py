@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object
 from skerry.apiserver.auth.authn import User
 from skerry.apiserver.registry import Kind
 from skerry.apiserver.request_info import RequestInfo, WriteOptions
 from skerry.apiserver.store.entry import Entry
+from skerry.base.values import Struct, field
 
 
 class Call(Struct):

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
-
 from skerry.api import gvk
 from skerry.api.crds import crd_manifests
 from skerry.api.gvk import NAMESPACES, NODEMETRICS, Object, Resource
@@ -60,6 +58,7 @@ from skerry.base.aio.supervise import Supervisor
 from skerry.base.certificates import Certifier
 from skerry.base.certifier import ChildCertifier
 from skerry.base.jwt import SigningKey
+from skerry.base.values import replace
 from skerry.kube.ports import NodeConnector
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"

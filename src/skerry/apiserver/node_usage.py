@@ -13,12 +13,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
-from msgspec import Struct
-
 from skerry.api.status import ApiError, Unavailable
 from skerry.base import json
 from skerry.base.aio.clock import Clock
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.kube.ports import KubeletRequest, NodeConnector
 
 FRESH_S = 10.0

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
-from msgspec import Struct, field
-
 from skerry.api.selectors import exact_field
 from skerry.api.status import BadRequest, Invalid
+from skerry.base.values import Struct, field
 
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
 _OF_NAMESPACE = ("status", "finalize")

@@ -20,8 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.config import edge as config_kind
 from skerry.api.config import edgecore
 from skerry.api.gvk import Object
@@ -35,6 +33,7 @@ from skerry.base.errors import ConfigError, SkerryError
 from skerry.base.files import make_private_dir, write_atomic, write_secret
 from skerry.base.net.edge_tls import ClientIdentity, client_context
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct, field
 from skerry.base.x509_child import inspect
 from skerry.edge.link.checks import Check
 from skerry.edge.link.enrol import CertificateFiles

@@ -18,8 +18,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from msgspec.structs import asdict
-
 from skerry import __version__
 from skerry.apiserver.store import snapshot
 from skerry.app import output
@@ -29,6 +27,7 @@ from skerry.base.aio.clock import Clock
 from skerry.base.errors import ConfigError, SkerryError
 from skerry.base.files import DirectoryLock, make_private_dir, sync_directory
 from skerry.base.obs.log import get_log
+from skerry.base.values import asdict
 
 log = get_log(__name__)
 

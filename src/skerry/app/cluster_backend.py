@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from msgspec import Struct
-
 from skerry.api.config.cloud import CloudConfig
 from skerry.api.gvk import (
     CLUSTEROBJECTSYNCS,
@@ -21,6 +19,7 @@ from skerry.api.gvk import (
 )
 from skerry.api.status import ApiError, Forbidden, NotFound, Unauthorized
 from skerry.base.errors import ConfigError
+from skerry.base.values import Struct
 from skerry.kube import kubeconfig
 from skerry.kube.http import HttpKubeApi, HttpTransport
 from skerry.kube.kubeconfig import SERVICE_ACCOUNT, Credentials

@@ -12,8 +12,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from msgspec import Struct
-
 from skerry.api.causes import CauseTable
 from skerry.api.config import edge as config_kind
 from skerry.app.children import PIDS, Child, process_environment
@@ -22,6 +20,7 @@ from skerry.base import json
 from skerry.base.errors import ConfigError
 from skerry.base.files import write_atomic
 from skerry.base.net.listening import check_bindable, free_port
+from skerry.base.values import Struct
 from skerry.edge.bus.external import ExternalBus, Route
 from skerry.runtime.cri.probe import find_socket, images_with_shell
 from skerry.runtime.ports import EngineError

@@ -7,11 +7,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from msgspec import Struct
-
 from skerry.base import yaml
 from skerry.base.certificates import Certifier, Credential, X509Error, save
 from skerry.base.files import make_private_dir, write_secret
+from skerry.base.values import Struct
 
 ADMIN_USER = "skerry-admin"
 ADMIN_GROUP = "system:masters"

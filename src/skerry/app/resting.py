@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from msgspec import Struct
+from skerry.base.values import Struct
 
 _WAITER = Path(__file__).with_name("waiter.py")
 _SIGNALS = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)

@@ -13,14 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.causes import CauseTable
 from skerry.api.config.edge import EdgeConfig
 from skerry.app.places import claims_directory
 from skerry.base.errors import ConfigError
 from skerry.base.files import DirectoryLock, lock_holder, make_private_dir
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct, field
 from skerry.edge.node.podnet import NetworkPlaces
 from skerry.edge.node.rivals import conflicting
 from skerry.runtime.cgroups import CONTROLLERS

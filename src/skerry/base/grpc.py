@@ -24,10 +24,10 @@ from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
 from grpclib.server import Server
 from h2.utilities import SizeLimitDict
-from msgspec import Struct
 
 from skerry.base.errors import SkerryError
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 
 __all__ = ["Caller", "Codec", "GrpcClient", "GrpcError", "GrpcServer", "Status"]
 

@@ -1,4 +1,4 @@
-"""The only door to msgspec's JSON: decode, encode, raw members.
+"""JSON: decode, encode, raw members.
 
 Falls back to the standard library where msgspec has no wheel (armv7); the fallback costs time and memory,
 never correctness. Pure: open to ``wire`` and ``api``.
@@ -6,15 +6,10 @@ never correctness. Pure: open to ``wire`` and ``api``.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-# msgspec asks typing_extensions, where it is installed, for what this Python has by itself: 5 MB and 0.1 s for nothing.
-_IS_HIDDEN = "typing_extensions" not in sys.modules
-if _IS_HIDDEN:
-    sys.modules["typing_extensions"] = None  # type: ignore[assignment]
 try:
-    import msgspec
+    from skerry.base.values import msgspec
 
     _decoder = msgspec.json.Decoder()
     _encoder = msgspec.json.Encoder()
@@ -67,9 +62,6 @@ except ImportError:  # pragma: no cover - only on targets without a msgspec whee
         if not isinstance(value, dict):
             raise JsonError("not an object")
         return {name: dumps(member) for name, member in value.items()}
-finally:
-    if _IS_HIDDEN:
-        del sys.modules["typing_extensions"]
 
 
 class JsonError(ValueError):

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.affinity import fits_affinity
 from skerry.api.gvk import CONTROLLERREVISIONS, DAEMONSETS, NODES, PODS, Object
 from skerry.api.meta import controller_of, is_deleting
 from skerry.api.status import ApiError, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.values import Struct, field
 from skerry.controllers.expectations import Expectations
 from skerry.controllers.loop import Loop
 from skerry.controllers.node_lifecycle import EDGE_LABEL, is_edge

@@ -7,11 +7,10 @@ shows the pod alive. (Upstream counts events instead, which needs a handler for 
 
 from __future__ import annotations
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object
 from skerry.api.meta import is_deleting
 from skerry.base.aio.clock import Clock
+from skerry.base.values import Struct, field
 from skerry.kube.informer import Informer, Key, key_of
 
 EXPIRY_S = 300.0

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import CRDS, Object, Resource
 from skerry.api.meta import is_deleting
 from skerry.api.status import NotFound
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.controllers.loop import Loop
 from skerry.kube.informer import Informer, InformerSet, by_owner
 from skerry.kube.ports import KubeApi

@@ -9,12 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import NAMESPACES, PODS, Object, Resource
 from skerry.api.meta import is_deleting
 from skerry.api.status import ApiError, MethodNotAllowed, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.values import Struct, field
 from skerry.controllers.loop import Loop
 from skerry.controllers.objects import set_condition
 from skerry.kube.informer import InformerSet, Key

@@ -15,8 +15,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import LEASES, NODES, PODS, Object
 from skerry.api.meta import is_deleting, parse_rfc3339, rfc3339
 from skerry.api.status import ApiError, Conflict, NotFound
@@ -24,6 +22,7 @@ from skerry.api.tolerations import tolerates
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.supervise import race
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.controllers.disrupted import mark_disrupted
 from skerry.controllers.objects import condition_of, labels_of, set_condition
 from skerry.controllers.tolerance import NOT_READY, UNREACHABLE, UNSCHEDULABLE

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import PODS, Object, Resource
 from skerry.api.meta import controller_of, is_deleting, owner_reference
+from skerry.base.values import Struct, field
 from skerry.controllers.objects import labels_of, matches, pod_selector
 from skerry.kube.informer import Informer, Key
 from skerry.kube.ports import KubeApi

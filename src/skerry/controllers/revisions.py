@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import CONTROLLERREVISIONS, Object, Resource
 from skerry.api.meta import controller_of, owner_reference
 from skerry.api.status import AlreadyExists, NotFound
 from skerry.base.json import deep_copy
+from skerry.base.values import Struct
 from skerry.controllers.objects import annotations_of
 from skerry.controllers.templates import template_hash
 from skerry.kube.informer import Informer

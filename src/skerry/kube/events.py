@@ -11,13 +11,12 @@ from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import EVENTS, Object
 from skerry.api.status import ApiError, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.keyed import KeyedQueue
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.kube.ports import KubeApi
 
 log = get_log(__name__)

@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
-from msgspec.structs import replace
-
 from skerry.api.gvk import Object, Resource
 from skerry.api.status import Unavailable
 from skerry.base.errors import ConfigError
 from skerry.base.net.http_client import HttpBroken, HttpClient, HttpRequest, HttpStream
+from skerry.base.values import replace
 from skerry.kube import requests
 from skerry.kube.kubeconfig import Credentials, TokenSource, tls_of
 from skerry.kube.ports import ObjectList, PatchType, WatchEvent

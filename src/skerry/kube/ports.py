@@ -10,9 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object, Resource
+from skerry.base.values import Struct, field
 
 PatchType = Literal["json", "merge", "strategic", "apply"]
 EventType = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]

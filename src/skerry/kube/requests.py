@@ -10,11 +10,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object, Resource
 from skerry.api.status import ApiError, Gone, Unavailable, from_status
 from skerry.base import json
+from skerry.base.values import Struct, field
 from skerry.kube.ports import ObjectList, PatchType, WatchEvent
 
 JSON = "application/json"

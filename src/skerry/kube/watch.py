@@ -8,13 +8,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object, Resource
 from skerry.api.status import ApiError, Gone
 from skerry.base.aio.backoff import Backoff
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.kube.ports import KubeApi, WatchEvent
 
 log = get_log(__name__)

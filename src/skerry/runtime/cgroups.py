@@ -12,9 +12,8 @@ import signal
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from msgspec import Struct
-
 from skerry.base.aio.clock import Clock
+from skerry.base.values import Struct
 
 ROOT = Path("/sys/fs/cgroup")
 CONTROLLERS = ("cpu", "memory", "pids")

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
+from skerry.base.values import Struct
 from skerry.runtime.volume_files import VolumeError
 
 _PROVISIONED_BY, _PROVISIONER = "pv.kubernetes.io/provisioned-by", "skerry.dev/node-local"

@@ -6,10 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object
 from skerry.api.quantity import parse_quantity
+from skerry.base.values import Struct, field
 from skerry.runtime.ports import EngineError
 
 _KEYED = re.compile(r"metadata\.(labels|annotations)\['(.+)'\]\Z")

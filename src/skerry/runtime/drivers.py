@@ -12,14 +12,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from msgspec import Struct
-
 from skerry.api import devices as meaning
 from skerry.api.devices import DeviceView, Point, Scalar
 from skerry.base.aio.backoff import Backoff
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.errors import DeviceError, SkerryError
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 
 log = get_log(__name__)
 

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
+from skerry.base.values import Struct
 from skerry.runtime.mounting import move_mount
 
 _PLUGINS = {

@@ -10,9 +10,8 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
-from msgspec import Struct, field
-
 from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.values import Struct, field
 from skerry.wire.errors import ProtocolError
 from skerry.wire.kubelet import crilog
 

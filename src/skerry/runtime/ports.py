@@ -11,9 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from msgspec import Struct, field
-
 from skerry.base.errors import Permanent, Retryable, SkerryError
+from skerry.base.values import Struct, field
 
 
 class EngineError(SkerryError):

@@ -14,11 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.api.quantity import parse_quantity
 from skerry.api.status import ApiError, NotFound
+from skerry.base.values import Struct
 from skerry.runtime.claims import OWN_PLACE, Objects, Place, claim_of, place_of
 from skerry.runtime.downward import NodeFacts, field_value, resource_value
 from skerry.runtime.mounting import mount_memory, pin, unmount_below

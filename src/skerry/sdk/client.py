@@ -14,13 +14,11 @@ from contextlib import aclosing
 from typing import Any, Literal
 from urllib.parse import quote
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from skerry.api.gvk import PODS, Object, Resource
 from skerry.api.status import AlreadyExists, ApiError, NotFound
 from skerry.base import json
 from skerry.base.errors import ConfigError
+from skerry.base.values import Struct, replace
 from skerry.kube import requests
 from skerry.kube.requests import Request, Response, Transport
 

@@ -12,11 +12,9 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from msgspec import Struct, field
-from msgspec.structs import replace
-
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.fanout import Fanout
+from skerry.base.values import Struct, field, replace
 from skerry.runtime.ports import (
     ContainerSpec,
     ContainerState,

@@ -16,10 +16,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
-from msgspec import Struct
 
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.http_server import ClientGone, HttpRequest, HttpResponse, HttpServer, WebSocket, server_tls
+from skerry.base.values import Struct
 from skerry.wire.errors import ProtocolError
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge.envelope import Envelope, decode

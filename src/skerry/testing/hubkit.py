@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from msgspec import Struct, field
-
 from skerry import __version__
 from skerry.api.gvk import NODES
 from skerry.base import x509
@@ -16,6 +14,7 @@ from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.certificates import Credential
 from skerry.base.net.http_server import HttpLimits, HttpServer, server_tls
+from skerry.base.values import Struct, field
 from skerry.base.x509 import LocalCertifier
 from skerry.cloud.hub.listener import Hub, HubLimits, system_stamp
 from skerry.cloud.hub.ports import RouteEntry

@@ -8,9 +8,8 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from msgspec import Struct
-
 from skerry.base.aio.supervise import Supervisor
+from skerry.base.values import Struct
 
 _READ_BYTES = 64 * 1024
 _TCP_INFO_BYTES, _COUNTS_AT = 256, 120

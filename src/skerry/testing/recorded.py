@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from msgspec import Struct
-
 from skerry.base import json
+from skerry.base.values import Struct
 
 Direction = Literal["E>C", "C>E"]
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 
-from msgspec import Struct
-
 from skerry.base.errors import DeviceError
+from skerry.base.values import Struct
 from skerry.wire.errors import Malformed
 
 READ_COILS, READ_DISCRETE, READ_HOLDING, READ_INPUT = 1, 2, 3, 4

@@ -204,8 +204,9 @@ async def test_only_unused_images_of_our_own_are_collected(desk: Site, registry:
 
     told: list[tuple[str, str]] = []
 
-    async def tell(reason: str, message: str, *, warning: bool = False) -> None:
+    async def tell(reason: str, message: str, *, warning: bool = False) -> bool:
         told.append((reason, message))
+        return True
 
     collector = ImageCollector(
         desk.images, ledger=ledger, known=lambda: {names[2]}, is_offline=lambda: bool(state["is_offline"]),

@@ -127,3 +127,9 @@ def test_grpc_is_loaded_only_for_what_speaks_it(tmp_path: Path) -> None:
     assert [
         name for name in loaded if name.startswith(("grpclib", "jeepney", "skerry.edge.plugins", "skerry.runtime.cri"))
     ] == []
+
+
+def test_the_agent_is_there_where_msgspec_is_not() -> None:
+    code = f"import sys; sys.modules['msgspec'] = None; import {', '.join(EVERY_DUTY)}; from skerry.base import json"
+    code += "; assert json.loads(json.dumps({'a': [1]})) == {'a': [1]}"
+    assert "skerry.app.edge" in modules(code)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from tests.parts import BUSYBOX_IMAGE, PAUSE_IMAGE, Containerd, PartMissing, shared_containerd
 
 from skerry.base import json
 from skerry.base.aio.clock import SystemClock
+from skerry.base.values import replace
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime
 from skerry.runtime.cri.images import CriImages

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 from tests.parts import BUSYBOX_IMAGE, Containerd, shared_containerd
 
 from skerry.base.aio.clock import SystemClock
+from skerry.base.values import replace
 from skerry.runtime.cgroups import Cgroups, GroupLimits, group_name, member_files
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.engine import CriRuntime

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from skerry.base import json
 from skerry.base.aio.clock import SystemClock
+from skerry.base.values import replace
 from skerry.runtime.cgroups import CONTROLLERS, Cgroups, GroupLimits, group_name
 from skerry.runtime.logs import read_log
 from skerry.runtime.ports import ContainerState, EngineError, EngineRefused, Mount

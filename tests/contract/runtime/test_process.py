@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 from tests.parts import cgroups_named
 
 from skerry.base.aio.clock import SystemClock
+from skerry.base.values import replace
 from skerry.runtime.cgroups import Cgroups, group_name
 from skerry.runtime.ports import EngineRefused, Mount
 from skerry.runtime.process.engine import ProcessRuntime

@@ -1,9 +1,9 @@
 """Each cause is raised by its fault, and a healthy machine raises none."""
 
 import pytest
-from msgspec.structs import replace
 
 from skerry.api.checkup import CloudFacts, EdgeFacts, EngineProbe, MachineFacts, diagnose
+from skerry.base.values import replace
 
 GIB = 2**30
 DAY_S = 86_400.0

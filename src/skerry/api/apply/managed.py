@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from skerry.api.apply.fieldsets import (
     FieldSet,
     difference,
@@ -27,6 +24,7 @@ from skerry.api.gvk import Object
 from skerry.api.schema import Schema
 from skerry.api.status import Conflict
 from skerry.base import json
+from skerry.base.values import Struct, replace
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 BEFORE_FIRST_APPLY = "before-first-apply"

@@ -13,11 +13,10 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.apply.fieldsets import SELF, FieldSet, path_text
 from skerry.api.schema import Schema
 from skerry.base import json
+from skerry.base.values import Struct
 
 _ABSENT: Any = object()
 _KEY_DEFAULTS = {"protocol": "TCP"}

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from msgspec import Struct, field
-
 from skerry.base.errors import ConfigError
+from skerry.base.values import Struct, field
 
 SERVERS = ("api", "hub", "join", "tunnel")
 _FORM = "write HOST, HOST:PORT (of the join server), or HOST:hub=PORT:join=PORT:tunnel=PORT"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.base.errors import ConfigError
+from skerry.base.values import Struct, field
 
 TAKEN = "taken"
 JOINED = "by the join"

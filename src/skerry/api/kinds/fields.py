@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct, field
+from skerry.base.values import Struct, field
 
 _SCALARS: dict[str, dict[str, Any]] = {
     "object": {"type": "object"},

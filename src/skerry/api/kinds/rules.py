@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from msgspec import Struct
-
 from skerry.api.field import FieldError
 from skerry.api.gvk import Object
 from skerry.api.kinds import (
@@ -27,6 +25,7 @@ from skerry.api.kinds import (
 )
 from skerry.api.kinds.objectmeta import NameCheck, metadata_errors, metadata_update_errors
 from skerry.api.names import dns_1035_label, dns_label, dns_subdomain, path_segment
+from skerry.base.values import Struct
 
 Default = Callable[[Object], None]
 Check = Callable[[Object], Iterator[FieldError]]

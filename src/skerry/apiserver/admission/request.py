@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object
 from skerry.api.status import Forbidden
 from skerry.apiserver.auth.authn import User
@@ -14,6 +12,7 @@ from skerry.apiserver.registry import Kind
 from skerry.apiserver.store.entry import Entry
 from skerry.apiserver.store.log import Key
 from skerry.apiserver.store.watch import Collection
+from skerry.base.values import Struct, field
 
 Find = Callable[[Key], Entry | None]
 Collect = Callable[[str], Collection]

@@ -8,8 +8,6 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object
 from skerry.api.meta import parse_rfc3339
 from skerry.api.status import Unauthorized
@@ -18,6 +16,7 @@ from skerry.apiserver.store.log import Key
 from skerry.base.aio.clock import Clock
 from skerry.base.jwt import BadToken, SigningKey, issuer_of
 from skerry.base.net.http_server import PeerCertificate
+from skerry.base.values import Struct, field
 
 ANONYMOUS = "system:anonymous"
 AUTHENTICATED = "system:authenticated"

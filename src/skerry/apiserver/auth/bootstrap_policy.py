@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api import gvk
 from skerry.api.gvk import Object, Resource
 from skerry.api.kinds.access import GROUP, aggregated_rules
+from skerry.base.values import Struct
 
 ROLES = """\
 admin < admin

@@ -11,8 +11,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.apiserver.auth.authn import AUTHENTICATED, User
 from skerry.base import json
 from skerry.base.aio.clock import Clock
@@ -20,6 +18,7 @@ from skerry.base.errors import SkerryError
 from skerry.base.foreign_jwt import KeySet
 from skerry.base.jwt import BadToken, issuer_of
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 
 log = get_log(__name__)
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object
 from skerry.api.status import Forbidden
 from skerry.apiserver.auth.authn import MASTERS, SERVICE_ACCOUNT_PREFIX, User, service_account_name
+from skerry.base.values import Struct, field
 
 Rule = Mapping[str, Any]
 

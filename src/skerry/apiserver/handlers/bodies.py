@@ -6,11 +6,10 @@ import asyncio
 import json as stdlib_json
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object
 from skerry.api.status import BadRequest, UnsupportedMediaType
 from skerry.base import json, yaml
+from skerry.base.values import Struct, field
 from skerry.wire.errors import ProtocolError
 from skerry.wire.pb.kubernetes import decode_object
 

@@ -9,12 +9,11 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.apiserver.handlers.openapi import document
 from skerry.apiserver.registry import Kind, Registry, Subresource
 from skerry.apiserver.semantics import Semantics
 from skerry.base import json
+from skerry.base.values import Struct, field
 
 _V2 = "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
 OPENAPI_V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"

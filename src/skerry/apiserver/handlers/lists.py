@@ -9,11 +9,10 @@ import base64
 import binascii
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.status import BadRequest, Invalid, ServerTimeout
 from skerry.apiserver.request_info import RequestInfo, invalid_options
 from skerry.base import json
+from skerry.base.values import Struct
 
 _WATCH_MATCH = "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
 _LONE_MATCH = "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"

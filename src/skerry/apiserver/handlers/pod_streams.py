@@ -12,8 +12,6 @@ import asyncio
 from typing import Any
 from urllib.parse import urlencode
 
-from msgspec.structs import replace
-
 from skerry.api.gvk import Object
 from skerry.api.status import BadRequest, ServerTimeout, Unavailable
 from skerry.apiserver.admission.request import AdmissionRequest
@@ -24,6 +22,7 @@ from skerry.base.aio.supervise import race
 from skerry.base.net.http1 import AnswerReader, BadAnswer
 from skerry.base.net.http_server import ClientGone, HttpRequest
 from skerry.base.obs.log import get_log
+from skerry.base.values import replace
 from skerry.kube.ports import ByteStream, KubeletRequest, NodeConnector
 
 log = get_log(__name__)

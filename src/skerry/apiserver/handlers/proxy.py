@@ -12,8 +12,6 @@ import ssl
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api import gvk
 from skerry.api.status import BadRequest, Unavailable, not_found
 from skerry.apiserver.calls import Call
@@ -24,6 +22,7 @@ from skerry.base.net import http_client
 from skerry.base.net.hosts import in_url
 from skerry.base.net.http_client import HttpBroken, HttpClient
 from skerry.base.net.http_server import ClientGone, HttpRequest, HttpResponse
+from skerry.base.values import Struct
 from skerry.kube.ports import KubeletRequest, NodeConnector
 
 _KEPT_BACK = frozenset(

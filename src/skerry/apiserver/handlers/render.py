@@ -11,8 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Literal
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.api.status import NotAcceptable
 from skerry.apiserver import views
@@ -22,6 +20,7 @@ from skerry.apiserver.registry import Kind
 from skerry.apiserver.semantics import Semantics
 from skerry.apiserver.store.entry import Entry
 from skerry.base import json, yaml
+from skerry.base.values import Struct
 
 TOGETHER = 200
 MOST_LINES = 1024

@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from msgspec.structs import replace
-
 from skerry.api.gvk import Object
 from skerry.api.status import BadRequest, Forbidden, conflict, not_found
 from skerry.apiserver.auth.authn import MAX_TOKEN_S, MIN_TOKEN_S, ServiceAccountTokens
@@ -19,6 +17,7 @@ from skerry.apiserver.request_info import invalid_options
 from skerry.apiserver.store.entry import Entry
 from skerry.apiserver.store.log import Key
 from skerry.base.aio.clock import Clock
+from skerry.base.values import replace
 
 _SUCCESS: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 _DEFAULT_TOKEN_S = 3600

@@ -13,9 +13,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from weakref import WeakValueDictionary
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from skerry.api.status import Gone, ServerTimeout, TooManyRequests
 from skerry.apiserver.calls import Call
 from skerry.apiserver.handlers.crud import Objects
@@ -25,6 +22,7 @@ from skerry.apiserver.store.entry import Entry, Event
 from skerry.apiserver.store.ring import RingReader
 from skerry.apiserver.store.watch import TooOld
 from skerry.base.aio.fanout import SlowReader
+from skerry.base.values import Struct, replace
 from skerry.kube.ports import EventType
 
 BOOKMARK_EVERY_S = 60.0

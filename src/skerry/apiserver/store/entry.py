@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.apiserver.store.log import Key, Op
 from skerry.base import json
+from skerry.base.values import Struct
 
 HEAD = b'{"metadata":{'
 """Every stored body begins so: ``kind``, ``apiVersion`` and ``resourceVersion`` are put in when it is served."""

@@ -16,10 +16,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from msgspec import Struct
-
 from skerry.base.errors import SkerryError
 from skerry.base.sqlite import Database
+from skerry.base.values import Struct
 
 RESERVED_AHEAD = 2000
 """Revisions that one sync reserves for late writes; an unclean end skips what is left of them."""

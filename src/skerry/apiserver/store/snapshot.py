@@ -12,9 +12,8 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 
-from msgspec import Struct
-
 from skerry.base.errors import StoreError
+from skerry.base.values import Struct
 
 AHEAD_LEAST = 1 << 20
 """Revisions left out by a restore, at least."""

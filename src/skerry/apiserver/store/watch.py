@@ -10,12 +10,11 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.apiserver.store.entry import Entry, Event
 from skerry.apiserver.store.log import LATE, Change, Key, Op, Row
 from skerry.apiserver.store.ring import EventRing, Interest, RingReader
 from skerry.base.errors import SkerryError
+from skerry.base.values import Struct
 
 
 class TooOld(SkerryError):

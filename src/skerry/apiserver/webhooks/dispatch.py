@@ -12,8 +12,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.api.patch import json_equal
 from skerry.api.status import ApiError, BadRequest, Forbidden, InternalError
@@ -28,6 +26,7 @@ from skerry.apiserver.webhooks.review import BadAnswer, Verdict, denial, review,
 from skerry.base.aio.supervise import together
 from skerry.base.json import deep_copy
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.cel.errors import EvalError
 
 log = get_log(__name__)

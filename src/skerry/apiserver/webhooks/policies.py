@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.apply.typed import NotTyped, merge
 from skerry.api.gvk import Object
 from skerry.api.patch import json_equal
@@ -28,6 +26,7 @@ from skerry.apiserver.webhooks.shapes import Shapes
 from skerry.base import json
 from skerry.base.json import deep_copy
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.cel.errors import EvalError
 
 log = get_log(__name__)

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.apiserver.webhooks.conditions import VARIABLES
+from skerry.base.values import Struct
 from skerry.cel.errors import CompileError, EvalError
 from skerry.cel.program import COST_LIMIT, Environment, Program
 from skerry.cel.types import BOOL, DYN, NULL, STRING, ObjectType, Type, list_of, object_type

@@ -10,12 +10,11 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object
 from skerry.api.status import ApiError, Forbidden
 from skerry.base import json
 from skerry.base.errors import SkerryError
+from skerry.base.values import Struct, field
 
 VERSIONS = ("v1", "v1beta1")
 """Versions of AdmissionReview that are spoken, the best first."""

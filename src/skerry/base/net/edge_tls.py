@@ -16,9 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.base.errors import SkerryError
+from skerry.base.values import Struct
 
 READ_BUFFER_BYTES = 16 * 1024
 _NO_CHECK_TIME = 0x200000

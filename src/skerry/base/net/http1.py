@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import h11
-from msgspec import Struct
 
 from skerry.base.errors import SkerryError
+from skerry.base.values import Struct
 
 _HEAD_LIMIT = 64 * 1024
 

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from msgspec import Struct, field
+from skerry.base.values import Struct, field
 
 from skerry.base.net.lean_aiohttp import aiohttp  # isort: skip
 from yarl import URL

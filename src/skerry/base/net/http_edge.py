@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from pathlib import Path
 
 import h11
-from msgspec import Struct, field
 
 from skerry.base.aio.supervise import Supervisor, race
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct, field
 
 log = get_log(__name__)
 

@@ -7,9 +7,9 @@ import ssl
 from collections.abc import Mapping
 
 import h11
-from msgspec import Struct
 
 from skerry.base.net.ws_client import ConnectFailed, open_tls
+from skerry.base.values import Struct
 
 _READ_BYTES = 64 * 1024
 MAX_BODY_BYTES = 4 * 1024 * 1024

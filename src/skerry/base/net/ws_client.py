@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import h11
-from msgspec import Struct, field
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, ParseFailed
 
 from skerry.base.errors import Refused, SkerryError
 from skerry.base.net.edge_tls import check_server, explain
+from skerry.base.values import Struct, field
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _HEAD_LIMIT = 64 * 1024

@@ -13,14 +13,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import DEVICES, DEVICESTATUSES, Object
 from skerry.api.status import AlreadyExists, ApiError, Conflict, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.keyed import KeyedQueue
 from skerry.base.errors import Retryable
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct, field
 from skerry.cloud.devices import reduce
 from skerry.cloud.hub.ports import NodeName, Request, RouteEntry
 from skerry.kube.informer import Informer

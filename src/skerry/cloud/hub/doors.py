@@ -9,8 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from msgspec import Struct, field
-
+from skerry.base.values import Struct, field
 from skerry.cloud.hub.ports import NodeName
 
 

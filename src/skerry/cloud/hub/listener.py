@@ -11,14 +11,13 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from msgspec import Struct
-
 from skerry import __version__
 from skerry.api.status import ApiError
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.errors import Refused
 from skerry.base.net.http_server import BadUpgrade, ClientGone, HttpRequest, HttpResponse
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.cloud.hub.doors import Doors
 from skerry.cloud.hub.ports import (
     Acked,

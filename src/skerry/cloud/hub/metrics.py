@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.api.meta import parse_rfc3339
 from skerry.base.obs.metrics import LabelValues, Registry
+from skerry.base.values import Struct
 from skerry.cloud.hub.ports import NodeLink
 
 Read = Callable[[NodeLink], float]

@@ -21,11 +21,9 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from msgspec import Struct, field
-from msgspec.structs import replace
-
 from skerry.api.gvk import Object
 from skerry.base import json
+from skerry.base.values import Struct, field, replace
 from skerry.cloud.hub.ports import Acked, Delivery
 from skerry.wire.errors import Malformed
 from skerry.wire.kubeedge import constants as c

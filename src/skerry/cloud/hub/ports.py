@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, NewType, Protocol
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.base.net.http_server import PeerCertificate
+from skerry.base.values import Struct
 from skerry.wire.kubeedge.envelope import Envelope
 
 NodeName = NewType("NodeName", str)

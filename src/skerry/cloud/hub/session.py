@@ -12,13 +12,12 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from msgspec import Struct
-
 from skerry.api.status import TooManyRequests
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.http_server import ClientGone, WebSocket
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.cloud.hub.outbox import NodeOutbox, acked_of, holdings_of
 from skerry.cloud.hub.ports import Acked as Entry
 from skerry.cloud.hub.ports import Cursor, Delivery, NodeLink, NodeName, Request, Resync

@@ -19,8 +19,6 @@ import ipaddress
 from collections.abc import Iterable
 from pathlib import Path
 
-from msgspec import Struct
-
 from skerry.api.gvk import NAMESPACES, SECRETS, Object
 from skerry.api.status import AlreadyExists, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
@@ -28,6 +26,7 @@ from skerry.base.certificates import Certifier, Credential, X509Error, fingerpri
 from skerry.base.errors import ConfigError
 from skerry.base.files import make_private_dir, write_atomic
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.kube.ports import KubeApi
 from skerry.wire.kubeedge import constants as c
 

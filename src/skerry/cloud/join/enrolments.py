@@ -11,9 +11,6 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from skerry.api.gvk import ENROLMENTS, Object
 from skerry.api.status import AlreadyExists, Conflict, NotFound, Unavailable
 from skerry.base.aio.clock import Clock, SystemClock
@@ -21,6 +18,7 @@ from skerry.base.certificates import CertificateInfo
 from skerry.base.errors import Refused
 from skerry.base.net.http_server import PeerCertificate
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct, replace
 from skerry.cloud.join.tokens import JoinTokens
 from skerry.kube.informer import Informer, InformerSet
 from skerry.kube.ports import KubeApi

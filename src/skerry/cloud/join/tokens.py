@@ -18,15 +18,13 @@ import hmac
 import secrets
 from typing import Any
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from skerry.api.gvk import SECRETS, Object
 from skerry.api.status import AlreadyExists, Conflict, NotFound
 from skerry.base import json
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.errors import ConfigError, Refused
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct, replace
 from skerry.cloud.join.ca import ensure_namespace, secret_object, value_of
 from skerry.kube.ports import KubeApi
 from skerry.wire.errors import Malformed

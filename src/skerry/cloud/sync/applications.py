@@ -13,12 +13,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object, Resource
 from skerry.api.status import ApiError, BadRequest, Gone, NotFound, TooManyRequests
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct, field
 from skerry.cloud.hub.ports import Delivery, NodeLink, NodeName, Outbox, Request, RouteEntry
 from skerry.cloud.sync.node_objects import AsNode
 from skerry.kube.ports import KubeApi

@@ -17,13 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import LEASES, NODES, Object
 from skerry.api.meta import rfc3339
 from skerry.api.status import ApiError, Conflict, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.cloud.hub.ports import NodeLink, NodeName
 from skerry.cloud.sync.silence import LEASE_NAMESPACE, is_silent
 from skerry.kube.informer import Informer

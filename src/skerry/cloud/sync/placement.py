@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
+from skerry.base.values import Struct
 from skerry.wire.kubeedge import constants as c
 
 

@@ -16,14 +16,13 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from msgspec.structs import replace
-
 from skerry.api.gvk import CLUSTEROBJECTSYNCS, CONFIGMAPS, NAMESPACES, OBJECTSYNCS, Object, Resource
 from skerry.api.meta import STORE_GENERATION
 from skerry.api.status import AlreadyExists, ApiError, Forbidden, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.supervise import race, together
 from skerry.base.obs.log import get_log
+from skerry.base.values import replace
 from skerry.cloud.hub.ports import Acked, NodeName
 from skerry.kube.informer import Informer, InformerSet
 from skerry.kube.ports import KubeApi

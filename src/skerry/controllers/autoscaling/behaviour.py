@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct, field
+from skerry.base.values import Struct, field
 
 _DOUBLE = {"type": "Percent", "value": 100, "periodSeconds": 15}
 _UP: dict[str, Any] = {

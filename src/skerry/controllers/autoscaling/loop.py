@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import HPAS, PODS, Object, Resource
 from skerry.api.meta import is_deleting, rfc3339
 from skerry.api.selectors import LabelSelector, parse_labels
 from skerry.api.status import ApiError, BadRequest
 from skerry.base.aio.clock import Clock, SystemClock
+from skerry.base.values import Struct, field
 from skerry.controllers.autoscaling.behaviour import Bounded, Memory, bound, remember_change
 from skerry.controllers.autoscaling.metrics import PodMetrics
 from skerry.controllers.autoscaling.replicas import (

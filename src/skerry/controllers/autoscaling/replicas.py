@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.api.meta import is_deleting, parse_rfc3339
 from skerry.api.quantity import milli_cpu
 from skerry.base.errors import SkerryError
+from skerry.base.values import Struct
 from skerry.controllers.objects import condition_of, phase_of
 
 TOLERANCE = 0.1

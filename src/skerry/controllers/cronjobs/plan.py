@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.cron import Schedule
 from skerry.api.gvk import CRONJOBS, JOBS, Object
 from skerry.api.meta import is_deleting, owner_reference, parse_rfc3339, rfc3339
 from skerry.base.json import deep_copy
+from skerry.base.values import Struct, field
 from skerry.controllers.jobs.plan import is_finished
 from skerry.controllers.objects import condition_of, created_s
 

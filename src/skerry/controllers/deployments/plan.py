@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import DEPLOYMENTS, Object
 from skerry.api.meta import is_deleting, owner_reference, parse_rfc3339, rfc3339
 from skerry.base import json
+from skerry.base.values import Struct, field
 from skerry.controllers.objects import annotations_of, condition_of, created_s, resolve_percent
 from skerry.controllers.templates import HASH_LABEL, same_template, template_hash
 

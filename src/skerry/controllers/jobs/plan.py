@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import JOBS, Object
 from skerry.api.meta import is_deleting, parse_rfc3339, rfc3339
+from skerry.base.values import Struct, field
 from skerry.controllers.jobs.indexes import (
     FAILURES_NOTE,
     IGNORED_NOTE,

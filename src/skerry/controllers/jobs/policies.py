@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.api.meta import is_deleting, namespaced_name, parse_rfc3339
+from skerry.base.values import Struct
 from skerry.controllers.jobs.indexes import failures_of, ignored_of, parse_indexes
 from skerry.controllers.objects import created_s, phase_of
 

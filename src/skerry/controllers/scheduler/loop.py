@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import (
     NAMESPACES,
     NODES,
@@ -26,6 +24,7 @@ from skerry.api.status import ApiError, NotFound
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.controllers.disrupted import mark_disrupted
 from skerry.controllers.loop import Loop
 from skerry.controllers.objects import condition_of, labels_of, phase_of

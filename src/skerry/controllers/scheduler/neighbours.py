@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
+from skerry.base.values import Struct
 from skerry.controllers.objects import labels_of, matches
 from skerry.controllers.scheduler.views import NodeView
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from msgspec import Struct, field
-
 from skerry.api.affinity import affinity_score, fits_affinity
 from skerry.api.gvk import Object
 from skerry.api.meta import controller_of
 from skerry.api.podrequests import ports_clash
+from skerry.base.values import Struct, field
 from skerry.controllers.scheduler import spread, volumes
 from skerry.controllers.scheduler.neighbours import (
     AFFINITY,

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.api.meta import is_deleting, parse_rfc3339
+from skerry.base.values import Struct
 from skerry.controllers.objects import created_s, labels_of, matches
 from skerry.controllers.scheduler.plan import World, ask, no_node_message, obstacle
 from skerry.controllers.scheduler.views import NodeView, priority_of, with_pods

@@ -8,8 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable
 
-from msgspec import Struct, field
-
+from skerry.base.values import Struct, field
 from skerry.kube.informer import Key
 
 FIRST_DELAY_S, LAST_DELAY_S = 1.0, 10.0

@@ -9,11 +9,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.affinity import fits_affinity
 from skerry.api.gvk import Object
 from skerry.api.meta import is_deleting
+from skerry.base.values import Struct
 from skerry.controllers.objects import labels_of, matches
 from skerry.controllers.scheduler.views import NodeView
 from skerry.controllers.tolerance import HARD_EFFECTS, taints_of, untolerated

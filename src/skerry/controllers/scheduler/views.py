@@ -9,11 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.api.meta import controller_of
 from skerry.api.podrequests import HostPort, amount, host_ports, requests_of
+from skerry.base.values import Struct
 from skerry.controllers.objects import phase_of
 
 _SCORED_DEFAULTS = {"cpu": 100, "memory": 200 * 1024 * 1024}

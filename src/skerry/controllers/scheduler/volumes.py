@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.affinity import matches_term
 from skerry.api.gvk import Object
 from skerry.api.meta import controller_of, is_deleting
+from skerry.base.values import Struct, field
 from skerry.controllers.scheduler.views import NodeView
 from skerry.controllers.volumes.matching import class_of, find_volume, is_bound, is_delayed
 

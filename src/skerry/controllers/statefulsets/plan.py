@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import STATEFULSETS, Object
 from skerry.api.meta import is_deleting
 from skerry.base.json import deep_copy
+from skerry.base.values import Struct, field
 from skerry.controllers.objects import (
     available_in_s,
     is_available,

@@ -14,13 +14,12 @@ import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
-from msgspec import Struct
-
 from skerry.base.aio.backoff import Backoff
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import DeviceError
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.wire.errors import ProtocolError
 from skerry.wire.mqtt import codec, session
 from skerry.wire.mqtt.session import Message, MqttClient

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from msgspec import Struct
-
 from skerry.api import devices as meaning
 from skerry.api.devices import DeviceView
 from skerry.api.gvk import Object
+from skerry.base.values import Struct
 from skerry.edge.store.objects import EdgeObjects
 
 DEVICE = "device"

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec import Struct, field
-from msgspec.structs import replace
-
 from skerry.api.devices import same_value
 from skerry.base.errors import DeviceError
+from skerry.base.values import Struct, field, replace
 from skerry.wire.kubeedge import twin as docs
 from skerry.wire.kubeedge.twin import MsgTwin, Value, Version
 

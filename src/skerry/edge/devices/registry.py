@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from msgspec import Struct
-from msgspec.structs import asdict
-
 from skerry.api import devices as meaning
 from skerry.api.gvk import Object
 from skerry.base import json
@@ -21,6 +18,7 @@ from skerry.base.aio.keyed import KeyedQueue
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import DeviceError, SkerryError
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct, asdict
 from skerry.edge.devices.catalog import DEVICE, Catalog, Change
 from skerry.edge.devices.ports import MapperCaller, MapperRefused, MapperUnreachable, Store
 from skerry.edge.devices.reduce import Reading, twin_type

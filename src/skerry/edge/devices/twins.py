@@ -17,14 +17,12 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from skerry.base import json
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.errors import StoreError
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct, replace
 from skerry.edge.devices import reduce
 from skerry.edge.devices.catalog import DEVICE, Catalog, Change
 from skerry.edge.devices.ports import Publisher, ReportOutbox, Store

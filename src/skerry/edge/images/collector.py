@@ -17,6 +17,7 @@ log = get_log(__name__)
 LOOK_S = 300.0
 TELL_S = 3600.0
 """What stays wrong is told once an hour, not at each look: an Event is a write to flash."""
+_BROKEN, _FULL = "ImageGCFailed", "FreeDiskSpaceFailed"
 _TOO_FULL = (
     "Insufficient free disk space on the node's image filesystem ({used}% used). Failed to free sufficient space by "
     "deleting unused images (freed {freed} bytes). Investigate disk usage: it may be images in use, logs, volumes, or "
@@ -72,15 +73,17 @@ class ImageCollector:
         except (EngineError, OSError) as exc:
             log.debug("images.look_failed", why=str(exc))
             if self._has_failed:
-                await self._complain("ImageGCFailed", f"images cannot be collected: {exc}")
+                await self._complain(_BROKEN, f"images cannot be collected: {exc}")
             self._has_failed = True
             return 0
         self._has_failed = False
+        self._told_s.pop(_BROKEN, None)
         return freed
 
     async def _look(self) -> int:
         place = await self._images.filesystem()
         if place is None:
+            self._told_s.pop(_FULL, None)
             return 0
         found = os.statvfs(place)
         total, available = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
@@ -88,19 +91,19 @@ class ImageCollector:
         freed = await self.collect(wanted) if wanted else 0
         if freed < wanted:
             used = 100 - 100 * available // total
-            await self._complain("FreeDiskSpaceFailed", _TOO_FULL.format(used=used, freed=freed))
+            await self._complain(_FULL, _TOO_FULL.format(used=used, freed=freed))
         else:
-            self._told_s.clear()
+            self._told_s.pop(_FULL, None)
         return freed
 
     async def _complain(self, reason: str, message: str) -> None:
-        """Tell and log it, unless it was told within the hour and nothing was well since."""
+        """Tell and log it, unless that was done within the hour and it was not well since."""
         now_s = self._clock.now_s()
         if 0 <= now_s - self._told_s.get(reason, -TELL_S) < TELL_S:
             return
-        self._told_s[reason] = now_s
-        log.warning("images.too_full" if reason == "FreeDiskSpaceFailed" else "images.not_collected", why=message)
-        await self._tell(reason, message, warning=True)
+        log.warning("images.not_collected", reason=reason, why=message)
+        if await self._tell(reason, message, warning=True):
+            self._told_s[reason] = now_s
 
     async def collect(self, wanted_bytes: int) -> int:
         """Remove images until they had ``wanted_bytes`` together; what they had.

@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from msgspec import Struct
-from msgspec.structs import asdict
-
 from skerry.base import json
 from skerry.base.aio.clock import Clock
 from skerry.base.files import write_secret
+from skerry.base.values import Struct, asdict
 
 LOADED_FILE = "loaded-images.json"
 _FACT = "images"

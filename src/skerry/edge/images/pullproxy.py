@@ -12,11 +12,10 @@ import contextlib
 import socket
 from collections.abc import Callable
 
-from msgspec import Struct
-
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor, race
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 
 log = get_log(__name__)
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.meta import rfc3339
 from skerry.base.aio.clock import Clock
+from skerry.base.values import Struct
 from skerry.runtime.ports import ContainerState, ContainerUsage, ObservedPod
 
 _LEAST_S = 0.5

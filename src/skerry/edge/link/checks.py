@@ -13,13 +13,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
 from skerry import __version__
 from skerry.base import json
 from skerry.base.errors import SkerryError
 from skerry.base.net import https_client
 from skerry.base.net.edge_tls import client_context
+from skerry.base.values import Struct
 from skerry.edge.link.enrol import fetch_authority
 from skerry.wire.errors import ProtocolError
 from skerry.wire.kubeedge import join, peers

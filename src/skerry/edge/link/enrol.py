@@ -12,14 +12,13 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
-from msgspec import Struct
-
 from skerry.base import x509_child
 from skerry.base.errors import Refused, SkerryError
 from skerry.base.files import make_private_dir, sync_directory, write_atomic, write_secret
 from skerry.base.net import https_client
 from skerry.base.net.edge_tls import ClientIdentity, client_context, pinned_context
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.base.x509_child import Certificate
 from skerry.wire.kubeedge import join
 

@@ -10,11 +10,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from msgspec import Struct
-
 from skerry.base import json
 from skerry.base.files import write_secret
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 
 log = get_log(__name__)
 

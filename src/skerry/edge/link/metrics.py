@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from msgspec import Struct
-
 from skerry.base.obs.metrics import Registry
+from skerry.base.values import Struct
 
 
 class Backlog(Struct, frozen=True):

@@ -8,11 +8,10 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 
-from msgspec import Struct
-
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.net.ws_client import WebSocketClient
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.edge.link.ports import LinkBroken
 from skerry.wire.errors import ProtocolError
 from skerry.wire.kubeedge import peers

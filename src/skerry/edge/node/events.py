@@ -47,13 +47,15 @@ class NodeEvents:
         self._facts = facts
         self._told: dict[str, str] = _statuses(facts.fact(_CONDITIONS))
 
-    async def tell(self, reason: str, message: str, *, warning: bool = False, identity: str = "") -> None:
-        """One event; see ``EventRecorder.tell``."""
+    async def tell(self, reason: str, message: str, *, warning: bool = False, identity: str = "") -> bool:
+        """One event; whether it is kept. See ``EventRecorder.tell``."""
         about = {"kind": "Node", "apiVersion": "v1", "name": self._node, "uid": self._node}
         try:
             await self._recorder.tell(about, reason, message, warning=warning, identity=identity)
         except StoreError as exc:
             log.warning("event.lost", reason=reason, why=str(exc))
+            return False
+        return True
 
     async def started(self, boot_id: str) -> None:
         """The agent has started, on a machine that may have been booted since it last ran."""

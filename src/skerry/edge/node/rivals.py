@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from msgspec import Struct
-
 from skerry.base import yaml
+from skerry.base.values import Struct
 
 _DEFAULT = "/run/containerd/containerd.sock"
 _OWN_ENGINES = {"kubelet": _DEFAULT, "edgecore": _DEFAULT, "k3s": "/run/k3s/containerd/containerd.sock"}

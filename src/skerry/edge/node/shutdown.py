@@ -11,12 +11,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.base.aio.clock import Clock
 from skerry.base.errors import SkerryError
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.edge.sync.events import Tell
 
 log = get_log(__name__)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object
 from skerry.base.errors import ConfigError
+from skerry.base.values import Struct, field
 from skerry.runtime.ports import StoredImage
 
 EDGE_LABELS = {"node-role.kubernetes.io/edge": "", "node-role.kubernetes.io/agent": ""}

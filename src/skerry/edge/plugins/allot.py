@@ -11,10 +11,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.api.podrequests import amount, requests_of
+from skerry.base.values import Struct
 
 
 class Ask(Struct, frozen=True):

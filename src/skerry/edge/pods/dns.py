@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
+from skerry.base.values import Struct
 
 _SERVERS, _SEARCHES, _SEARCH_CHARS = 3, 32, 2048
 

@@ -9,11 +9,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.base.aio.clock import Clock
 from skerry.base.net import probe_http
 from skerry.base.net.probe_http import HttpProbeFailed
+from skerry.base.values import Struct
 from skerry.runtime.ports import ContainerIO, EngineError, ExecTimeout
 
 _TEXT_CHARS = 1024

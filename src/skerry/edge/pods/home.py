@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msgspec import Struct
-
 from skerry.base import json
 from skerry.base.files import write_atomic
+from skerry.base.values import Struct
 from skerry.edge.pods.view import Verdict
 from skerry.runtime import volumes
 from skerry.runtime.trees import remove_tree

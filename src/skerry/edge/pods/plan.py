@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from skerry.api.gvk import Object
+from skerry.base.values import Struct, replace
 from skerry.edge.pods.view import PodView, Stimulus, Verdict, next_backoff_s, restart_wait_s, spec_hash
 from skerry.runtime.ports import ContainerState, ObservedContainer, ObservedPod
 

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from msgspec import Struct
-from msgspec.structs import replace
+from skerry.base.values import Struct, replace
 
 
 class ProbeKind(StrEnum):

@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.api.status import BadRequest, NotFound
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.edge.pods.ports import NodeObjects, ObjectChange
 from skerry.edge.pods.static import is_mirror
 from skerry.edge.pods.summary import summary

@@ -9,13 +9,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.api.status import ApiError, NotFound
 from skerry.base.aio.clock import Clock
 from skerry.base.files import write_atomic
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.edge.pods.classes import RuntimeClasses
 from skerry.edge.pods.dns import NodeDns, pod_resolver
 from skerry.edge.pods.env import ConfigMissing, ObjectKey, command_line, environment, object_keys

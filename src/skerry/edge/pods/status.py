@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.api.meta import rfc3339
 from skerry.api.qos import qos_class
+from skerry.base.values import Struct
 from skerry.edge.pods.conditions import conditions, phase
 from skerry.edge.pods.view import Failure, PodView, Stimulus, restart_wait_s
 from skerry.runtime.ports import ContainerState, ObservedContainer, ObservedPod

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
+from skerry.base.values import Struct
 
 LISTS = ("initContainers", "containers", "ephemeralContainers")
 

@@ -10,10 +10,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.api.quantity import parse_quantity
+from skerry.base.values import Struct
 
 _ENTRIES = 200_000
 """Most files that are looked at; a volume with more is judged by these."""

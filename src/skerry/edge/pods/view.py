@@ -6,11 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object
 from skerry.api.meta import parse_rfc3339
 from skerry.base import json
+from skerry.base.values import Struct, field
 from skerry.runtime.ports import ContainerState, ObservedContainer, ObservedPod, ObservedSandbox
 
 BACKOFF_ANNOTATION = "skerry.dev/backoff-s"

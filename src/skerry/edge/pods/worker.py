@@ -7,13 +7,11 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from msgspec import Struct, field
-from msgspec.structs import replace
-
 from skerry.api.gvk import Object
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import race
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct, field, replace
 from skerry.edge.pods import plan as p
 from skerry.edge.pods.classes import RuntimeClasses
 from skerry.edge.pods.dns import NodeDns

@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.affinity import fits_affinity, unmet_selector
 from skerry.api.gvk import Object
 from skerry.api.podrequests import HostPort, host_ports, ports_clash, requests_of
 from skerry.api.qos import qos_class
 from skerry.api.tolerations import tolerates
+from skerry.base.values import Struct
 from skerry.edge.resources.pressure import MEMORY
 
 _MEMORY_TAINT = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}

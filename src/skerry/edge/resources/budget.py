@@ -10,10 +10,9 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from msgspec import Struct
-
 from skerry.base.aio.clock import Clock
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 
 log = get_log(__name__)
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from msgspec import Struct, field
-
+from skerry.base.values import Struct, field
 from skerry.edge.resources.amounts import threshold
 
 SETTLE_S = 300.0

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object
 from skerry.api.podrequests import requests_of
 from skerry.api.quantity import Quantity, parse_quantity
+from skerry.base.values import Struct, field
 from skerry.edge.resources.admission import has_ended
 from skerry.edge.resources.pressure import DISK, MEMORY, Shortage
 

@@ -9,10 +9,9 @@ import sqlite3
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.base import json
 from skerry.base.sqlite import Database
+from skerry.base.values import Struct
 
 TABLES = """
 CREATE TABLE allotment (

@@ -15,11 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.api.gvk import Object
 from skerry.base import json
 from skerry.base.errors import StoreError
+from skerry.base.values import Struct, field
 
 CROSSING = ("pod", "configmap", "secret", "node")
 _TABLES = {"meta", "device", "device_twin"}

@@ -9,14 +9,13 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.base.aio.clock import Clock
 from skerry.base.aio.supervise import shielded
 from skerry.base.errors import StoreError
 from skerry.base.obs.log import get_log
 from skerry.base.sqlite import Database
+from skerry.base.values import Struct
 from skerry.edge.store import rowcodec
 from skerry.edge.store.rowcodec import RowCodec
 

@@ -16,13 +16,12 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from msgspec import Struct
-
 from skerry.base import json
 from skerry.base.aio.clock import Clock
 from skerry.base.errors import StoreError
 from skerry.base.obs.log import get_log
 from skerry.base.sqlite import Database
+from skerry.base.values import Struct
 from skerry.wire.kubeedge.envelope import Envelope, decode, encode
 
 log = get_log(__name__)

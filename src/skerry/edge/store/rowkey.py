@@ -16,12 +16,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from msgspec import Struct
-
 from skerry.base.aesgcm import KEY_BYTES
 from skerry.base.errors import ConfigError
 from skerry.base.files import sync_directory, write_secret
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.edge.store.ports import KeyVault, VaultError
 from skerry.edge.store.vault import SystemdVault
 

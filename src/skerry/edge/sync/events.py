@@ -12,11 +12,10 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Protocol
 
-from msgspec import Struct
-
 from skerry.api.gvk import Object
 from skerry.api.meta import rfc3339
 from skerry.base.aio.clock import Clock
+from skerry.base.values import Struct
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge import route
 from skerry.wire.kubeedge.envelope import Envelope
@@ -38,8 +37,8 @@ class Outbox(Protocol):
 class Tell(Protocol):
     """Makes an Event about the node: ``edge.node.events.NodeEvents.tell``."""
 
-    async def __call__(self, reason: str, message: str, *, warning: bool = False) -> None:
-        """One event; raises nothing."""
+    async def __call__(self, reason: str, message: str, *, warning: bool = False) -> bool:
+        """One event; whether it is kept. Raises nothing."""
 
 
 class _Known(Struct):

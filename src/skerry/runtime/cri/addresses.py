@@ -10,8 +10,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from msgspec import Struct
-
+from skerry.base.values import Struct
 from skerry.runtime.cri.lostnets import Network
 
 _USUAL = Path("/var/lib/cni/networks")

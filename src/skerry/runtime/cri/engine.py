@@ -16,12 +16,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.base.aio.backoff import Backoff
 from skerry.base.aio.clock import Clock, SystemClock
 from skerry.base.grpc import GrpcError, Status
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.runtime.cri import observed, spec
 from skerry.runtime.cri.client import ACTION_S, SANDBOX_S, CriClient, is_gone, remedy
 from skerry.runtime.cri.lostnets import LostNetworks

@@ -20,10 +20,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.base import json
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.mounting import unmount_below
 from skerry.runtime.ports import EngineError, EngineUnavailable

@@ -20,10 +20,9 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from msgspec import Struct, field
-
 from skerry.base.aio.clock import Clock
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct, field
 from skerry.runtime.cri.addresses import lease_directory, leases_of
 from skerry.runtime.cri.client import CriClient
 from skerry.runtime.cri.lostnets import NOTES, LostNetworks, Network, networks_of

@@ -19,12 +19,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.base import json
 from skerry.base.aio.clock import Clock
 from skerry.base.grpc import GrpcClient, GrpcError, Status
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.runtime.cgroups import group_name
 from skerry.runtime.cri.client import SHORT_S, CriClient
 from skerry.runtime.cri.observed import state_of

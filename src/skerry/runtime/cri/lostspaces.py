@@ -27,11 +27,10 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.base import json
 from skerry.base.aio.clock import Clock
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 from skerry.runtime.cri.addresses import Lease, leases_in, leases_of
 from skerry.runtime.cri.client import SANDBOX_S, CriClient
 from skerry.runtime.cri.lostnets import NOTES, LostNetworks, networks_of, remove_name_space

@@ -16,7 +16,7 @@ import re
 import threading
 from pathlib import Path
 
-from msgspec import Struct
+from skerry.base.values import Struct
 
 _NAME = re.compile(r"cni-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _INODE = re.compile(r"net:\[(\d+)\]")

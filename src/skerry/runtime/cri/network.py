@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.base import json
+from skerry.base.values import Struct
 from skerry.runtime.cri.client import CriClient
 
 _DEFAULT_CONF, _DEFAULT_PLUGINS = "/etc/cni/net.d", "/opt/cni/bin"

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
-
+from skerry.base.values import Struct
 from skerry.runtime.cri.spec import CONTAINER_NAME, IMAGE, LOG_PATH, OWN_ANNOTATIONS, POD_UID, SPEC_HASH
 from skerry.runtime.ports import ContainerState, ObservedContainer, ObservedPod, ObservedSandbox
 

@@ -15,9 +15,8 @@ import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from msgspec import Struct
-
 from skerry.base.aio.clock import Clock
+from skerry.base.values import Struct
 
 _NAMES = ("containerd-shim", "conmon")
 _SOCKETS = Path("/run/containerd/s")

@@ -14,7 +14,7 @@ import errno
 import struct
 from collections.abc import Mapping
 
-from msgspec import Struct
+from skerry.base.values import Struct
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER_AT, _ABI_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # struct seccomp_data, little endian

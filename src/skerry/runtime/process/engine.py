@@ -15,8 +15,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import asdict
-
 import skerry
 from skerry.api.quantity import parse_quantity
 from skerry.base import json
@@ -25,6 +23,7 @@ from skerry.base.aio.fanout import Fanout
 from skerry.base.aio.supervise import Supervisor
 from skerry.base.files import write_atomic
 from skerry.base.obs.log import get_log
+from skerry.base.values import asdict
 from skerry.runtime.cgroups import Cgroups, GroupLimits
 from skerry.runtime.podlimits import container_limits, oom_score_adj, pod_limits
 from skerry.runtime.ports import (

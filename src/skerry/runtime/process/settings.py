@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from skerry.base.values import Struct
 
 
 class ProcessSettings(Struct, frozen=True):

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from msgspec import Struct, field
-from msgspec.structs import replace
 
 from skerry.base.aio.supervise import together
+from skerry.base.values import Struct, field, replace
 from skerry.runtime.ports import (
     ContainerIO,
     ContainerSpec,

@@ -21,9 +21,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.base import json
+from skerry.base.values import Struct
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge.envelope import Envelope
 

@@ -26,9 +26,8 @@ import base64
 import binascii
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.base import json
+from skerry.base.values import Struct
 from skerry.wire.errors import Malformed
 
 APPROVED = "Approved"

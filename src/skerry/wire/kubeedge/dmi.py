@@ -18,9 +18,8 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.base import json
+from skerry.base.values import Struct
 from skerry.wire.errors import Malformed
 from skerry.wire.kubeedge.twin import Value
 from skerry.wire.modbus import shortest_float32

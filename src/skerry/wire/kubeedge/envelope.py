@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.base import json
+from skerry.base.values import Struct
 from skerry.wire.errors import Malformed, TooLarge
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024

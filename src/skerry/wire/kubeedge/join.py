@@ -20,9 +20,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.base import json
+from skerry.base.values import Struct
 from skerry.wire.errors import Malformed, TooLarge
 from skerry.wire.kubeedge import constants as c
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from msgspec import Struct
-
+from skerry.base.values import Struct
 from skerry.wire.errors import Malformed, TooLarge
 from skerry.wire.kubeedge import constants as c
 

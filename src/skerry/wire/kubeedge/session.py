@@ -19,9 +19,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from msgspec import Struct
-from msgspec.structs import replace
-
+from skerry.base.values import Struct, replace
 from skerry.wire.errors import Malformed, OutOfOrder
 from skerry.wire.kubeedge import constants as c
 from skerry.wire.kubeedge import peers

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.base import json
+from skerry.base.values import Struct, field
 from skerry.wire.errors import Malformed, TooLarge
 
 MAX_DATA_BYTES = 1 << 20

@@ -7,8 +7,7 @@ peers ``sendable_bytes`` is without limit, and the shell bounds what it buffers.
 
 from __future__ import annotations
 
-from msgspec import Struct
-
+from skerry.base.values import Struct
 from skerry.wire.errors import Malformed, OutOfOrder
 from skerry.wire.kubeedge.tunnel import (
     MAX_DATA_BYTES,

@@ -13,9 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from msgspec import Struct, field
-
 from skerry.base import json
+from skerry.base.values import Struct, field
 from skerry.wire.errors import Malformed, TooLarge
 
 MAX_DOCUMENT_BYTES = 1024 * 1024

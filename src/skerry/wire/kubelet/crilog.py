@@ -14,9 +14,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from msgspec import Struct
-
 from skerry.base import json
+from skerry.base.values import Struct
 from skerry.wire.errors import Malformed, TooLarge
 
 MAX_ENTRY_BYTES = 16 * 1024

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec import Struct
-
+from skerry.base.values import Struct
 from skerry.wire.errors import Malformed, TooLarge
 
 MAX_PACKET_BYTES = 1024 * 1024

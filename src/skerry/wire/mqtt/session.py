@@ -8,8 +8,7 @@ Source: OASIS MQTT Version 3.1.1 (2014), sections 3 and 4.
 
 from __future__ import annotations
 
-from msgspec import Struct
-
+from skerry.base.values import Struct
 from skerry.wire.errors import OutOfOrder
 from skerry.wire.mqtt import codec
 from skerry.wire.mqtt.codec import Packet, Publish

@@ -12,8 +12,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from msgspec import Struct
-
+from skerry.base.values import Struct
 from skerry.wire.errors import Malformed, TooLarge
 from skerry.wire.pb import cri_table, deviceplugin_table, dmi_table
 from skerry.wire.pb.scan import BYTES, FIXED32, FIXED64, VARINT, Budget, read_varint, scan, signed, varint

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
+from skerry.base.values import replace
 from skerry.cloud.hub.outbox import MAX_UNDER_WAY, NodeOutbox, acked_of, deletion_of, digest_of, holdings_of, is_newer
 from skerry.cloud.hub.ports import Acked, Delivery
 from skerry.wire.errors import Malformed

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from tests.unit.edge.pods.cases import NOW_S, SANDBOX, container, exited, now, pod, seen
 
 from skerry.api.meta import rfc3339
+from skerry.base.values import replace
 from skerry.edge.pods.plan import (
     CreateSandbox,
     GiveUp,

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from tests.unit.edge.pods.cases import NOW_S, container, exited, now, pod, seen
 
+from skerry.base.values import replace
 from skerry.edge.pods.status import NodeView, pod_status, with_removals
 from skerry.edge.pods.view import RESOURCES_ANNOTATION, Failure, Verdict, resources_hash
 from skerry.runtime.ports import ContainerState, ObservedPod

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
+from skerry.base.values import replace
 from skerry.runtime.cri import spec
 from skerry.runtime.ports import ContainerSpec, EngineRefused, Mount, SandboxSpec
 

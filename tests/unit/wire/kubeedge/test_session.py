@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
+from skerry.base.values import replace
 from skerry.testing.recorded import hub_frames
 from skerry.wire.errors import Malformed, OutOfOrder, TooLarge
 from skerry.wire.kubeedge.envelope import Envelope, decode, encode

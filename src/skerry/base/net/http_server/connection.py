@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
-from msgspec import Struct
 
 from skerry.base.net.http_server.limits import Address, HttpLimits, PeerCertificate
 from skerry.base.obs.log import get_log
+from skerry.base.values import Struct
 
 log = get_log(__name__)
 

@@ -18,10 +18,10 @@ from aiohttp._websocket.reader import WebSocketDataQueue, WebSocketReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import WebSocketError
 from aiohttp.streams import EofStream
-from msgspec import Struct
 
 from skerry.base.net.http_server.connection import Connection
 from skerry.base.net.http_server.limits import ClientGone
+from skerry.base.values import Struct
 
 CLOSE_WAIT_S = 2.0
 _CLOSE_OK, _CLOSE_UNSAID, _CLOSE_BROKEN = 1000, 1005, 1006

@@ -14,10 +14,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
-
 from skerry.api.devices import DeviceView, Point, Scalar, option
 from skerry.base.errors import DeviceError
+from skerry.base.values import Struct
 from skerry.runtime.drivers import PointRefused, Sample
 from skerry.wire import modbus
 from skerry.wire.errors import ProtocolError
