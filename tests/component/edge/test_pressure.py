@@ -123,6 +123,22 @@ async def test_memory_is_taken_from_one_pod_at_a_time_by_quality_of_service(shor
     assert {item["type"]: item["status"] for item in status["conditions"]}["DisruptionTarget"] == "True"
 
 
+async def test_nobody_else_goes_while_memory_still_comes_back(short: Short) -> None:
+    for name in ("first", "second"):
+        await short.run(name)
+    short.engine.memory = {"first": 60 * MIB, "second": 50 * MIB}
+    short.left["memory.available"] = Amount(10 * MIB, 512 * MIB)
+    await short.warden.look()
+    await short.desk.until(lambda: short.ended() == {"first": "Evicted"})
+    for left in range(12, 48, 4):
+        short.left["memory.available"] = Amount(left * MIB, 512 * MIB)
+        await short.warden.look()
+        await short.clock.advance(1)
+    assert short.ended() == {"first": "Evicted"}
+    await short.warden.look()  # it comes back no more, and is not enough
+    await short.desk.until(lambda: short.ended() == {"first": "Evicted", "second": "Evicted"})
+
+
 async def test_disk_is_taken_from_images_before_pods(short: Short) -> None:
     await short.run("web")
     short.left["nodefs.available"] = Amount(5, 100)

@@ -22,6 +22,8 @@ LOOK_SOON_S = 1.0
 an evicted pod ends."""
 _CALM_S = 3.0
 """Until the next pod may go: the kernel takes a while to bury a thousand processes and to count what they held."""
+_RISING = 10
+"""What an evicted pod used still comes back if a shortage would be over in so many looks at this rate."""
 _RECLAIM_S = 30.0
 """For how long the next pod waits until what an evicted one used is free. Source: the kubelet's podCleanupTimeout."""
 _RECLAIMED = {
@@ -83,7 +85,8 @@ class Warden:
         self._clock = clock
         self._settle_s = settle_s
         self._changed = changed
-        self._evicting, self._evicted_at_s, self._ended_at_s = "", 0.0, -_CALM_S
+        self._evicting, self._evicted_at_s, self._ended_at_s = "", -_RECLAIM_S, -_CALM_S
+        self._amounts: Mapping[str, Amount] = {}
         self._pause_s = LOOK_S
         self.pressures = Pressures()
 
@@ -97,7 +100,7 @@ class Warden:
                 log.warning("pressure.not_read", why=str(exc))
 
     async def look(self) -> None:
-        """One look: at most one pod is evicted, and none while the one before is still ending.
+        """One look: at most one pod is evicted, and none while the one before is still ending or pays back.
 
         Raises:
             SkerryError, OSError: something could not be read; nothing is evicted then.
@@ -111,7 +114,8 @@ class Warden:
             log.info("pressure.ended", kind=kind)
         if self.pressures.last_s.keys() != before.last_s.keys():
             self._changed()
-        if self._is_ending() or self._clock.monotonic_s() - self._ended_at_s < _CALM_S:
+        is_rising, self._amounts = self._is_rising(amounts), amounts
+        if self._is_ending() or self._clock.monotonic_s() - self._ended_at_s < _CALM_S or is_rising:
             self._pause_s = LOOK_SOON_S
             return
         for shortage in self.pressures.shortages:
@@ -126,6 +130,16 @@ class Warden:
         if shortage.kind != DISK or not shortage.signal.endswith(".available"):
             return False
         return await self._make_room(shortage.threshold - shortage.available) >= shortage.threshold - shortage.available
+
+    def _is_rising(self, amounts: Mapping[str, Amount]) -> bool:
+        """Whether what the pod that went last used still comes back: the kernel takes seconds for gigabytes."""
+        if self._clock.monotonic_s() - self._evicted_at_s >= _RECLAIM_S:
+            return False
+        return any(
+            (amounts[s.signal].available - before.available) * _RISING > s.threshold - s.available
+            for s in self.pressures.shortages
+            if (before := self._amounts.get(s.signal)) is not None
+        )
 
     def _is_ending(self) -> bool:
         """Whether the pod that went last still runs, or what it used is not free yet."""
