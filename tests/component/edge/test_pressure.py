@@ -134,7 +134,7 @@ async def test_nobody_else_goes_while_memory_still_comes_back(short: Short) -> N
         short.left["memory.available"] = Amount(left * MIB, 512 * MIB)
         await short.warden.look()
         await short.clock.advance(1)
-    assert short.ended() == {"first": "Evicted"}
+    assert len(short.told) == 1 and short.ended() == {"first": "Evicted"}
     await short.warden.look()  # it comes back no more, and is not enough
     await short.desk.until(lambda: short.ended() == {"first": "Evicted", "second": "Evicted"})
 

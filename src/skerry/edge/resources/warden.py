@@ -85,7 +85,7 @@ class Warden:
         self._clock = clock
         self._settle_s = settle_s
         self._changed = changed
-        self._evicting, self._evicted_at_s, self._ended_at_s = "", -_RECLAIM_S, -_CALM_S
+        self._evicting, self._evicted_at_s, self._ended_at_s = "", 0.0, -_RECLAIM_S
         self._amounts: Mapping[str, Amount] = {}
         self._pause_s = LOOK_S
         self.pressures = Pressures()
@@ -114,8 +114,9 @@ class Warden:
             log.info("pressure.ended", kind=kind)
         if self.pressures.last_s.keys() != before.last_s.keys():
             self._changed()
+        is_ending = self._is_ending()
         is_rising, self._amounts = self._is_rising(amounts), amounts
-        if self._is_ending() or self._clock.monotonic_s() - self._ended_at_s < _CALM_S or is_rising:
+        if is_ending or is_rising or self._clock.monotonic_s() - self._ended_at_s < _CALM_S:
             self._pause_s = LOOK_SOON_S
             return
         for shortage in self.pressures.shortages:
@@ -133,7 +134,7 @@ class Warden:
 
     def _is_rising(self, amounts: Mapping[str, Amount]) -> bool:
         """Whether what the pod that went last used still comes back: the kernel takes seconds for gigabytes."""
-        if self._clock.monotonic_s() - self._evicted_at_s >= _RECLAIM_S:
+        if self._clock.monotonic_s() - self._ended_at_s >= _RECLAIM_S:
             return False
         return any(
             (amounts[s.signal].available - before.available) * _RISING > s.threshold - s.available
