@@ -115,7 +115,7 @@ class Warden:
         if self.pressures.last_s.keys() != before.last_s.keys():
             self._changed()
         is_ending = self._is_ending()
-        is_rising, self._amounts = self._is_rising(amounts), amounts
+        is_rising, self._amounts = self._is_rising(amounts), dict(amounts)
         if is_ending or is_rising or self._clock.monotonic_s() - self._ended_at_s < _CALM_S:
             self._pause_s = LOOK_SOON_S
             return
